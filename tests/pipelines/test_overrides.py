@@ -1,0 +1,146 @@
+"""What `--set` and the launchpad promise.
+
+- a value is read as its field's type, at any depth, into optional groups and tuples of groups;
+- all new values of one dataclass reach its `__post_init__` together;
+- whatever cannot be applied is one line with the name, the value, and what to write instead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pytest
+
+from pipelines.overrides import OverrideError, from_plain, override, plain, settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    name: str
+    location: str | None = None
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    lr: float = 1e-3
+    steps: int = 10
+    warmup: int = 2
+    resume: bool = True
+    sizes: tuple[int, ...] = (1, 2)
+    blocks: tuple[tuple[int, float], ...] = ((8, 0.15), (2, 0.7))
+    numerics: Literal["corrected", "official"] = "corrected"
+
+    def __post_init__(self) -> None:
+        if self.warmup > self.steps:
+            raise ValueError(f"warmup = {self.warmup}: at most steps ({self.steps})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    sources: tuple[Source, ...] = (Source(name="ssv2"), Source(name="yt1b"))
+    train: Train = field(default_factory=Train)
+    cooldown: Train | None = None
+    seed: int = 0
+
+
+@pytest.mark.parametrize(
+    ("assignment", "read"),
+    [
+        ("train.lr=1e-4", lambda p: p.train.lr == 1e-4),
+        ("train.steps=1_000", lambda p: p.train.steps == 1000),
+        ("train.resume=no", lambda p: p.train.resume is False),
+        ("train.sizes=3,4,5", lambda p: p.train.sizes == (3, 4, 5)),
+        ("train.sizes=", lambda p: p.train.sizes == ()),
+        ("train.blocks=[(4,0.5),(1,0.9)]", lambda p: p.train.blocks == ((4, 0.5), (1, 0.9))),
+        ("train.blocks=(4,0.5),(1,0.9)", lambda p: p.train.blocks == ((4, 0.5), (1, 0.9))),
+        ("train.numerics=official", lambda p: p.train.numerics == "official"),
+        ("sources.yt1b.location=/my/videos", lambda p: p.sources[1].location == "/my/videos"),
+        ("sources.yt1b.location=s3://b/a=b", lambda p: p.sources[1].location == "s3://b/a=b"),
+        ("sources.yt1b.location=none", lambda p: p.sources[1].location is None),
+        ("cooldown.lr=2", lambda p: p.cooldown == Train(lr=2.0)),
+        ("cooldown=none", lambda p: p.cooldown is None),
+    ],
+)
+def test_a_value_is_read_as_its_fields_type(assignment, read):
+    changed = override(Profile(), [assignment])
+    assert read(changed)
+    assert changed.sources[0] == Profile().sources[0]
+
+
+def test_the_last_assignment_wins_and_the_original_stays():
+    original = Profile()
+    assert override(original, ["seed=1", "seed=2"]).seed == 2
+    assert original == Profile()
+
+
+def test_values_that_depend_on_each_other_are_checked_together():
+    """Either order of setting them one by one would pass through a refused state."""
+    assert override(Profile(), ["train.steps=1", "train.warmup=1"]).train.warmup == 1
+    with pytest.raises(OverrideError, match=r"--set train: warmup = 2: at most steps \(1\)"):
+        override(Profile(), ["train.steps=1"])
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("train.lrr=1", "--set train.lrr: no such setting; did you mean lr?"),
+        ("trian.lr=1", "--set trian: no such setting; did you mean train?"),
+        ("lr=1", "--set lr: no such setting; did you mean train.lr?"),
+        ("sources.ytb1.weight=1", "--set sources.ytb1: no such setting; did you mean yt1b?"),
+        ("train.steps=ten", "--set train.steps=ten: expected a whole number"),
+        ("train.steps=1.5", "--set train.steps=1.5: expected a whole number"),
+        ("train.lr=nan", "--set train.lr=nan: expected a number"),
+        ("train.lr=none", "--set train.lr=none: expected a number"),
+        ("train.resume=perhaps", "--set train.resume=perhaps: expected true or false"),
+        ("train.blocks=(1,2)", "train.blocks: expected 2 values: a whole number, a number, got 1"),
+        ("train.numerics=corect", "did you mean corrected?"),
+        ("train.lr.x=1", "--set train.lr.x: train.lr has no fields"),
+        ("train=1", "--set train: it is a group; set one of its fields: lr, steps"),
+        ("train.lr", "--set 'train.lr': write name=value"),
+    ],
+)
+def test_what_cannot_be_applied_is_refused_in_one_line(assignment, message):
+    with pytest.raises(OverrideError) as refusal:
+        override(Profile(), [assignment])
+    assert message in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_group_and_its_field_cannot_both_be_set():
+    with pytest.raises(OverrideError, match="another --set"):
+        override(Profile(), ["cooldown=none", "cooldown.lr=1"])
+    with pytest.raises(OverrideError, match="another --set"):
+        override(Profile(), ["cooldown.lr=1", "cooldown=none"])
+
+
+def test_plain_values_come_back_as_the_same_config():
+    profile = override(Profile(), ["cooldown.lr=2", "sources.ssv2.weight=0.5"])
+    assert from_plain(Profile, plain(profile)) == profile
+    assert from_plain(Profile, {}) == Profile()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"seeds": 1}, "no setting seeds; did you mean seed?"),
+        ({"seed": "1"}, "seed = '1': expected a whole number"),
+        ({"seed": True}, "seed = True: expected a whole number"),
+        ({"train": {"lr": "fast"}}, "train.lr = 'fast': expected a number"),
+        ({"train": {"steps": 1}}, "train: warmup = 2: at most steps (1)"),
+        ({"sources": [{"name": 1}]}, "sources.0.name = 1: expected text"),
+    ],
+)
+def test_plain_values_of_the_wrong_kind_are_refused(values, message):
+    with pytest.raises(OverrideError) as refusal:
+        from_plain(Profile, values)
+    assert message in str(refusal.value)
+
+
+def test_settings_lists_every_leaf_by_its_path():
+    leaves = dict(settings(Profile()))
+    assert leaves["train.lr"] == 1e-3
+    assert leaves["sources.yt1b.weight"] == 1.0
+    assert leaves["cooldown"] is None
+    assert "train" not in leaves
