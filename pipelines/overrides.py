@@ -202,7 +202,8 @@ def _scalar(text: str, kind: Any, where: str) -> Any:
 
 def _split(text: str) -> list[str]:
     """Split `a,b,(c,d)` at its outer commas; one pair of brackets around it all is optional."""
-    parts, depth, part = [], 0, ""
+    parts: list[str] = []
+    depth, part = 0, ""
     for place, letter in enumerate(text):
         depth += (letter in "([") - (letter in ")]")
         if place == len(text) - 1 and not parts and letter in ")]" and text[0] in "([":
