@@ -1,0 +1,230 @@
+"""The cross-entropy method over arm motions: sample, keep the elites, refit, repeat.
+
+The search knows nothing about pictures. It is handed an energy, a function of candidate motions,
+and finds motions of low energy; `pipelines.planner.world` makes the energy of the paper (section
+3.2: mean L1 distance between the predicted and the goal tokens). All randomness comes from
+(seed, step), so the same question gets the same answer.
+
+Where the paper and its released code differ, the defaults are the paper's numbers with the
+code's mechanics: the paper's "L1 ball of radius 0.075" is a box of 0.075 m per axis in the code,
+and only a box reaches the 13 cm that the text gives; the spread starts at the bound, not at one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from storage.digests import digest_json
+
+ACTION_WIDTH = 7
+"""x, y, z in metres, extrinsic x-y-z Euler angles in radians, gripper; all of them differences."""
+
+Energy = Callable[[Tensor], Tensor]
+"""candidates [S, H, 7] -> [S]: the energy of each candidate's last predicted state."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannerConfig:
+    """How the planner searches; the defaults are the paper's robot runs."""
+
+    samples: int = 800
+    """Candidates an iteration."""
+    iterations: int = 10
+    """Refinements of the search distribution."""
+    elites: int = 10
+    """Candidates of lowest energy to which the distribution is refitted."""
+    horizon: int = 1
+    """Motions planned ahead; only the first is executed."""
+    reach: float = 0.075
+    """Largest translation of one motion, metres (per axis for the box)."""
+    bound: str = "box"
+    """"box": every axis within `reach`; "l1": the sum of the axes' magnitudes within `reach`."""
+    gripper: bool = True
+    """Whether the gripper is searched too (False: x, y, z alone)."""
+    gripper_reach: float = 0.75
+    """Largest change of the gripper in one motion (0 open, 1 closed)."""
+    gripper_dead_zone: float = 0.25
+    """Gripper changes smaller than this are returned as zero."""
+    close_gripper_from: int | None = None
+    """From this step of the horizon on the gripper closes, whatever the search says."""
+    momentum_mean: float = 0.15
+    """Share of the old mean kept in each refit of the translation."""
+    momentum_spread: float = 0.15
+    """Share of the old spread kept in each refit of the translation."""
+    momentum_mean_gripper: float = 0.15
+    """Share of the old mean kept in each refit of the gripper."""
+    momentum_spread_gripper: float = 0.15
+    """Share of the old spread kept in each refit of the gripper."""
+    stop_margin: float | None = None
+    """Stay where the arm is unless the plan's energy is below (1 - stop_margin) times the energy
+    of staying. None, the paper's planner, always moves."""
+
+    def __post_init__(self) -> None:
+        for name in ("samples", "iterations", "horizon"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be 1 or more")
+        if not 2 <= self.elites <= self.samples:
+            raise ValueError(
+                f"elites is {self.elites}: it must lie between 2 and samples ({self.samples})"
+            )
+        if not self.reach > 0 or not self.gripper_reach > 0:
+            raise ValueError(
+                f"reach is {self.reach}, gripper_reach {self.gripper_reach}: both must be above 0"
+            )
+        if self.bound not in ("box", "l1"):
+            raise ValueError(f"bound is '{self.bound}': it must be 'box' or 'l1'")
+        for name in MOMENTA:
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must lie in [0, 1)")
+        if self.stop_margin is not None and not 0 <= self.stop_margin < 1:
+            raise ValueError(
+                f"stop_margin is {self.stop_margin}: it must lie in [0, 1), or be None"
+            )
+
+
+MOMENTA = (
+    "momentum_mean",
+    "momentum_spread",
+    "momentum_mean_gripper",
+    "momentum_spread_gripper",
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a search found.
+
+    Attributes:
+        actions: [H, 7] motions to make, metres and radians; all zero where the arm shall stay.
+        energy: energy of the mean of the last distribution.
+        staying: energy of not moving at all.
+        stayed: whether the stop rule chose not to move.
+        trace: [iterations] mean energy of the elites, iteration by iteration.
+    """
+
+    actions: Tensor
+    energy: float
+    staying: float
+    stayed: bool
+    trace: tuple[float, ...]
+
+
+def generator(seed: int, step: int) -> torch.Generator:
+    """A CPU generator that depends on (seed, step) alone."""
+    return torch.Generator().manual_seed(int(digest_json([seed, step])[:15], 16))
+
+
+def bounded(samples: Tensor, config: PlannerConfig, room: Tensor | None = None) -> Tensor:
+    """Candidates moved inside the bounds.
+
+    Args:
+        samples: [..., H, 3 or 4] translations in metres (and gripper changes).
+        config: the bounds.
+        room: [2, 3] how far the arm may go down and up each axis in its first step (metres), for
+            instance up to the walls of its workspace. None: as far as `reach`.
+    """
+    move = samples[..., :3]
+    if config.bound == "box":
+        move = move.clamp(-config.reach, config.reach)
+    else:
+        length = move.abs().sum(-1, keepdim=True).clamp_min(torch.finfo(move.dtype).tiny)
+        move = move * (config.reach / length).clamp_max(1.0)
+    if room is not None:
+        first = torch.minimum(torch.maximum(move[..., :1, :], room[0]), room[1])
+        move = torch.cat([first, move[..., 1:, :]], dim=-2)
+    grip = samples[..., 3:].clamp(-config.gripper_reach, config.gripper_reach)
+    return torch.cat([move, grip], dim=-1)
+
+
+def as_actions(samples: Tensor, config: PlannerConfig) -> Tensor:
+    """[..., H, 3 or 4] search vectors -> [..., H, 7] motions without rotation."""
+    actions = samples.new_zeros(*samples.shape[:-1], ACTION_WIDTH)
+    actions[..., :3] = samples[..., :3]
+    if samples.shape[-1] > 3:
+        actions[..., 6] = samples[..., 3]
+    if config.close_gripper_from is not None:
+        actions[..., config.close_gripper_from :, 6] = 1.0
+    return actions
+
+
+def refit(
+    elites: Tensor, mean: Tensor, spread: Tensor, config: PlannerConfig
+) -> tuple[Tensor, Tensor]:
+    """The next search distribution from the elites and, by momentum, from the last one.
+
+    Args:
+        elites: [E, H, 3 or 4]; mean and spread: [H, 3 or 4].
+
+    Returns:
+        new mean, new spread (unbiased standard deviation), both [H, 3 or 4].
+    """
+    keep_mean = torch.full_like(mean[0], config.momentum_mean)
+    keep_spread = torch.full_like(mean[0], config.momentum_spread)
+    keep_mean[3:] = config.momentum_mean_gripper
+    keep_spread[3:] = config.momentum_spread_gripper
+    return (
+        (1 - keep_mean) * elites.mean(0) + keep_mean * mean,
+        (1 - keep_spread) * elites.std(0, unbiased=True) + keep_spread * spread,
+    )
+
+
+def lowest(energies: Tensor, count: int) -> Tensor:
+    """Indices of the `count` lowest energies; equal energies in the order of the candidates.
+
+    Raises:
+        ValueError: an energy is not finite, so that no order exists.
+    """
+    if not bool(torch.isfinite(energies).all()):
+        bad = int((~torch.isfinite(energies)).sum())
+        raise ValueError(
+            f"{bad} of {len(energies)} candidate energies are not finite: the world model's "
+            "weights or the frame it was shown are broken"
+        )
+    return torch.argsort(energies, stable=True)[:count]
+
+
+def plan(
+    energy: Energy, config: PlannerConfig, seed: int, step: int, room: Tensor | None = None
+) -> Plan:
+    """Search for motions of low energy.
+
+    Args:
+        energy: candidates [S, H, 7] -> [S].
+        config: how to search.
+        seed, step: all randomness comes from them.
+        room: see `bounded`.
+
+    Raises:
+        ValueError: an energy is not finite.
+    """
+    random = generator(seed, step)
+    mean = torch.zeros(config.horizon, 4 if config.gripper else 3)
+    spread = torch.full_like(mean, config.reach)
+    spread[:, 3:] = 1.0
+    trace = []
+    for _ in range(config.iterations):
+        noise = torch.randn(config.samples, *mean.shape, generator=random)
+        samples = bounded(mean + spread * noise, config, room)
+        energies = energy(as_actions(samples, config))
+        best = lowest(energies, config.elites)
+        trace.append(float(energies[best].mean()))
+        mean, spread = refit(samples[best], mean, spread, config)
+    return _conclude(energy, config, bounded(mean, config, room), tuple(trace))
+
+
+def _conclude(
+    energy: Energy, config: PlannerConfig, mean: Tensor, trace: tuple[float, ...]
+) -> Plan:
+    """The last mean as motions, or no motion where the stop rule prefers that."""
+    found = as_actions(mean, config)
+    if config.close_gripper_from is None:
+        small = found[:, 6].abs() < config.gripper_dead_zone
+        found[:, 6] = torch.where(small, torch.zeros_like(found[:, 6]), found[:, 6])
+    still = torch.zeros_like(found)
+    reached, staying = (float(e) for e in energy(torch.stack([found, still])))
+    stay = config.stop_margin is not None and not reached < (1 - config.stop_margin) * staying
+    return Plan(still if stay else found, reached, staying, stay, trace)
