@@ -46,9 +46,7 @@ def test_refit_by_hand():
 def test_bounds_box_ball_room_and_gripper():
     far = torch.tensor([[[0.3, -0.2, 0.01, 2.0], [0.3, 0.0, 0.0, -2.0]]])
     box = bounded(far, PlannerConfig(horizon=2))
-    assert torch.allclose(
-        box, torch.tensor([[[0.075, -0.075, 0.01, 0.75], [0.075, 0, 0, -0.75]]])
-    )
+    assert torch.allclose(box, torch.tensor([[[0.075, -0.075, 0.01, 0.75], [0.075, 0, 0, -0.75]]]))
     ball = bounded(far, PlannerConfig(horizon=2, bound="l1"))
     assert torch.allclose(ball[..., :3].abs().sum(-1), torch.tensor([[0.075, 0.075]]))
     assert torch.allclose(ball[0, 0, :2] / ball[0, 0, 2], far[0, 0, :2] / far[0, 0, 2])
