@@ -1,0 +1,45 @@
+"""Is the representation alive? Numbers to log beside the loss, which can fall while features die."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def effective_rank(features: Tensor) -> float:
+    """How many directions the features use: exp of the entropy of the singular values.
+
+    features: [..., D], centred here; the answer lies between 1 and min(rows, D). Roy and Vetterli
+    2007. Raises ValueError if a value is not finite.
+    """
+    flat = _rows(features)
+    values = torch.linalg.svdvals(flat - flat.mean(dim=0))
+    total = values.sum()
+    if total <= 0:
+        return 1.0
+    share = values / total
+    return float(torch.special.entr(share).sum().exp())
+
+
+def feature_std(features: Tensor) -> float:
+    """Mean over channels of the deviation over rows; features: [..., D]. 0 is collapse."""
+    return float(_rows(features).std(dim=0, correction=0).mean())
+
+
+def gradient_norm(parameters: list[Tensor]) -> float:
+    """L2 norm of all gradients together; parameters without one count as 0."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    if not gradients:
+        return 0.0
+    norms = torch._foreach_norm(gradients)
+    return float(torch.stack(list(norms)).norm())
+
+
+def _rows(features: Tensor) -> Tensor:
+    """[..., D] -> [rows, D] in float32, finite and at least two rows."""
+    flat = features.detach().reshape(-1, features.shape[-1]).float()
+    if flat.shape[0] < 2:
+        raise ValueError(f"needs at least two feature vectors; found shape {list(features.shape)}")
+    if not bool(torch.isfinite(flat).all()):
+        raise ValueError("features hold a value that is not finite")
+    return flat

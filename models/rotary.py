@@ -1,0 +1,111 @@
+"""Three-axis rotary position embedding: where a token sits in time, height and width.
+
+Shapes: B batch, N tokens, H heads, hd head width, a = 2 * floor(floor(hd / 3) / 2) the width of one
+axis. A head vector is laid out as [time a | height a | width a | rest, never rotated].
+
+Two numerics exist. ``corrected`` gives the two elements of a pair (2m, 2m + 1) one angle, which is
+a true rotation: norms are kept and q·k depends on relative position alone. ``official`` repeats
+what the released V-JEPA 2 weights were trained with: the list of angles is tiled, so that the two
+elements of a pair turn by different angles.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+Numerics = Literal["corrected", "official"]
+NUMERICS: tuple[Numerics, ...] = ("corrected", "official")
+_THETA = 10000.0
+
+
+class Rotary(NamedTuple):
+    """Tables to rotate with: cos and sin, each [N, hd] or [B, N, hd], float32.
+
+    The signs of the partner term are folded into sin; the unrotated tail has cos 1 and sin 0.
+    """
+
+    cos: Tensor
+    sin: Tensor
+
+    def at(self, index: Tensor) -> Rotary:
+        """The rows of some tokens: index [B, K] into a table [N, hd] -> tables [B, K, hd]."""
+        return Rotary(self.cos[index], self.sin[index])
+
+
+def axis_width(head_width: int) -> int:
+    """How many elements of a head vector one axis rotates."""
+    return 2 * (head_width // 3 // 2)
+
+
+def rotary_tables(
+    time: Tensor, row: Tensor, column: Tensor, head_width: int, numerics: Numerics
+) -> Rotary:
+    """Tables for tokens at the given positions.
+
+    time, row, column: [..., N] positions on the token grid (whole numbers, any dtype).
+    Returns tables [..., N, hd].
+    """
+    width = axis_width(head_width)
+    half = width // 2
+    steps = torch.arange(half, dtype=torch.float32, device=time.device)
+    frequencies = 1.0 / _THETA ** (steps / max(1, half))
+    angles = torch.stack([time, row, column], dim=-1).float()[..., None] * frequencies
+    angles = _spread(angles, numerics).flatten(-2)  # [..., N, 3 * width]
+    sign = torch.ones(3 * width, device=time.device)
+    sign[0::2] = -1.0
+    tail = (*angles.shape[:-1], head_width - 3 * width)
+    cos = torch.cat([angles.cos(), angles.new_ones(tail)], dim=-1)
+    sin = torch.cat([angles.sin() * sign, angles.new_zeros(tail)], dim=-1)
+    return Rotary(cos, sin)
+
+
+def _spread(angles: Tensor, numerics: Numerics) -> Tensor:
+    """Give each element of an axis its angle: [..., half] -> [..., 2 * half]."""
+    if numerics == "official":
+        return torch.cat([angles, angles], dim=-1)
+    return angles.repeat_interleave(2, dim=-1)
+
+
+def grid_positions(grid: tuple[int, int, int], device: torch.device) -> tuple[Tensor, ...]:
+    """Positions (time, row, column), each [t * h * w], of a token grid in time-major raster order."""
+    axes = [torch.arange(extent, device=device) for extent in grid]
+    return tuple(axis.flatten() for axis in torch.meshgrid(*axes, indexing="ij"))
+
+
+def grid_rotary(
+    grid: tuple[int, int, int], head_width: int, numerics: Numerics, device: torch.device
+) -> Rotary:
+    """Tables [t * h * w, hd] for every token of a grid."""
+    time, row, column = grid_positions(grid, device)
+    return rotary_tables(time, row, column, head_width, numerics)
+
+
+def rotate(packed: Tensor, rotary: Rotary) -> Tensor:
+    """Rotate queries and keys in one go: packed [B, N, 2, H, hd], tables [N, hd] or [B, N, hd]."""
+    cos = rotary.cos[..., None, None, :].to(packed.dtype)
+    sin = rotary.sin[..., None, None, :].to(packed.dtype)
+    rotated: Tensor = _Rotate.apply(packed, cos, sin)
+    return rotated
+
+
+def _swap(x: Tensor) -> Tensor:
+    """Exchange the two elements of every adjacent pair of the last axis."""
+    return x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+
+
+class _Rotate(torch.autograd.Function):
+    """x * cos + swap(x) * sin, keeping only the small tables for the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        return torch.addcmul(x * cos, _swap(x), sin)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        cos, sin = ctx.saved_tensors
+        (gradient,) = gradients
+        return gradient * cos + _swap(gradient * sin), None, None

@@ -1,0 +1,120 @@
+"""The transformer block that the encoder, both predictors and the probe are made of.
+
+Shapes: B batch, N tokens, D width, H heads, hd = D / H. Parameter names follow the official
+checkpoints (``norm1``, ``attn.qkv``, ``attn.proj``, ``norm2``, ``mlp.fc1``, ``mlp.fc2``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from models.rotary import NUMERICS, Rotary, rotate
+
+EPSILON = 1e-6
+"""LayerNorm epsilon of encoders and predictors (the probe has its own)."""
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with one fused projection; heads-major inside q, k and v."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def project(self, x: Tensor, rotary: Rotary | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of x [B, N, D], each [B, H, N, hd], rotated if tables come."""
+        packed = self.qkv(x).unflatten(-1, (3, self.heads, -1))
+        queries_keys, values = packed.split([2, 1], dim=2)
+        if rotary is not None:
+            queries_keys = rotate(queries_keys, rotary)
+        queries, keys = queries_keys.transpose(1, 3).unbind(2)
+        return queries, keys, values.squeeze(2).transpose(1, 2)
+
+    def merge(self, attended: Tensor) -> Tensor:
+        """Heads side by side, projected: [B, H, N, hd] -> [B, N, D]."""
+        merged: Tensor = self.proj(attended.transpose(1, 2).flatten(2))
+        return merged
+
+    def forward(self, x: Tensor, rotary: Rotary | None = None) -> Tensor:
+        """Every token attends to every token: [B, N, D] -> [B, N, D]."""
+        return self.merge(F.scaled_dot_product_attention(*self.project(x, rotary)))
+
+
+class Mlp(nn.Module):
+    """Two layers with an exact GELU between."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, N, D] -> [B, N, D]."""
+        out: Tensor = self.fc2(F.gelu(self.fc1(x)))
+        return out
+
+
+class Block(nn.Module):
+    """Pre-norm residual block: attention, then MLP."""
+
+    def __init__(self, width: int, heads: int, hidden: int, eps: float = EPSILON) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=eps)
+        self.attn = Attention(width, heads)
+        self.norm2 = nn.LayerNorm(width, eps=eps)
+        self.mlp = Mlp(width, hidden)
+
+    def forward(self, x: Tensor, rotary: Rotary | None = None) -> Tensor:
+        """[B, N, D] -> [B, N, D]."""
+        x = x + self.attn(self.norm1(x), rotary)
+        out: Tensor = x + self.mlp(self.norm2(x))
+        return out
+
+
+def run_blocks(
+    blocks: Iterable[nn.Module], x: Tensor, rotary: Rotary | None, *, checkpointing: bool
+) -> Tensor:
+    """All blocks in turn; with `checkpointing` each block's inside is computed again backwards."""
+    for block in blocks:
+        if checkpointing and x.requires_grad:
+            x = checkpoint(block, x, rotary, use_reentrant=False)
+        else:
+            x = block(x, rotary)
+    return x
+
+
+def initialise(module: nn.Module) -> None:
+    """Linear and convolution weights normal with deviation 0.02, biases 0, LayerNorm 1 and 0."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear | nn.Conv3d):
+            nn.init.trunc_normal_(part.weight, std=0.02, a=-2.0, b=2.0)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+        elif isinstance(part, nn.LayerNorm):
+            nn.init.ones_(part.weight)
+            nn.init.zeros_(part.bias)
+
+
+def rescale(blocks: Iterable[Block]) -> None:
+    """Divide what block i = 1, 2, … adds to the residual stream by sqrt(2 i), as at release."""
+    for number, block in enumerate(blocks, start=1):
+        block.attn.proj.weight.data.div_(math.sqrt(2.0 * number))
+        block.mlp.fc2.weight.data.div_(math.sqrt(2.0 * number))
+
+
+def check_sizes(owner: str, *, width: int, heads: int, numerics: str, **positive: int) -> None:
+    """Refuse sizes no model can have; `owner` is the name of the config, for the message."""
+    for name, value in {"width": width, "heads": heads, **positive}.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{owner}.{name} is {value!r}; it must be a whole number of at least 1")
+    if width % heads:
+        raise ValueError(f"{owner}: width {width} cannot be divided among {heads} heads")
+    if numerics not in NUMERICS:
+        raise ValueError(f"{owner}.numerics is {numerics!r}; allowed: {', '.join(NUMERICS)}")
