@@ -67,8 +67,8 @@ def sign_test(better: int, worse: int) -> float:
     the second does (McNemar's exact test).
     """
     cases = better + worse
-    tail = sum(math.comb(cases, k) for k in range(min(better, worse) + 1)) / 2**cases
-    return min(1.0, 2 * tail)
+    fewer = sum(math.comb(cases, k) for k in range(min(better, worse) + 1))
+    return min(1.0, fewer / 2.0 ** (cases - 1))
 
 
 def confusion(
