@@ -1,1 +1,1 @@
-"""assets"""
+"""Nouns: thin Dagster assets, checks, jobs, definitions and the command line."""

@@ -1,0 +1,65 @@
+"""Digests: one canonical form per value, one SHA-256 per question, answer and file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+_BLOCK = 1 << 20
+
+
+def canonical_json(value: Any) -> str:
+    """The one JSON text of a value: sorted keys, no spaces, refuses what has no canonical form.
+
+    Raises:
+        TypeError: for NaN, infinities, sets, non-string keys and unknown objects, naming the place.
+    """
+    _refuse_unhashable(value, "value")
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def digest_json(value: Any) -> str:
+    """SHA-256 (hex) of the canonical JSON of a value."""
+    return digest_bytes(canonical_json(value).encode())
+
+
+def digest_bytes(data: bytes) -> str:
+    """SHA-256 (hex) of bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 (hex) of a file, read in blocks of 1 MiB."""
+    sha = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(_BLOCK):
+            sha.update(block)
+    return sha.hexdigest()
+
+
+def unit_interval(*parts: Any) -> float:
+    """A number in [0, 1) that depends on nothing but the parts: randomness for one item.
+
+    52 bits of the SHA-256 of the parts' canonical JSON, so that adding or removing another item
+    never changes this item's draw.
+    """
+    return int(digest_json(list(parts))[:13], 16) / float(1 << 52)
+
+
+def _refuse_unhashable(value: Any, where: str) -> None:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise TypeError(f"{where}: key {key!r} is no string, so it has no canonical form")
+            _refuse_unhashable(item, f"{where}.{key}")
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            _refuse_unhashable(item, f"{where}[{index}]")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise TypeError(f"{where}: {value!r} has no canonical form")
+    elif not isinstance(value, str | int | float | bool | None):
+        raise TypeError(f"{where}: a {type(value).__name__} has no canonical form")
