@@ -1,0 +1,300 @@
+"""Pictures of what the numbers mean, as PNG bytes: the one door to matplotlib (Agg, no display).
+
+Every function takes plain arrays and tables, draws one titled figure with units, and returns a PNG
+of at most LIMIT bytes whose bytes depend on its arguments alone. Frames are [H, W, 3] uint8 RGB.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ParamSpec, cast
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+P = ParamSpec("P")
+
+LIMIT = 300_000  # bytes: a picture lives in Dagster's event log, so it has to stay small
+INK, GREY, PAPER = "#22313f", "#c9d1d8", "#ffffff"
+BLUE, ORANGE, GREEN, RED = "#2f6db3", "#e08a2e", "#3c9a6b", "#c8443c"
+PALETTE = (BLUE, ORANGE, GREEN, "#8560a8", RED, "#3aa5b8", "#a3823f", "#6c7a89")
+_STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.edgecolor": GREY,
+    **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
+    "axes.grid": True,
+    "grid.color": "#e8ecef",
+    "axes.axisbelow": True,
+    **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
+    "figure.facecolor": PAPER,
+    "legend.fontsize": 8,
+}
+
+
+def png(figure: Figure) -> bytes:
+    """Encode a figure; a figure of photographs is drawn coarser until it fits into LIMIT bytes."""
+    FigureCanvasAgg(figure)
+    for dpi in (110, 90, 72, 56, 44, 32):
+        stream = io.BytesIO()
+        # Without "Software" the file would carry matplotlib's version.
+        figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})
+        if stream.tell() <= LIMIT:
+            break
+    return stream.getvalue()
+
+
+def drawn(draw: Callable[P, Figure]) -> Callable[P, bytes]:
+    """Draw in the house's style and return the PNG."""
+
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> bytes:
+        with matplotlib.rc_context(cast(Any, _STYLE)):
+            return png(draw(*args, **kwargs))
+
+    wrapped.__name__, wrapped.__doc__ = draw.__name__, draw.__doc__
+    return wrapped
+
+
+def _panels(
+    inches: tuple[float, float], title: str, rows: int = 1, columns: int = 1, **layout: Any
+) -> tuple[Figure, list[Axes]]:
+    """A titled figure and its panels, row by row."""
+    figure = Figure(figsize=inches, layout="constrained")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+    return figure, list(np.atleast_1d(figure.subplots(rows, columns, **layout)).ravel())
+
+
+@drawn
+def contact_sheet(
+    frames: Sequence[np.ndarray], captions: Sequence[str], title: str, columns: int = 6
+) -> Figure:
+    """Small frames in rows, each with its caption: what is in here, at a glance."""
+    columns = max(1, min(columns, len(frames)))
+    rows = max(1, math.ceil(len(frames) / columns))
+    figure, panels = _panels((1.9 * columns, 1.75 * rows + 0.5), title, rows, columns)
+    for axis in panels:
+        axis.axis("off")
+    for axis, frame, caption in zip(panels, frames, captions, strict=False):
+        axis.imshow(frame, interpolation="antialiased")
+        axis.set_title(caption, fontsize=7, pad=2)
+    return figure
+
+
+@drawn
+def table_bars(groups: Mapping[str, Mapping[str, float]], title: str) -> Figure:
+    """One panel of horizontal bars per group: {"codec": {"h264": 80, ...}, "container": ...}."""
+    figure, panels = _panels((3.4 * len(groups), 3.0), title, columns=len(groups))
+    for axis, (name, counts), colour in zip(panels, groups.items(), PALETTE, strict=False):
+        bars = axis.barh(range(len(counts)), list(counts.values()), color=colour, height=0.65)
+        axis.bar_label(bars, fmt="%.4g", padding=3, fontsize=8)
+        axis.set_yticks(range(len(counts)), list(counts))
+        axis.set_title(name)
+        axis.invert_yaxis()
+        axis.margins(x=0.15)
+        axis.grid(axis="y", visible=False)
+    return figure
+
+
+@drawn
+def embedding_map(points: np.ndarray, groups: Sequence[str], title: str) -> Figure:
+    """Embeddings [N, D] on their first two principal axes, coloured by group."""
+    centred = points.astype(np.float64) - points.mean(axis=0)
+    _, spread, axes = np.linalg.svd(centred, full_matrices=False)
+    # The sign of a principal axis is arbitrary: fix it, or a rebuild could mirror the picture.
+    signs = np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)])
+    flat = centred @ (axes * signs[:, None])[:2].T
+    share = spread**2 / max(float((spread**2).sum()), 1e-12)
+    figure, (axis,) = _panels((6.4, 4.6), title)
+    for name, colour in zip(dict.fromkeys(groups), PALETTE * len(groups), strict=False):
+        across, up = flat[np.array([group == name for group in groups])].T
+        axis.scatter(across, up, s=14, color=colour, alpha=0.7, label=f"{name} ({len(up)})")
+    axis.set(xlabel=f"axis 1 ({share[0]:.0%} of the variance)", ylabel=f"axis 2 ({share[1]:.0%})")
+    axis.legend()
+    return figure
+
+
+@drawn
+def cluster_sheet(clusters: Sequence[Mapping[str, Any]], targets: Sequence[str]) -> Figure:
+    """Clusters kept and dropped: scenes above, the target videos that decide below.
+
+    `clusters` are rows with cluster, scenes, kept, weight and one n_<target> column per target;
+    the 80 heaviest are drawn.
+    """
+    rows = sorted(clusters, key=lambda row: (-row["weight"], -row["scenes"], row["cluster"]))[:80]
+    at, kept = np.arange(len(rows)), sum(bool(row["kept"]) for row in clusters)
+    title = f"{kept} of {len(clusters)} clusters kept (green): a target video falls in them"
+    figure, (scenes, votes) = _panels((max(6.4, 0.16 * len(rows) + 2), 4.8), title, 2, sharex=True)
+    colours = [GREEN if row["kept"] else GREY for row in rows]
+    scenes.bar(at, [row["scenes"] for row in rows], color=colours, width=0.8)
+    scenes.set_ylabel("scenes")
+    floor = np.zeros(len(rows))
+    for target, colour in zip(targets, PALETTE, strict=False):
+        counts = np.array([row[f"n_{target}"] for row in rows], dtype=float)
+        votes.bar(at, counts, bottom=floor, color=colour, width=0.8, label=target)
+        floor += counts
+    votes.set(ylabel="target videos", xlabel="cluster, by falling retrieval weight")
+    votes.set_xticks(at, [str(row["cluster"]) for row in rows], fontsize=6, rotation=90)
+    votes.legend(ncols=max(1, min(4, len(targets))))
+    return figure
+
+
+@drawn
+def mixture_bars(weights: Mapping[str, float], samples: Mapping[str, int]) -> Figure:
+    """The weight a source is drawn with beside the share of samples that it has."""
+    names, at, total = list(weights), np.arange(len(weights)), max(sum(samples.values()), 1)
+    figure, (axis,) = _panels((6.8, 3.4), "The mixture: what is drawn, and what there is")
+    held = [samples.get(name, 0) / total for name in names]
+    bars = axis.bar(at - 0.2, list(weights.values()), 0.38, color=BLUE, label="drawn with weight")
+    axis.bar_label(bars, fmt="%.3f", fontsize=8)
+    bars = axis.bar(at + 0.2, held, 0.38, color=GREY, label="share of samples (their number)")
+    axis.bar_label(bars, [f"{samples.get(name, 0):,}" for name in names], fontsize=8)
+    axis.set_xticks(at, names)
+    axis.legend(title="share")
+    return figure
+
+
+def _curve(axis: Axes, steps: np.ndarray, values: np.ndarray, label: str, colour: str) -> None:
+    known = np.isfinite(values)
+    steps, values, marker = steps[known], values[known], "o"
+    if len(values) > 60:
+        axis.plot(steps, values, color=colour, alpha=0.25, linewidth=0.7)
+        width, marker = len(values) // 40 + 1, ""
+        values = np.convolve(
+            np.pad(values, (width - 1, 0), "edge"), np.full(width, 1 / width), "valid"
+        )
+    axis.plot(steps, values, color=colour, linewidth=1.6, label=label, marker=marker, markersize=3)
+
+
+@drawn
+def training_curves(
+    steps: np.ndarray, panels: Mapping[str, Mapping[str, np.ndarray]], title: str
+) -> Figure:
+    """Curves over steps, one panel per key: {"loss (L1)": {"train": ...}, "effective rank": ...}.
+
+    Values [steps]; NaN marks a step at which that number was not taken and is left out. Above 60
+    points the bold line is a running mean over one fortieth of them.
+    """
+    figure, axes = _panels((3.7 * len(panels), 3.1), title, columns=len(panels))
+    for first, (axis, (name, curves)) in enumerate(zip(axes, panels.items(), strict=True)):
+        for i, (label, values) in enumerate(curves.items()):
+            _curve(axis, steps, np.asarray(values, dtype=float), label, PALETTE[(first + i) % 8])
+        axis.set(title=name, xlabel="step")
+        if len(curves) > 1:
+            axis.legend()
+    return figure
+
+
+@drawn
+def film_strip(
+    frames: Sequence[np.ndarray],
+    captions: Sequence[str],
+    tracks: Mapping[str, np.ndarray],
+    labels: tuple[str, str],
+    title: str,
+) -> Figure:
+    """Frames in a row with captions, above curves over the same span, [T] each.
+
+    `labels` name the curves' axes with their units; a frame whose caption is "goal" is framed.
+    """
+    figure = Figure(figsize=(1.35 * max(3, len(frames)), 3.6), layout="constrained")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+    grid = figure.add_gridspec(2, max(1, len(frames)))
+    for i, (frame, caption) in enumerate(zip(frames, captions, strict=True)):
+        axis, marked = figure.add_subplot(grid[0, i]), caption == "goal"
+        axis.imshow(frame, interpolation="nearest")
+        axis.set_title(caption, fontsize=8, color=ORANGE if marked else INK)
+        axis.set(xticks=[], yticks=[])
+        for side in axis.spines.values():
+            side.set(visible=marked, color=ORANGE, linewidth=2.5)
+    axis = figure.add_subplot(grid[1, :])
+    for (name, values), colour in zip(tracks.items(), PALETTE, strict=False):
+        axis.plot(np.arange(len(values)), values, label=name, color=colour, marker=".")
+    axis.set(xlabel=labels[0], ylabel=labels[1])
+    axis.legend(ncols=max(1, len(tracks)))
+    return figure
+
+
+@drawn
+def ranking_histogram(ranks: np.ndarray, candidates: int, gap: Mapping[str, float]) -> Figure:
+    """Where the true action ranks among `candidates` (0 = best), and the loss with each action.
+
+    ranks: [held-out steps]; gap: {"true actions": loss, "shuffled": loss, ...}.
+    """
+    title = "Does the model know which action was taken?"
+    figure, (left, right) = _panels((7.4, 3.1), title, columns=2, width_ratios=(2, 1))
+    chance, mean = (candidates - 1) / 2, float(np.mean(ranks))
+    left.hist(ranks, bins=list(np.arange(candidates + 1) - 0.5), color=BLUE, edgecolor=PAPER)
+    left.axvline(mean, color=INK, label=f"mean {mean:.1f}")
+    left.axvline(chance, color=RED, linestyle="--", label=f"chance {chance:.1f}")
+    left.set(xlabel=f"rank of the true action among {candidates} (0 = lowest energy)")
+    left.set_ylabel("held-out steps")
+    left.legend()
+    colours = (GREEN, *PALETTE[1:])[: len(gap)]
+    bars = right.bar(list(gap), list(gap.values()), color=colours, width=0.6)
+    right.bar_label(bars, fmt="%.3f", fontsize=8)
+    right.set_title("held-out loss (L1)")
+    return figure
+
+
+@drawn
+def confusion(matrix: np.ndarray, classes: Sequence[str], title: str) -> Figure:
+    """Counts [true, predicted], shaded by the share of the true class."""
+    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    size = 2.4 + 0.42 * len(classes)
+    figure, (axis,) = _panels((size + 0.8, size), title)
+    axis.grid(visible=False)
+    shown = axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(matrix):
+        colour = PAPER if share[row, column] > 0.55 else INK
+        axis.text(column, row, f"{count:g}", ha="center", va="center", fontsize=7, color=colour)
+    axis.set_xticks(range(len(classes)), list(classes), rotation=45, ha="right", fontsize=8)
+    axis.set_yticks(range(len(classes)), list(classes), fontsize=8)
+    axis.set(xlabel="predicted", ylabel="true")
+    figure.colorbar(shown, ax=axis, label="share of the true class", shrink=0.8)
+    return figure
+
+
+@drawn
+def score_bars(
+    scores: Mapping[str, tuple[float, float, float]], chance: float | None, unit: str, title: str
+) -> Figure:
+    """Scores with their intervals (value, low, high) beside each other, and the chance level."""
+    values = np.array(list(scores.values()), dtype=float)
+    errors = np.abs(values[:, 1:] - values[:, :1]).T
+    figure, (axis,) = _panels((1.5 * len(scores) + 2.2, 3.2), title)
+    colours = [BLUE, *[GREY] * (len(scores) - 1)]
+    axis.bar(list(scores), values[:, 0], 0.55, yerr=errors, color=colours, capsize=4, ecolor=INK)
+    for at, (value, _, high) in enumerate(values):
+        axis.text(at, high, f"{value:.3g}", ha="center", va="bottom", fontsize=8)
+    if chance is not None:
+        axis.axhline(chance, color=RED, linestyle="--", label=f"chance {chance:.3g}")
+        axis.legend()
+    axis.set_ylabel(unit)
+    axis.margins(y=0.15)
+    return figure
+
+
+@drawn
+def energy_landscape(
+    energy: np.ndarray, axes_cm: tuple[np.ndarray, np.ndarray], truth_cm: tuple[float, float]
+) -> Figure:
+    """Energy [Y, X] over two components of one action (cm), its minimum and the true action."""
+    across, up = axes_cm
+    figure, (axis,) = _panels((5.4, 4.4), "Energy of one action: where the model sees the goal")
+    axis.grid(visible=False)
+    shown = axis.contourf(across, up, energy, levels=24, cmap="viridis")
+    row, column = np.unravel_index(int(np.argmin(energy)), energy.shape)
+    lowest = (across[column], up[row])
+    axis.plot(*lowest, "o", color=PAPER, markeredgecolor=INK, markersize=9, label="lowest energy")
+    axis.plot(*truth_cm, "*", color=ORANGE, markeredgecolor=INK, markersize=14, label="true action")
+    axis.set(xlabel="action x (cm)", ylabel="action y (cm)", aspect="equal")
+    axis.legend(loc="upper right", frameon=True)
+    figure.colorbar(shown, ax=axis, label="energy (L1 in feature space)")
+    return figure
