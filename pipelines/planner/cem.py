@@ -59,11 +59,18 @@ class PlannerConfig:
     """Share of the old mean kept in each refit of the gripper."""
     momentum_spread_gripper: float = 0.15
     """Share of the old spread kept in each refit of the gripper."""
+    workspace: tuple[float, float, float, float, float, float] | None = None
+    """Where the hand may be planned to go: lowest x, y, z, then highest, metres. None: anywhere."""
     stop_margin: float | None = None
     """Stay where the arm is unless the plan's energy is below (1 - stop_margin) times the energy
     of staying. None, the paper's planner, always moves."""
 
     def __post_init__(self) -> None:
+        box = self.workspace
+        if box is not None and (len(box) != 6 or not all(box[i] < box[i + 3] for i in range(3))):
+            raise ValueError(
+                f"workspace is {box}: it must be lowest x, y, z, then highest x, y, z, in metres"
+            )
         for name in ("samples", "iterations", "horizon"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be 1 or more")
@@ -157,7 +164,10 @@ def refit(
     """The next search distribution from the elites and, by momentum, from the last one.
 
     Args:
-        elites: [E, H, 3 or 4]; mean and spread: [H, 3 or 4].
+        elites: [E, H, 3 or 4].
+        mean: [H, 3 or 4] of the last distribution.
+        spread: [H, 3 or 4] of the last distribution.
+        config: the momenta.
 
     Returns:
         new mean, new spread (unbiased standard deviation), both [H, 3 or 4].
@@ -195,7 +205,8 @@ def plan(
     Args:
         energy: candidates [S, H, 7] -> [S].
         config: how to search.
-        seed, step: all randomness comes from them.
+        seed: with `step`, all randomness comes from it.
+        step: number of the motion.
         room: see `bounded`.
 
     Raises:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.encoder import Encoder, encode_frames
-from models.losses import normalise
+from models.imagination import energies
 from models.world_model import WorldModel
 from pipelines.planner.cem import Energy
 
@@ -33,6 +33,8 @@ class Preprocessing:
     widest: float = 1.35
     """A frame wider than this times its height (or the reverse) is cut to it, centred; the rest
     is scaled to the square. 1.35 is what the released robot models were trained with."""
+    antialias: bool = True
+    """Average areas when shrinking a frame. The released robot models were trained without."""
     mean: tuple[float, float, float] = IMAGENET_MEAN
     """Of the red, green and blue channel in [0, 1]; subtracted."""
     std: tuple[float, float, float] = IMAGENET_STD
@@ -53,6 +55,7 @@ def prepare(frames: Tensor, how: Preprocessing) -> Tensor:
 
     Args:
         frames: [B, H, W, 3] uint8, RGB.
+        how: the contract.
 
     Returns:
         [B, 3, size, size] float32.
@@ -72,9 +75,9 @@ def prepare(frames: Tensor, how: Preprocessing) -> Tensor:
     cut = frames[:, top : top + cut_high, left : left + cut_wide]
     pictures = cut.permute(0, 3, 1, 2).float() / 255
     if pictures.shape[2:] != (how.size, how.size):
-        # Antialiasing leaves an enlargement alone and averages areas when shrinking.
+        square = (how.size, how.size)
         pictures = F.interpolate(
-            pictures, (how.size, how.size), mode="bilinear", antialias=True, align_corners=False
+            pictures, square, mode="bilinear", antialias=how.antialias, align_corners=False
         )
     mean = torch.tensor(how.mean, device=frames.device)[:, None, None]
     std = torch.tensor(how.std, device=frames.device)[:, None, None]
@@ -114,6 +117,14 @@ def moved(states: Tensor, actions: Tensor) -> Tensor:
     return torch.cat([place, turned, gripper], -1)
 
 
+def poses_before(state: Tensor, actions: Tensor) -> Tensor:
+    """The pose before each action: state [7], actions [S, H, 7] -> [S, H, 7]."""
+    poses = [state.expand(len(actions), -1)]
+    for action in actions[:, :-1].unbind(1):
+        poses.append(moved(poses[-1], action))
+    return torch.stack(poses, 1)
+
+
 class ImaginedWorld:
     """A frozen encoder and world model, asked what motions would lead to."""
 
@@ -142,41 +153,21 @@ class ImaginedWorld:
         pictures = prepare(frames.to(self.device), self.how)
         return encode_frames(self.encoder, pictures[:, :, None])
 
-    @torch.inference_mode()
-    def imagine(self, tokens: Tensor, state: Tensor, actions: Tensor) -> Tensor:
-        """The last predicted frame's tokens for each candidate.
-
-        Args:
-            tokens: [1, HW, D] of the frame seen now. state: [7]. actions: [S, H, 7].
-
-        Returns:
-            [S, HW, D], layer-normed.
-        """
-        tokens = tokens.expand(len(actions), -1, -1)
-        states = state.expand(len(actions), -1)
-        past = None
-        for step in range(actions.shape[1]):
-            action = actions[:, step]
-            predicted, past = self.world_model(
-                tokens, action[:, None], states[:, None], past=past, return_past=True
-            )
-            tokens, states = normalise(predicted), moved(states, action)
-        return tokens
-
-    def energy(self, tokens: Tensor, state: Tensor, goal: Tensor, chunk: int = 128) -> Energy:
+    def energy(self, tokens: Tensor, state: Tensor, goal: Tensor, chunk: int = 64) -> Energy:
         """The energy of the paper: mean L1 distance between predicted and goal tokens.
 
         Args:
-            tokens, goal: [1, HW, D] of the frame seen now and of the goal. state: [7] now.
+            tokens: [1, HW, D] of the frame seen now.
+            state: [7] now.
+            goal: [1, HW, D] of the goal frame.
             chunk: candidates imagined at once; it bounds memory and changes no result.
         """
         state = state.to(self.device, torch.float32)
 
         def energy(candidates: Tensor) -> Tensor:
-            parts = [
-                (self.imagine(tokens, state, part.to(self.device)) - goal).abs().mean((1, 2))
-                for part in torch.split(candidates, chunk)
-            ]
-            return torch.cat(parts).cpu()
+            actions = candidates.to(self.device)
+            poses = poses_before(state, actions)
+            found = energies(self.world_model, tokens, actions, poses, goal, chunk=chunk)
+            return found.cpu()
 
         return energy

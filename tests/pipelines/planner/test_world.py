@@ -10,35 +10,8 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from models.encoder import Encoder, EncoderConfig
 from models.losses import normalise
-from models.world_model import WorldModel, WorldModelConfig
-from pipelines.planner.world import ImaginedWorld, Preprocessing, moved, prepare
-
-
-def tiny_world(seed: int = 0) -> ImaginedWorld:
-    torch.manual_seed(seed)
-    encoder = Encoder(
-        EncoderConfig(width=24, depth=2, heads=2, mlp_hidden=48, patch=8, frames=2, size=32)
-    )
-    world_model = WorldModel(
-        WorldModelConfig(
-            encoder_width=24,
-            width=32,
-            depth=2,
-            heads=2,
-            mlp_hidden=64,
-            grid=(4, 4),
-            residual=True,
-            token_merge=2,
-            extrinsics_width=0,
-        )
-    )
-    for parameter in world_model.parameters():
-        if parameter.dim() > 1:
-            torch.nn.init.normal_(parameter, std=0.2)
-    world_model.normalise_with(torch.randn(100, 7) * 0.05, torch.rand(100, 7))
-    return ImaginedWorld(encoder, world_model, Preprocessing(size=32))
+from pipelines.planner.world import ImaginedWorld, Preprocessing, moved, poses_before, prepare
 
 
 def frames(count: int, seed: int = 0, size: int = 32) -> torch.Tensor:
@@ -65,6 +38,13 @@ def test_angles_do_not_jump_where_the_hand_points_down():
     assert math.isclose(float(moved(state, turn)[3]), math.pi + 0.01, abs_tol=1e-5)
 
 
+def test_poses_before_each_action_follow_from_the_actions():
+    state, actions = torch.rand(7), torch.randn(4, 3, 7) * 0.05
+    poses = poses_before(state, actions)
+    assert torch.equal(poses[:, 0], state.expand(4, 7))
+    assert torch.allclose(poses[:, 2], moved(moved(state, actions[:, 0]), actions[:, 1]))
+
+
 def test_frames_are_cut_scaled_and_normalised():
     how = Preprocessing(size=4, widest=1.0, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     wide = torch.zeros(1, 4, 8, 3, dtype=torch.uint8)
@@ -79,7 +59,7 @@ def test_frames_are_cut_scaled_and_normalised():
         prepare(torch.zeros(1, 3, 4, 4), how)
 
 
-def test_energy_is_the_mean_l1_of_the_imagined_tokens():
+def test_energy_is_the_mean_l1_of_the_imagined_tokens(tiny_world):
     world = tiny_world()
     now, goal = world.encode(frames(1)), world.encode(frames(1, seed=9))
     state, actions = torch.rand(7), torch.randn(5, 1, 7) * 0.05
@@ -93,21 +73,23 @@ def test_energy_is_the_mean_l1_of_the_imagined_tokens():
     assert torch.allclose(world.energy(now, state, goal, chunk=2)(actions), energies, atol=1e-5)
 
 
-def test_two_steps_feed_the_prediction_and_the_moved_pose_back():
+def test_two_steps_feed_the_prediction_and_the_moved_pose_back(tiny_world):
     world = tiny_world()
     now, state = world.encode(frames(1)), torch.rand(7)
     actions = torch.randn(3, 2, 7) * 0.05
-    imagined = world.imagine(now, state, actions)
+    goal = world.encode(frames(1, seed=9))
+    energies = world.energy(now, state, goal)(actions)
     with torch.no_grad():
         tokens = now.expand(3, -1, -1)
         states = state.expand(3, -1)
         first = normalise(world.world_model(tokens, actions[:, :1], states[:, None]))
         both = torch.stack([states, moved(states, actions[:, 0])], 1)
         whole = world.world_model(torch.cat([tokens, first], 1), actions, both)
-    assert torch.allclose(imagined, normalise(whole)[:, 16:], atol=1e-5)
+    by_hand = (normalise(whole)[:, 16:] - goal).abs().mean((1, 2))
+    assert torch.allclose(energies, by_hand, atol=1e-5) and by_hand.std() > 1e-4
 
 
-def test_a_frame_is_encoded_alone_and_layer_normed():
+def test_a_frame_is_encoded_alone_and_layer_normed(tiny_world):
     world = tiny_world()
     pair = frames(2)
     both = world.encode(pair)
@@ -116,7 +98,7 @@ def test_a_frame_is_encoded_alone_and_layer_normed():
     assert torch.allclose(both.mean(-1), torch.zeros(2, 16), atol=1e-5)
 
 
-def test_models_that_do_not_belong_together_are_refused():
+def test_models_that_do_not_belong_together_are_refused(tiny_world):
     world = tiny_world()
     with pytest.raises(ValueError, match="do not belong together"):
         ImaginedWorld(world.encoder, world.world_model, Preprocessing(size=64))
