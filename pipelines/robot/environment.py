@@ -1,0 +1,78 @@
+"""Reaching with a goal picture: what a planner is evaluated in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.robot.simulator import WORKSPACE, Simulator
+
+Array = NDArray[np.float64]
+Observation = tuple[NDArray[np.uint8], Array]
+
+
+class ReachEnvironment:
+    """One arm, one goal position, one picture of the arm at the goal."""
+
+    def __init__(self, lab: str, seed: int, size: int = 64, **simulator: Any) -> None:
+        """`size` of the frames in pixels; further keywords go to `Simulator`."""
+        self.simulator = Simulator(lab, seed, size, **simulator)
+        self._seed = seed
+        self._target = self.simulator.state()[:3]
+
+    @property
+    def workspace(self) -> tuple[Array, Array]:
+        """Low and high corner [3] of where the hand may go, metres."""
+        return WORKSPACE[0].copy(), WORKSPACE[1].copy()
+
+    def reset(self, seed: int | None = None) -> Observation:
+        """Start anew from `seed` (the last one when None): frame [H, W, 3] uint8, state [7]."""
+        self._seed = self._seed if seed is None else seed
+        self.simulator.reset(self._seed)
+        self._target = self.simulator.state()[:3]
+        return self.simulator.observe()
+
+    def goal(self, position: Array) -> Observation:
+        """Frame and state with the arm truly moved to `position` [3]; the world is put back after.
+
+        Raises ValueError if the arm cannot get within 1 cm of it.
+        """
+        before = self.simulator.snapshot()
+        left = self.simulator.move_to(position)
+        observation = self.simulator.observe()
+        self.simulator.restore(before)
+        if left > 0.01:
+            raise ValueError(
+                f"goal {np.round(position, 3).tolist()}: the arm stops {left:.3f} m before it; "
+                f"choose one in {WORKSPACE[0].tolist()} .. {WORKSPACE[1].tolist()}, clear of things"
+            )
+        self._target = np.array(position, dtype=np.float64)
+        return observation
+
+    def random_goal(self, distance: float, seed: int, *, lowest: float = 0.12) -> Array:
+        """A position [3] in the workspace `distance` metres from the hand, above `lowest`.
+
+        Directions are tried in an order fixed by `seed`. Raises ValueError when none fits.
+        """
+        rng = np.random.default_rng(seed)
+        start = self.simulator.state()[:3]
+        low, high = self.workspace
+        low[2] = lowest
+        for _ in range(1000):
+            direction = rng.normal(size=3)
+            place = start + distance * direction / np.linalg.norm(direction)
+            if (place >= low).all() and (place <= high).all():
+                return np.asarray(place)
+        where = start.round(3).tolist()
+        raise ValueError(f"no goal {distance} m away from {where} in the workspace")
+
+    def step(self, action: Array) -> Observation:
+        """Carry out one action [7]: frame and state after it."""
+        self.simulator.step(action)
+        return self.simulator.observe()
+
+    def distance(self) -> float:
+        """Distance of the hand to the goal position, metres."""
+        return float(np.linalg.norm(self.simulator.state()[:3] - self._target))
