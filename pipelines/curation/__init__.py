@@ -1,0 +1,1 @@
+"""Curation: from media files to the training mixture, one stage a module."""
