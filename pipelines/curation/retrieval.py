@@ -1,0 +1,221 @@
+"""Retrieval: which YT1B scenes are kept, and how often each is drawn.
+
+Steps 6 and 7 of the curation (V-JEPA 2, section 10.2, table 11). The target sets K710, SSv2, COIN
+and EpicKitchens have been assigned to clusters of the pool. A cluster is kept if and only if at
+least one target video falls in it, and scenes are then drawn with the cluster's weight
+
+    w_c = sum_d w_d * N_{d,c} / N_d
+
+N_{d,c}: videos of target d in cluster c; N_d: all videos of target d; w_d: its retrieval weight.
+
+The draw is made scene by scene, with replacement in effect: a scene of cluster c is expected
+e = budget * (w_c / |c|) / sum(w) times, and gets floor(e + u) draws with u a hash of
+(seed, scene id). So the expected total is `budget`, and no scene's draw depends on which other
+scenes happened to be in the same file.
+
+Payload of one YT1B partition:
+    scenes.parquet      the columns of `scenes` plus cluster, weight (w_c / |c|), draws (> 0)
+    clusters.parquet    every cluster of the pool: scenes, kept, weight w_c, n_<target>
+    quarantine.parquet  empty: nothing is opened here
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.stage import Inputs, Stage, Workspace
+from storage.digests import unit_interval
+from storage.tables import QUARANTINE, read_columns, read_table, write_table
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+
+SOURCE_OF_TARGET = {
+    "k710": "kinetics", "ssv2": "ssv2", "coin": "coin", "epic_kitchens": "epic_kitchens",
+}  # fmt: skip
+"""Retrieval target -> the source whose videos it is made of (K710 is Kinetics 400/600/700)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrievalWeights:
+    """w_d of every target (table 11). Only their ratios matter: they are divided by their sum.
+
+    So one of them can be changed alone (`--set retrieval.weights.ssv2=0.2`). A weight of 0 switches
+    the target off: its videos then keep no cluster either.
+    """
+
+    k710: float = 0.7
+    ssv2: float = 0.125
+    coin: float = 0.125
+    epic_kitchens: float = 0.05
+
+    def __post_init__(self) -> None:
+        for name, weight in asdict(self).items():
+            if not 0 <= weight < float("inf"):
+                raise ValueError(f"retrieval.weights.{name} = {weight}: must be 0 or positive")
+        if not sum(asdict(self).values()):
+            raise ValueError("retrieval.weights: all are 0; give at least one target a weight")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrievalConfig:
+    """How the pool is matched to the targets."""
+
+    weights: RetrievalWeights = field(default_factory=RetrievalWeights)
+    """Retrieval weight of every target."""
+    budget: int = 115_000_000
+    """Expected number of draws over the whole pool. The paper does not say how many scenes were
+    finally drawn; this is the number of scenes in the clusters it kept (table 11)."""
+    seed: int = 0
+    """Decides the draws that the fractions leave open."""
+
+    def __post_init__(self) -> None:
+        if self.budget < 1:
+            raise ValueError(f"retrieval.budget = {self.budget}: must be at least 1 draw")
+
+
+def kept_clusters(counts: Mapping[str, Counts], weights: Mapping[str, float]) -> NDArray[np.bool_]:
+    """[K]: True where at least one video of a target with a weight above 0 falls.
+
+    Args:
+        counts: target -> N_{d,c}, its videos in every cluster [K].
+        weights: target -> w_d.
+    """
+    clusters = len(next(iter(counts.values())))
+    kept = np.zeros(clusters, dtype=np.bool_)
+    for target, weight in weights.items():
+        if weight > 0:
+            kept |= counts[target] > 0
+    return kept
+
+
+def cluster_weights(counts: Mapping[str, Counts], weights: Mapping[str, float]) -> Floats:
+    """[K]: w_c = sum_d w_d N_{d,c} / N_d, with w_d divided by their sum; the w_c sum to 1.
+
+    Raises:
+        ValueError: a target has a weight but no videos, so its share of the draws has no place.
+    """
+    total = sum(weights.values())
+    result = np.zeros(len(next(iter(counts.values()))))
+    for target in sorted(weights):
+        if not weights[target]:
+            continue
+        videos = int(counts[target].sum())
+        if not videos:
+            raise ValueError(
+                f"retrieval: target {target} has weight {weights[target]} but no embedded video; "
+                f"add videos to source {SOURCE_OF_TARGET.get(target, target)}, "
+                f"or set retrieval.weights.{target}=0"
+            )
+        result += weights[target] / total * counts[target] / videos
+    return result
+
+
+def scene_weights(weights: Floats, sizes: Counts) -> Floats:
+    """[K]: w_c / |c|, what one scene of cluster c weighs; 0 for a cluster without scenes."""
+    return np.divide(weights, sizes, out=np.zeros(len(weights)), where=sizes > 0)
+
+
+def expected_draws(weights: Floats, sizes: Counts, budget: int) -> Floats:
+    """[K]: how often one scene of each cluster is expected to be drawn.
+
+    Args:
+        weights: w_c [K].
+        sizes: |c|, scenes of the pool in every cluster [K].
+        budget: expected draws over all scenes.
+
+    Raises:
+        ValueError: no cluster has both a target and a scene.
+    """
+    reachable = float(weights[sizes > 0].sum())
+    if not reachable:
+        raise ValueError("retrieval: no cluster holds both a target video and a scene of the pool")
+    return scene_weights(weights, sizes) * (budget / reachable)
+
+
+def draws_of(expected: float, seed: int, scene_id: str) -> int:
+    """Draws of one scene: floor(expected + u), u in [0, 1) a hash of (seed, scene id)."""
+    return int(np.floor(expected + unit_interval("retrieval", seed, scene_id)))
+
+
+def run(config: RetrievalConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
+    """Weigh all clusters of the pool, then draw the scenes of this partition."""
+    clustered, scenes = inputs["clusters"].path, inputs["scenes"].path
+    clusters = len(np.load(clustered / "centroids.npy", mmap_mode="r"))
+    pool = read_columns(clustered / "assignments.parquet", ["scene_id", "partition", "cluster"])
+    sizes = np.bincount(pool["cluster"], minlength=clusters).astype(np.int64)
+    counts = target_counts(clustered / "targets.parquet", clusters)
+    by_target = asdict(config.weights)
+    weights, kept = cluster_weights(counts, by_target), kept_clusters(counts, by_target)
+    expected, share = expected_draws(weights, sizes, config.budget), scene_weights(weights, sizes)
+
+    here = pool["partition"] == out.partition
+    cluster_of = dict(
+        zip(pool["scene_id"][here].tolist(), pool["cluster"][here].tolist(), strict=True)
+    )
+    drawn, unassigned = [], 0
+    for scene in read_table(scenes / "scenes.parquet"):
+        cluster = cluster_of.get(scene["scene_id"])
+        if cluster is None:
+            unassigned += 1
+        elif draws := draws_of(float(expected[cluster]), config.seed, scene["scene_id"]):
+            weight = float(share[cluster])
+            drawn.append({**scene, "cluster": cluster, "weight": weight, "draws": draws})
+    write_table(out.payload / "scenes.parquet", drawn, CURATED)
+    _write_clusters(out.payload / "clusters.parquet", sizes, kept, weights, counts)
+    write_table(out.payload / "quarantine.parquet", [], QUARANTINE)
+    return {
+        "clusters": clusters,
+        "clusters_kept": int(kept.sum()),
+        "scenes": len(cluster_of),
+        "scenes_without_embedding": unassigned,
+        "scenes_in_kept_clusters": sum(bool(kept[c]) for c in cluster_of.values()),
+        "scenes_drawn": len(drawn),
+        "draws": sum(row["draws"] for row in drawn),
+    }
+
+
+def target_counts(targets: Path, clusters: int) -> dict[str, Counts]:
+    """Target -> N_{d,c} [K] from the table of assigned target videos."""
+    table = read_columns(targets, ["source", "cluster"])
+    return {
+        target: np.bincount(
+            table["cluster"][table["source"] == source].astype(np.int64), minlength=clusters
+        ).astype(np.int64)
+        for target, source in SOURCE_OF_TARGET.items()
+    }
+
+
+def _write_clusters(
+    path: Path,
+    sizes: Counts,
+    kept: NDArray[np.bool_],
+    weights: Floats,
+    counts: Mapping[str, Counts],
+) -> None:
+    columns = {"scenes": sizes, "kept": kept, "weight": weights}
+    columns |= {f"n_{target}": values for target, values in counts.items()}
+    lists = {name: values.tolist() for name, values in columns.items()}
+    rows = [
+        {"cluster": cluster} | {name: values[cluster] for name, values in lists.items()}
+        for cluster in range(len(sizes))
+    ]
+    schema = {"cluster": "int32", "scenes": "int64", "kept": "bool", "weight": "float64"}
+    write_table(path, rows, schema | {f"n_{target}": "int64" for target in counts})
+
+
+SCENES = {
+    "scene_id": "string", "video_id": "string", "source": "string", "path": "string",
+    "sha256": "string", "kind": "string", "start": "float64", "end": "float64",
+    "start_frame": "int64", "end_frame": "int64", "fps": "float64", "cut": "string",
+    "label": "string", "split": "string",
+}  # fmt: skip
+CURATED = SCENES | {"cluster": "int32", "weight": "float64", "draws": "int32"}
+
+STAGE = Stage("curated_scenes", version=1, config=RetrievalConfig, run=run)

@@ -1,0 +1,187 @@
+"""Claims: w_c = sum_d w_d N_dc / N_d, by hand; a cluster is kept if and only if a target falls in
+it; draws follow the weights in expectation; a scene's draw depends on itself and its cluster alone;
+one weight can be changed alone; a target without videos is refused by name.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipelines.curation.clusters import ASSIGNMENTS, TARGETS
+from pipelines.curation.retrieval import (
+    SCENES,
+    RetrievalConfig,
+    RetrievalWeights,
+    cluster_weights,
+    draws_of,
+    expected_draws,
+    kept_clusters,
+    run,
+)
+from storage.tables import read_table, write_table
+from tests.pipelines.curation.builders import artifact, content, inputs, scene, workspace
+
+PAPER = {"k710": 0.7, "ssv2": 0.125, "coin": 0.125, "epic_kitchens": 0.05}
+
+
+def counts(**by_target: list[int]) -> dict[str, np.ndarray]:
+    return {name: np.array(values, np.int64) for name, values in by_target.items()}
+
+
+def test_cluster_weights_by_hand() -> None:
+    # Four clusters; N_d: k710 10, ssv2 4, coin 1, epic_kitchens 2.
+    found = counts(
+        k710=[5, 5, 0, 0], ssv2=[0, 1, 3, 0], coin=[1, 0, 0, 0], epic_kitchens=[0, 0, 2, 0]
+    )
+    expected = [
+        0.7 * 5 / 10 + 0.125 * 1 / 1,
+        0.7 * 5 / 10 + 0.125 * 1 / 4,
+        0.125 * 3 / 4 + 0.05 * 2 / 2,
+        0.0,
+    ]
+    assert np.allclose(cluster_weights(found, PAPER), expected)
+    assert kept_clusters(found, PAPER).tolist() == [True, True, True, False]
+
+
+def test_weights_are_divided_by_their_sum() -> None:
+    found = counts(k710=[1, 0], ssv2=[0, 1], coin=[1, 0], epic_kitchens=[1, 0])
+    changed = PAPER | {"ssv2": 0.2}
+    assert np.allclose(cluster_weights(found, changed), [0.875 / 1.075, 0.2 / 1.075])
+    assert cluster_weights(found, changed).sum() == pytest.approx(1)
+
+
+def test_a_target_that_is_switched_off_keeps_nothing() -> None:
+    found = counts(k710=[1, 0], ssv2=[0, 1], coin=[0, 0], epic_kitchens=[0, 0])
+    weights = {"k710": 1.0, "ssv2": 0.0, "coin": 0.0, "epic_kitchens": 0.0}
+    assert kept_clusters(found, weights).tolist() == [True, False]
+    assert cluster_weights(found, weights).tolist() == [1.0, 0.0]
+
+
+def test_a_target_without_videos_is_refused_by_name() -> None:
+    found = counts(k710=[1], ssv2=[1], coin=[0], epic_kitchens=[1])
+    with pytest.raises(ValueError, match=r"coin has weight 0.125.*set retrieval.weights.coin=0"):
+        cluster_weights(found, PAPER)
+
+
+def test_expected_draws_sum_to_the_budget_over_reachable_scenes() -> None:
+    weights, sizes = np.array([0.5, 0.25, 0.0, 0.25]), np.array([10, 5, 7, 0])
+    per_scene = expected_draws(weights, sizes, 300)
+    # The last cluster holds no scene: its share goes to the others, 2 : 1.
+    assert per_scene.tolist() == [20.0, 20.0, 0.0, 0.0]
+    assert (per_scene * sizes).sum() == pytest.approx(300)
+    with pytest.raises(ValueError, match="no cluster holds both"):
+        expected_draws(np.array([0.0, 1.0]), np.array([3, 0]), 10)
+
+
+def test_draws_average_to_what_is_expected() -> None:
+    for expected in (0.2, 1.0, 2.75):
+        draws = np.array([draws_of(expected, 0, f"scene-{n}") for n in range(4000)])
+        assert set(draws) <= {int(np.floor(expected)), int(np.floor(expected)) + 1}
+        # Standard error of the mean is below 0.008.
+        assert draws.mean() == pytest.approx(expected, abs=0.03)
+    assert draws_of(0.0, 0, "any") == 0
+    assert [draws_of(0.5, 1, f"s{n}") for n in range(64)] != [
+        draws_of(0.5, 2, f"s{n}") for n in range(64)
+    ]
+
+
+def planted(root: Path, sizes: list[int], found: dict[str, list[int]]) -> Any:
+    """A pool with `sizes` scenes per cluster in two partitions, targets as counted in `found`."""
+    clustered, scenes = root / "clusters", root / "scenes"
+    clustered.mkdir(parents=True)
+    scenes.mkdir()
+    np.save(clustered / "centroids.npy", np.eye(len(sizes), dtype=np.float32))
+    pool = [
+        {"scene_id": f"c{c}-{n}", "partition": f"yt1b-0{n % 2}", "cluster": c, "distance": 0.0}
+        for c, size in enumerate(sizes)
+        for n in range(size)
+    ]
+    write_table(clustered / "assignments.parquet", pool, ASSIGNMENTS)
+    targets = [
+        {"scene_id": f"{source}-{c}-{n}", "source": source, "cluster": c, "distance": 0.0}
+        for source, per_cluster in found.items()
+        for c, count in enumerate(per_cluster)
+        for n in range(count)
+    ]
+    write_table(clustered / "targets.parquet", targets, TARGETS)
+    here = [scene(row["scene_id"]) for row in pool if row["partition"] == "yt1b-00"]
+    write_table(scenes / "scenes.parquet", [*here, scene("not-embedded")], SCENES)
+    return inputs(
+        clusters=artifact(clustered, "clusters"), scenes=artifact(scenes, "scenes/yt1b-00")
+    )
+
+
+FOUND = {
+    "kinetics": [8, 2, 0, 0], "ssv2": [0, 4, 0, 0], "coin": [1, 0, 0, 0],
+    "epic_kitchens": [0, 0, 1, 0],
+}  # fmt: skip
+
+
+def test_run_on_planted_clusters(tmp_path: Path) -> None:
+    given = planted(tmp_path, [200, 200, 200, 200], FOUND)
+    out = workspace(tmp_path / "work", "yt1b-00")
+    metrics = run(RetrievalConfig(budget=4000), given, out)
+    table = read_table(out.payload / "clusters.parquet")
+    assert [row["kept"] for row in table] == [True, True, True, False]
+    assert [row["n_k710"] for row in table] == [8, 2, 0, 0]
+    weights = [0.7 * 0.8 + 0.125, 0.7 * 0.2 + 0.125, 0.05, 0.0]
+    assert np.allclose([row["weight"] for row in table], weights)
+    drawn = read_table(out.payload / "scenes.parquet")
+    draws = Counter()
+    for row in drawn:
+        assert row["draws"] > 0
+        assert row["weight"] == pytest.approx(weights[row["cluster"]] / 200)
+        draws[row["cluster"]] += row["draws"]
+    assert draws[3] == 0
+    # Half of the pool lies in this partition, so half of the budget is expected here.
+    for cluster in range(3):
+        assert draws[cluster] == pytest.approx(2000 * weights[cluster], abs=15)
+    assert metrics["clusters_kept"] == 3
+    assert metrics["scenes_without_embedding"] == 1
+    assert metrics["scenes_in_kept_clusters"] == 300
+
+
+def test_two_builds_one_digest_and_one_weight_changes_it(tmp_path: Path) -> None:
+    given = planted(tmp_path, [20, 20, 20, 20], FOUND)
+    answers = []
+    for number, ssv2 in enumerate((0.125, 0.125, 0.2)):
+        out = workspace(tmp_path / f"work{number}", "yt1b-00")
+        config = RetrievalConfig(weights=RetrievalWeights(ssv2=ssv2), budget=100)
+        run(config, given, out)
+        answers.append(content(out))
+    assert answers[0] == answers[1] != answers[2]
+
+
+def test_a_draw_does_not_depend_on_the_other_scenes_here(tmp_path: Path) -> None:
+    given = planted(tmp_path, [20, 20, 20, 20], FOUND)
+    table = given["scenes"].path / "scenes.parquet"
+    every = read_table(table)
+    drawn = []
+    for number, rows in enumerate((every, every[::3])):
+        write_table(table, rows, SCENES)
+        out = workspace(tmp_path / f"work{number}", "yt1b-00")
+        run(RetrievalConfig(budget=60), given, out)
+        chosen = read_table(out.payload / "scenes.parquet")
+        drawn.append({row["scene_id"]: row["draws"] for row in chosen})
+    fewer = {row["scene_id"] for row in every[::3]}
+    assert drawn[1] == {name: draws for name, draws in drawn[0].items() if name in fewer}
+    assert 0 < len(drawn[1]) < len(drawn[0])
+
+
+@pytest.mark.parametrize("weight", [-0.1, float("nan"), float("inf")])
+def test_weights_are_checked(weight: float) -> None:
+    with pytest.raises(ValueError, match=r"retrieval.weights.coin = "):
+        RetrievalWeights(coin=weight)
+
+
+def test_the_papers_numbers_are_the_defaults() -> None:
+    config = RetrievalConfig()
+    assert vars(config.weights) == PAPER
+    assert config.budget == 115_000_000
+    with pytest.raises(ValueError, match="all are 0"):
+        RetrievalWeights(k710=0, ssv2=0, coin=0, epic_kitchens=0)
