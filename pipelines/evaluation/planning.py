@@ -1,0 +1,186 @@
+"""Closed-loop reaching: does the planner bring the arm where a goal picture shows it?
+
+Each trial lays out a lab anew, puts a goal 20 to 30 cm from the hand, renders the goal picture with
+the arm truly there, and lets a policy make `steps` motions. It succeeds if the hand ends within
+4 cm of the goal, the paper's criterion for reaching (section 4.2). The same trials are run without
+motion, with random motions, and with motions straight to the goal by someone who knows where it is:
+the first two say what success is worth, the last that it was possible.
+
+Inputs: `cooled_encoder`, `world_model`. Payload:
+    report.json            success counts with 95 % Wilson intervals, distances, the settings
+    trials.parquet         lab, policy, trial, step, distance (m), stayed
+    films/<lab>-<n>.npz    frames uint8 [T+1, H, W, 3], goal uint8 [H, W, 3], distances_cm [T+1]
+    landscape-<lab>.npz    energy_xz [Z, X], energy_xy [Y, X], axis_cm [G], truth_cm [3]
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipelines.compute import map_items
+from pipelines.evaluation.metrics import Rate, distances
+from pipelines.evaluation.reaching import (
+    POLICIES,
+    ReachConfig,
+    Trial,
+    energy_landscape,
+    run_trial,
+)
+from pipelines.overrides import plain
+from pipelines.stage import Inputs, Stage, Workspace
+from storage.tables import write_table
+
+TRIALS = {
+    "lab": "string",
+    "policy": "string",
+    "trial": "int32",
+    "step": "int32",
+    "distance": "float64",
+    "stayed": "bool",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanningConfig(ReachConfig):
+    """How the planner is tried out."""
+
+    labs: tuple[str, ...] = ("lab-a", "lab-b")
+    """Labs to reach in."""
+    trials: int = 10
+    """Trials in each lab (the paper: 10 a task)."""
+    success: float = 0.04
+    """A trial succeeds if the hand ends within this distance of the goal, metres."""
+    films: int = 2
+    """Trials of each lab whose frames are kept."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.trials < 1 or self.films < 0:
+            raise ValueError(f"trials is {self.trials}, films {self.films}: at least 1 and 0")
+        if not self.labs:
+            raise ValueError("labs is empty: name at least one lab, for instance lab-a")
+        if not 0 < self.success < self.nearest:
+            raise ValueError(
+                f"success is {self.success}, nearest {self.nearest}: want 0 < success < nearest "
+                "(a goal that counts as reached from the start proves nothing)"
+            )
+
+
+def summarise(results: Iterable[Mapping[str, Any]], success: float) -> dict[str, Any]:
+    """Counts and distances of some trials of one policy.
+
+    Args:
+        results: what `run_trial` returns.
+        success: largest distance that counts as reached, metres.
+
+    Returns:
+        reached: at the end, with interval; passed: at any time; final_cm; start_cm; closed: share
+        of the distance that was closed, averaged over the trials; stayed: share of motions.
+    """
+    tracks = [np.array(result["distances"]) for result in results]
+    stays = [stay for result in results for stay in result["stayed"]]
+    final = [float(track[-1]) for track in tracks]
+    return {
+        "reached": Rate(sum(left < success for left in final), len(tracks)).as_json(),
+        "passed": Rate(sum(bool(t.min() < success) for t in tracks), len(tracks)).as_json(),
+        "final_cm": distances([100 * left for left in final]),
+        "start_cm": distances([100 * float(track[0]) for track in tracks]),
+        "closed": float(np.mean([1 - track[-1] / track[0] for track in tracks])),
+        "stayed": float(np.mean(stays)),
+    }
+
+
+def planned_trials(config: PlanningConfig, inputs: Inputs, out: Workspace) -> dict[str, Trial]:
+    """Every trial of every policy, the planner's (the slow ones) first."""
+    shared = (config, inputs["cooled_encoder"].path, inputs["world_model"].path, out.how.device)
+    trials = {}
+    for policy in POLICIES:
+        for lab in config.labs:
+            for number in range(config.trials):
+                keep = policy == "planner" and number < config.films
+                film = out.scratch / "films" / f"{lab}-{number:03d}.npz" if keep else None
+                key = f"{policy} {lab} {number:03d}"
+                trials[key] = Trial(lab, policy, number, *shared, film)
+    return trials
+
+
+def rows_of(trials: Mapping[str, Trial], results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows of trials.parquet; the first step of a trial is its start."""
+    return [
+        {
+            "lab": trial.lab,
+            "policy": trial.policy,
+            "trial": trial.number,
+            "step": step,
+            "distance": left,
+            "stayed": step > 0 and results[key]["stayed"][step - 1],
+        }
+        for key, trial in trials.items()
+        for step, left in enumerate(results[key]["distances"])
+    ]
+
+
+def judge(
+    config: PlanningConfig, trials: Mapping[str, Trial], results: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Policy -> lab, or "pooled" over the labs -> summary."""
+
+    def of(policy: str, labs: Sequence[str]) -> dict[str, Any]:
+        chosen = [k for k, t in trials.items() if t.policy == policy and t.lab in labs]
+        return summarise([results[key] for key in chosen], config.success)
+
+    return {
+        policy: {"pooled": of(policy, config.labs)}
+        | {lab: of(policy, [lab]) for lab in config.labs}
+        for policy in POLICIES
+    }
+
+
+def run(config: PlanningConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
+    """Run all trials on Ray, resuming after a kill, and write the report."""
+    trials = planned_trials(config, inputs, out)
+    results = map_items(run_trial, trials, out, noun="trials")
+    states = {
+        lab: Trial(
+            lab, "planner", config.trials, config, inputs["cooled_encoder"].path,
+            inputs["world_model"].path, out.how.device, out.scratch / f"landscape-{lab}.npz",
+        )
+        for lab in config.labs
+    }  # fmt: skip
+    landscapes = map_items(energy_landscape, states, out, noun="landscapes")
+    policies = judge(config, trials, results)
+    report = {"policies": policies, "landscapes": landscapes, "settings": plain(config)}
+    (out.payload / "report.json").write_text(json.dumps(report, indent=2, sort_keys=True) + "\n")
+    write_table(out.payload / "trials.parquet", rows_of(trials, results), TRIALS)
+    for trial in (*trials.values(), *states.values()):
+        if trial.film is not None:
+            target = out.payload / trial.film.relative_to(out.scratch)
+            target.parent.mkdir(exist_ok=True)
+            shutil.copyfile(trial.film, target)
+    return headline(policies)
+
+
+def headline(policies: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The numbers worth showing: per policy, pooled over the labs."""
+    shown: dict[str, Any] = {}
+    for policy, by_lab in policies.items():
+        pooled = by_lab["pooled"]
+        shown |= {
+            f"{policy}_reached": pooled["reached"]["rate"],
+            f"{policy}_reached_low": pooled["reached"]["low"],
+            f"{policy}_reached_high": pooled["reached"]["high"],
+            f"{policy}_final_cm_median": pooled["final_cm"]["median"],
+            f"{policy}_final_cm_mean": pooled["final_cm"]["mean"],
+            f"{policy}_closed": pooled["closed"],
+        }
+    trials = policies["planner"]["pooled"]["reached"]["trials"]
+    return shown | {"trials_per_policy": trials}
+
+
+STAGE = Stage("planning_report", version=1, config=PlanningConfig, run=run)

@@ -1,0 +1,206 @@
+"""One attempt to reach one goal, and the energies around one motion whose effect is known.
+
+A trial lays out a lab anew, puts a goal at a drawn distance from the hand, renders the goal picture
+with the arm truly there, and lets a policy make its motions. Everything follows from the trial's
+(seed, lab, number), so every policy gets the same layouts, goals and cameras.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipelines.planner.cem import PlannerConfig
+from pipelines.planner.control import Planner, as_batch, checked_state
+from pipelines.planner.weights import open_world
+from pipelines.robot.environment import Observation, ReachEnvironment
+from storage.digests import digest_json
+
+Array = NDArray[np.float64]
+
+POLICIES = ("planner", "random", "still", "straight")
+"""The planner; uniformly random motions; none; straight to the goal, knowing where it is."""
+_GOAL_TRIES = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReachConfig:
+    """What reaching is; the defaults are the paper's where it states them."""
+
+    search: PlannerConfig = field(default_factory=PlannerConfig)
+    """How the planner searches; the exported planner takes these settings."""
+    steps: int = 10
+    """Motions a trial; the paper does not state a number for reaching."""
+    nearest: float = 0.20
+    """Shortest distance from the hand to the goal, metres."""
+    farthest: float = 0.30
+    """Longest distance from the hand to the goal, metres."""
+    frame_size: int = 256
+    """Side of the camera's square frame, pixels."""
+    camera_jitter: float = 1.0
+    """Random displacement of the camera from trial to trial, as a multiple of the recordings'."""
+    landscape_points: int = 21
+    """Motions along each axis of the energy landscape."""
+    seed: int = 0
+    """Of layouts, goals, candidates and random motions."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "frame_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be 1 or more")
+        if self.landscape_points < 3:
+            raise ValueError(f"landscape_points is {self.landscape_points}: it must be 3 or more")
+        if not 0 < self.nearest <= self.farthest:
+            raise ValueError(
+                f"nearest is {self.nearest}, farthest {self.farthest}: want 0 < nearest <= farthest"
+            )
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial of one policy; it pickles, and names all that the result depends on."""
+
+    lab: str
+    policy: str
+    number: int
+    config: ReachConfig
+    encoder: Path
+    world_model: Path
+    device: str
+    film: Path | None
+    """Where to leave the frames, if they are kept."""
+
+    @property
+    def seed(self) -> int:
+        """Of layout and goal: the same for every policy, another for every trial."""
+        return int(digest_json(["reach", self.config.seed, self.lab, self.number])[:12], 16)
+
+
+@functools.cache
+def open_planner(
+    encoder: Path, world_model: Path, search: PlannerConfig, seed: int, device: str
+) -> Planner:
+    """The planner, loaded once in each process."""
+    return Planner(open_world(encoder, world_model, device), search, seed)
+
+
+def opened(trial: Trial) -> Planner:
+    """The trial's planner."""
+    config = trial.config
+    return open_planner(trial.encoder, trial.world_model, config.search, config.seed, trial.device)
+
+
+def place_goal(environment: ReachEnvironment, trial: Trial) -> tuple[Array, Observation]:
+    """A goal at the trial's distance that the arm can truly reach, and what it looks like there.
+
+    Raises:
+        ValueError: no goal was found in `_GOAL_TRIES` draws.
+    """
+    config = trial.config
+    for attempt in range(_GOAL_TRIES):
+        random = np.random.default_rng([trial.seed, attempt])
+        distance = random.uniform(config.nearest, config.farthest)
+        try:
+            place = environment.random_goal(distance, int(random.integers(1 << 62)))
+            return place, environment.goal(place)
+        except ValueError as error:
+            reason = error
+    raise ValueError(f"{trial.lab}, trial {trial.number}: {reason} ({_GOAL_TRIES} draws)")
+
+
+def choose(trial: Trial, seen: Observation, goal: Observation, place: Array, step: int) -> Array:
+    """The motion [7] of the trial's policy at a step."""
+    reach = trial.config.search.reach
+    if trial.policy == "planner":
+        draw = trial.number * trial.config.steps + step
+        return opened(trial).plan(seen[0], seen[1], goal[0], draw)
+    action = np.zeros(7)
+    if trial.policy == "random":
+        action[:3] = np.random.default_rng([trial.seed, step, 1]).uniform(-reach, reach, 3)
+    elif trial.policy == "straight":
+        action[:3] = np.clip(place - seen[1][:3], -reach, reach)
+    return action
+
+
+def run_trial(trial: Trial) -> dict[str, Any]:
+    """Let one policy try to reach one goal.
+
+    Returns:
+        distances: metres from the hand to the goal, before the first motion and after each;
+        stayed: for each motion, whether the policy chose not to move.
+    """
+    config = trial.config
+    environment = ReachEnvironment(
+        trial.lab, trial.seed, config.frame_size, camera_jitter=config.camera_jitter
+    )
+    place, goal = place_goal(environment, trial)
+    seen = environment.reset()
+    environment.goal(place)
+    film, left, stayed = [seen[0]], [float(np.linalg.norm(seen[1][:3] - place))], []
+    for step in range(config.steps):
+        action = choose(trial, seen, goal, place, step)
+        seen = environment.step(action)
+        film.append(seen[0])
+        left.append(environment.distance())
+        stayed.append(not action.any())
+    if trial.film is not None:
+        centimetres = 100 * np.array(left)
+        save_arrays(trial.film, frames=np.stack(film), goal=goal[0], distances_cm=centimetres)
+    return {"distances": left, "stayed": stayed}
+
+
+def save_arrays(path: Path, **arrays: NDArray[Any]) -> None:
+    """Write arrays to an .npz, whole or not at all; equal arrays give equal bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_suffix(".partial.npz")
+    np.savez(aside, allow_pickle=False, **arrays)
+    aside.replace(path)
+
+
+def energy_landscape(trial: Trial) -> dict[str, float]:
+    """The energy of many motions where the right one is known; the grids go to `trial.film`.
+
+    The goal picture is what the camera sees after a known motion. The energy is taken over x and z
+    at the true y, and over x and y at the true z.
+
+    Returns:
+        error_xz_cm, error_xy_cm: from the motion of least energy on the grid to the true one.
+    """
+    config = trial.config
+    environment = ReachEnvironment(
+        trial.lab, trial.seed, config.frame_size, camera_jitter=config.camera_jitter
+    )
+    frame, state = environment.reset()
+    truth = np.random.default_rng([trial.seed, 2]).uniform(-0.9, 0.9, 3) * config.search.reach
+    goal_frame, goal_state = environment.step(np.concatenate([truth, np.zeros(4)]))
+    truth = goal_state[:3] - state[:3]  # what the arm truly did
+    world = opened(trial).world
+    now, goal = (world.encode(as_batch(f, "frame")) for f in (frame, goal_frame))
+    energy = world.energy(now, checked_state(state), goal)
+    axis = np.linspace(-config.search.reach, config.search.reach, config.landscape_points)
+    found: dict[str, NDArray[Any]] = {"axis_cm": 100 * axis, "truth_cm": 100 * truth}
+    errors = {}
+    for name, up in (("xz", 2), ("xy", 1)):
+        grid = _grid(axis, truth, up)
+        energies = energy(torch.from_numpy(grid.reshape(-1, 1, 7)).float()).numpy()
+        found[f"energy_{name}"] = energies.reshape(len(axis), len(axis))
+        best = grid.reshape(-1, 7)[int(energies.argmin()), :3]
+        errors[f"error_{name}_cm"] = 100 * float(np.linalg.norm(best - truth))
+    assert trial.film is not None
+    save_arrays(trial.film, **found)
+    return errors
+
+
+def _grid(axis: Array, truth: Array, up: int) -> Array:
+    """Motions [G, G, 7]: x along the columns, axis `up` along the rows, the third one the truth."""
+    grid = np.zeros((len(axis), len(axis), 7))
+    grid[..., :3] = truth
+    grid[..., 0] = axis[None, :]
+    grid[..., up] = axis[:, None]
+    return grid

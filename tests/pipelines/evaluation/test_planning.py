@@ -1,0 +1,143 @@
+"""Claims: every policy meets the same goals; who knows the goal reaches it, who stays does not;
+counts and distances are those of the trials; the report comes out the same again and resumes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.evaluation import planning
+from pipelines.evaluation.planning import STAGE, PlanningConfig, run, summarise
+from pipelines.evaluation.reaching import Trial, energy_landscape, run_trial
+from pipelines.planner.cem import PlannerConfig
+from pipelines.stage import How, Inputs, Workspace
+from storage.artifacts import content_digest, list_files
+from storage.tables import read_table
+
+SEARCH = PlannerConfig(samples=8, iterations=2, elites=3, gripper=False)
+CONFIG = PlanningConfig(
+    search=SEARCH, labs=("lab-a",), trials=1, steps=4, frame_size=32, films=1, landscape_points=5
+)
+
+
+def a_trial(trainings, policy: str, config: PlanningConfig = CONFIG, film=None) -> Trial:
+    paths = trainings["cooled_encoder"].path, trainings["world_model"].path
+    return Trial("lab-a", policy, 0, config, *paths, "cpu", film)
+
+
+def workspace(folder: Path) -> Workspace:
+    out = Workspace(folder / "payload", folder / "scratch", None, How(workers=1, cache=folder))
+    out.payload.mkdir(parents=True)
+    out.scratch.mkdir(exist_ok=True)
+    return out
+
+
+def in_turn(function, items, out, *, noun):  # map_items without Ray
+    return {key: json.loads(json.dumps(function(item))) for key, item in items.items()}
+
+
+def test_knowing_the_goal_reaches_it_and_staying_does_not(trainings):
+    config = replace(CONFIG, steps=8)
+    straight = run_trial(a_trial(trainings, "straight", config))
+    still = run_trial(a_trial(trainings, "still", config))
+    random = run_trial(a_trial(trainings, "random", config))
+    starts = {result["distances"][0] for result in (straight, still, random)}
+    assert len(starts) == 1 and 0.2 <= starts.pop() <= 0.3  # the same layout and goal
+    assert straight["distances"][-1] < 0.01 and len(straight["distances"]) == 9
+    assert abs(still["distances"][-1] - still["distances"][0]) < 0.01 and all(still["stayed"])
+    assert random["distances"][-1] > 0.04 and not any(random["stayed"])
+
+
+def test_trials_depend_on_seed_and_number_alone(trainings):
+    one = run_trial(a_trial(trainings, "planner"))
+    assert run_trial(a_trial(trainings, "planner")) == one
+    other = run_trial(replace(a_trial(trainings, "planner"), number=1))
+    assert other["distances"][0] != one["distances"][0]
+
+
+def test_a_film_shows_start_motions_and_goal(trainings, tmp_path):
+    film = tmp_path / "film.npz"
+    run_trial(a_trial(trainings, "straight", film=film))
+    kept = np.load(film)
+    assert kept["frames"].shape == (5, 32, 32, 3) and kept["frames"].dtype == np.uint8
+    assert kept["distances_cm"].shape == (5,) and kept["distances_cm"][0] > 20
+
+    def difference(frame):
+        return np.abs(frame.astype(int) - kept["goal"].astype(int)).mean()
+
+    assert difference(kept["frames"][-1]) < difference(kept["frames"][0])
+
+
+def test_summary_by_hand():
+    results = [
+        {"distances": [0.25, 0.03, 0.05], "stayed": [False, True]},
+        {"distances": [0.20, 0.10, 0.02], "stayed": [False, False]},
+    ]
+    found = summarise(results, success=0.04)
+    assert (found["reached"]["successes"], found["reached"]["trials"]) == (1, 2)
+    assert found["passed"]["successes"] == 2
+    assert found["final_cm"]["mean"] == pytest.approx(3.5)
+    assert found["closed"] == pytest.approx((0.8 + 0.9) / 2)
+    assert found["stayed"] == 0.25
+
+
+def test_landscape_is_centred_on_the_motion_that_was_made(trainings, tmp_path):
+    trial = a_trial(trainings, "planner", film=tmp_path / "landscape.npz")
+    errors = energy_landscape(trial)
+    grids = np.load(trial.film)
+    assert grids["energy_xz"].shape == grids["energy_xy"].shape == (5, 5)
+    assert np.abs(grids["truth_cm"]).max() < 7.5 and np.ptp(grids["energy_xz"]) > 0
+    row, column = np.unravel_index(grids["energy_xz"].argmin(), (5, 5))
+    dx = grids["axis_cm"][column] - grids["truth_cm"][0]
+    dz = grids["axis_cm"][row] - grids["truth_cm"][2]
+    assert errors["error_xz_cm"] == pytest.approx(np.hypot(dx, dz), abs=1e-6)
+
+
+def test_report_has_every_number_and_comes_out_the_same(trainings, tmp_path, monkeypatch):
+    monkeypatch.setattr(planning, "map_items", in_turn)
+    digests = set()
+    for name in ("one", "two"):
+        out = workspace(tmp_path / name)
+        metrics = run(CONFIG, Inputs(trainings), out)
+        digests.add(content_digest(list_files(out.payload)))
+    assert len(digests) == 1
+    report = json.loads((out.payload / "report.json").read_text())
+    assert set(report["policies"]) == {"planner", "random", "still", "straight"}
+    assert report["policies"]["still"]["lab-a"]["reached"]["successes"] == 0
+    assert report["settings"]["search"]["samples"] == 8
+    rows = read_table(out.payload / "trials.parquet")
+    assert len(rows) == 4 * 5
+    last = [row["distance"] for row in rows if row["policy"] == "planner"][-1]
+    assert metrics["planner_final_cm_mean"] == pytest.approx(100 * last)
+    assert sorted(p.name for p in out.payload.rglob("*.npz")) == [
+        "lab-a-000.npz",
+        "landscape-lab-a.npz",
+    ]
+
+
+def test_runs_on_ray_and_resumes_from_what_is_done(trainings, tmp_path):
+    config = replace(CONFIG, steps=2, films=0)
+    out = workspace(tmp_path / "ray")
+    run(config, Inputs(trainings), out)
+    before = content_digest(list_files(out.payload))
+    journal = out.scratch / "trials.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join(lines[:2]) + lines[2][:10])  # as a kill leaves it
+    again = replace(out, payload=tmp_path / "again")
+    again.payload.mkdir()
+    run(config, Inputs(trainings), again)
+    assert content_digest(list_files(again.payload)) == before
+
+
+def test_bad_settings_say_what_is_allowed():
+    with pytest.raises(ValueError, match="0 < success < nearest"):
+        PlanningConfig(success=0.5)
+    with pytest.raises(ValueError, match="labs is empty"):
+        PlanningConfig(labs=())
+    with pytest.raises(ValueError, match="nearest <= farthest"):
+        PlanningConfig(nearest=0.4)
+    assert STAGE.config().trials == 10  # the paper's
