@@ -7,6 +7,7 @@ for every encoder and a LayerNorm epsilon of 1e-5 (not the encoder's 1e-6).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -29,7 +30,7 @@ class CrossAttention(nn.Module):
         self.kv = nn.Linear(width, 2 * width)
 
     def forward(self, queries: Tensor, tokens: Tensor) -> Tensor:
-        """queries [B, Q, D], tokens [B, N, D] -> [B, Q, D]."""
+        """Queries [B, Q, D], tokens [B, N, D] -> [B, Q, D]."""
         q = self.q(queries).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         k, v = self.kv(tokens).unflatten(-1, (2, self.heads, -1)).transpose(1, 3).unbind(2)
         return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
@@ -46,7 +47,7 @@ class CrossAttentionBlock(nn.Module):
         self.mlp = Mlp(width, hidden)
 
     def forward(self, queries: Tensor, tokens: Tensor) -> Tensor:
-        """queries [B, Q, D], tokens [B, N, D] -> [B, Q, D]."""
+        """Queries [B, Q, D], tokens [B, N, D] -> [B, Q, D]."""
         queries = queries + self.xattn(queries, self.norm1(tokens))
         out: Tensor = queries + self.mlp(self.norm2(queries))
         return out
@@ -75,7 +76,9 @@ class AttentivePooler(nn.Module):
         nn.init.trunc_normal_(self.query_tokens, std=0.02, a=-2.0, b=2.0)
         if depth > 1:
             rescale(block for block in self.blocks if isinstance(block, Block))
-        self.cross_attention_block.mlp.fc2.weight.data.div_((2.0 * depth) ** 0.5)
+        # The official code counts the cross-attention block as the last self-attention block.
+        number = max(1, depth - 1)
+        self.cross_attention_block.mlp.fc2.weight.data.div_(math.sqrt(2.0 * number))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """[B, N, D] -> [B, Q, D]."""
@@ -106,7 +109,7 @@ class AttentiveProbe(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """tokens [B, N, D] -> logits [B, C], or [B, Q, C] with several queries."""
+        """Tokens [B, N, D] -> logits [B, C], or [B, Q, C] with several queries."""
         logits: Tensor = self.linear(self.pooler(tokens))
         return logits.squeeze(1)
 
@@ -132,7 +135,7 @@ class AnticipationProbe(nn.Module):
             self.add_module(f"{name}_classifier", head)
 
     def forward(self, tokens: Tensor) -> dict[str, Tensor]:
-        """tokens [B, N, D] (encoder's, then predicted) -> logits [B, C] by name."""
+        """Tokens [B, N, D] (encoder's, then predicted) -> logits [B, C] by name."""
         pooled = self.pooler(tokens)
         return {
             name: self.get_submodule(f"{name}_classifier")(pooled[:, place])

@@ -7,15 +7,16 @@ Reading checks names and shapes before a model takes them.
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+
+Model = TypeVar("Model", bound=nn.Module)
 
 _METADATA = "vjepa2"
 
@@ -35,7 +36,7 @@ def save_weights(
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     aside = path.with_name(path.name + ".partial")
     save_file(tensors, aside, metadata={_METADATA: text})
-    os.replace(aside, path)
+    aside.replace(path)
 
 
 def load_weights(path: Path | str) -> dict[str, Tensor]:
@@ -82,6 +83,14 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor], name: str) -> None
         raise ValueError(f"{name} does not fit {type(module).__name__}: {'; '.join(problems)}")
     with torch.no_grad():
         module.load_state_dict(dict(state), strict=True)
+
+
+def empty(kind: Callable[[Any], Model], config: Any) -> Model:
+    """A module whose memory is not yet filled, to be loaded strictly."""
+    with torch.device("meta"):
+        module = kind(config)
+    module.to_empty(device="cpu")
+    return module
 
 
 def _some(names: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""Is the representation alive? Numbers to log beside the loss, which can fall while features die."""
+"""Is the representation alive? Numbers to log beside a loss that falls while features die."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ class PatchEmbedding(nn.Module):
         """[B, 3, T, H, W] -> [B, N, D], or [B, K, D] at index [B, K]."""
         t, h, w = grid
         tubelet, patch, _ = self.proj.kernel_size
-        cut = video.unflatten(4, (w, patch)).unflatten(3, (h, patch)).unflatten(2, (t, tubelet))
+        cut = video.reshape(*video.shape[:2], t, tubelet, h, patch, w, patch)
         if index is None:
             pixels = cut.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(4).flatten(1, 3)
         else:

@@ -41,9 +41,7 @@ def context_loss(predicted: Tensor, target: Tensor, distance: Tensor | None = No
     return (per_token * distance.clamp(min=1.0).rsqrt()).mean()
 
 
-def teacher_forcing_loss(
-    predicted: Tensor, target: Tensor, weight: Tensor | None = None
-) -> Tensor:
+def teacher_forcing_loss(predicted: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
     """L1 between predictions from true frames and the frames that followed.
 
     predicted, target: [B, (T-1)*HW, D], both layer-normed; weight: [B, (T-1)*HW] of mean 1, to

@@ -153,9 +153,7 @@ def _counts(
 ) -> tuple[int, int]:
     """K and M of a step: the smallest counts among the reference draws."""
     source = _generator("counts", seed, step, blocks)
-    sums = [
-        int(_draw(grid, blocks, size, source, 1, 1).sum()) for _ in range(REFERENCE_DRAWS)
-    ]
+    sums = [int(_draw(grid, blocks, size, source, 1, 1).sum()) for _ in range(REFERENCE_DRAWS)]
     kept, hidden = min(sums), count(grid) - max(sums)
     return (kept if blocks.max_keep is None else min(kept, blocks.max_keep)), hidden
 

@@ -75,9 +75,7 @@ def pretraining_loss(
     if not contextual:
         return PretrainingLoss(loss, loss.detach(), None, features)
     aside = torch.stack(contextual).mean()
-    return PretrainingLoss(
-        loss + context_weight * aside, loss.detach(), aside.detach(), features
-    )
+    return PretrainingLoss(loss + context_weight * aside, loss.detach(), aside.detach(), features)
 
 
 def distances(context: Tensor, target: Tensor, grid: Grid) -> Tensor:
@@ -119,9 +117,7 @@ def world_model_loss(
     span = grid[0] * grid[1]
     steps = features.shape[1] // span - 1
     if not 1 <= rollout_steps <= steps:
-        raise ValueError(
-            f"rollout_steps is {rollout_steps}; {steps + 1} frames allow 1 … {steps}"
-        )
+        raise ValueError(f"rollout_steps is {rollout_steps}; {steps + 1} frames allow 1 … {steps}")
     predicted, past = world_model(
         features[:, :-span], actions[:, :steps], states[:, :steps], grid, return_past=True
     )

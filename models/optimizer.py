@@ -51,7 +51,8 @@ def set_rates(optimizer: torch.optim.Optimizer, lr: float, weight_decay: float) 
 @torch.no_grad()
 def update_average(target: nn.Module, online: nn.Module, momentum: float) -> None:
     """Move the target's parameters towards the online ones: θ' = m θ' + (1 - m) θ."""
-    averaged, current = list(target.parameters()), list(online.parameters())
+    averaged: list[Tensor] = list(target.parameters())
+    current: list[Tensor] = list(online.parameters())
     if len(averaged) != len(current):
         raise ValueError(
             f"the target has {len(averaged)} parameters and the online module {len(current)}"

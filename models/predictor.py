@@ -116,9 +116,7 @@ class Predictor(nn.Module):
         asked = mask.to(embedded.dtype).expand(batch, target_index.shape[1], -1)
         x = torch.cat([embedded, asked], dim=1)
         rotary = self._rotary(torch.cat([context_index, target_index], dim=1), grid)
-        x = run_blocks(
-            self.predictor_blocks, x, rotary, checkpointing=self.config.checkpointing
-        )
+        x = run_blocks(self.predictor_blocks, x, rotary, checkpointing=self.config.checkpointing)
         out: Tensor = self.predictor_norm(x)
         return out
 

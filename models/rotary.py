@@ -70,7 +70,7 @@ def _spread(angles: Tensor, numerics: Numerics) -> Tensor:
 
 
 def grid_positions(grid: tuple[int, int, int], device: torch.device) -> tuple[Tensor, ...]:
-    """Positions (time, row, column), each [t * h * w], of a token grid in time-major raster order."""
+    """Positions (time, row, column), each [t * h * w], in time-major raster order."""
     axes = [torch.arange(extent, device=device) for extent in grid]
     return tuple(axis.flatten() for axis in torch.meshgrid(*axes, indexing="ij"))
 
@@ -93,7 +93,7 @@ def rotate(packed: Tensor, rotary: Rotary) -> Tensor:
 
 def _swap(x: Tensor) -> Tensor:
     """Exchange the two elements of every adjacent pair of the last axis."""
-    return x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+    return torch.unflatten(x, -1, (-1, 2)).flip(-1).flatten(-2)
 
 
 class _Rotate(torch.autograd.Function):

@@ -102,9 +102,7 @@ PAPER_COOLDOWN = (Phase(name="cool-down", steps=12_000, start=5.25e-4, end=1e-6)
 at four fifths of it, where the rate is 1.058e-4: see RELEASED_COOLDOWN."""
 
 RELEASED_COOLDOWN = (
-    Phase(
-        name="cool-down", steps=12_000, start=5.25e-4, end=5.25e-4 + 0.8 * (1e-6 - 5.25e-4)
-    ),
+    Phase(name="cool-down", steps=12_000, start=5.25e-4, end=5.25e-4 + 0.8 * (1e-6 - 5.25e-4)),
 )
 
 PAPER_WORLD_MODEL = (

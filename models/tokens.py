@@ -28,7 +28,7 @@ def token_grid(shape: torch.Size, *, channels: int, tubelet: int, patch: int) ->
         raise ValueError(f"a video is [B, {channels}, T, H, W]; found {list(shape)}")
     if shape[1] != channels:
         hint = " (frames before channels?)" if shape[2] == channels else ""
-        raise ValueError(f"a video has {channels} channels; found {shape[1]} in {list(shape)}{hint}")
+        raise ValueError(f"a video has {channels} channels; found {list(shape)}{hint}")
     sizes = {"frames": (shape[2], tubelet), "height": (shape[3], patch), "width": (shape[4], patch)}
     for name, (size, unit) in sizes.items():
         if size < unit or size % unit:

@@ -113,7 +113,7 @@ def check_sizes(owner: str, *, width: int, heads: int, numerics: str, **positive
     """Refuse sizes no model can have; `owner` is the name of the config, for the message."""
     for name, value in {"width": width, "heads": heads, **positive}.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{owner}.{name} is {value!r}; it must be a whole number of at least 1")
+            raise ValueError(f"{owner}.{name} is {value!r}; it must be a whole number above 0")
     if width % heads:
         raise ValueError(f"{owner}: width {width} cannot be divided among {heads} heads")
     if numerics not in NUMERICS:

@@ -14,7 +14,7 @@ step therefore never change when later steps are added, which makes re-using the
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -151,7 +151,8 @@ class WorldModel(nn.Module):
         first = past.steps if past else 0
         x, rotary, span = self._embed(tokens, actions, states, grid, first)
         layers = []
-        for number, block in enumerate(self.predictor_blocks):
+        for number, layer in enumerate(self.predictor_blocks):
+            block = cast(Block, layer)
             before = past.layers[number] if past else None
             if self.config.checkpointing and x.requires_grad:
                 x, k, v = checkpoint(_causal, block, x, rotary, span, before, use_reentrant=False)
@@ -159,7 +160,7 @@ class WorldModel(nn.Module):
                 x, k, v = _causal(block, x, rotary, span, before)
             if return_past:
                 layers.append((k, v))
-        patches = self.predictor_norm(x.unflatten(1, (steps, span))[:, :, CONDITIONS:])
+        patches = self.predictor_norm(torch.unflatten(x, 1, (steps, span))[:, :, CONDITIONS:])
         predicted = split_tokens(self.predictor_proj(patches), grid, self.config.token_merge)
         predicted = predicted.flatten(1, 2)
         if self.config.residual:
@@ -173,7 +174,7 @@ class WorldModel(nn.Module):
     ) -> tuple[Tensor, Rotary, int]:
         """Tokens of all steps [B, T*S, D], their rotation tables and S."""
         steps = actions.shape[1]
-        frames = tokens.unflatten(1, (steps, -1))
+        frames = torch.unflatten(tokens, 1, (steps, -1))
         patches = self.predictor_embed(merge_tokens(frames, grid, self.config.token_merge))
         action = self.action_encoder((actions - self.action_mean) / self.action_std)
         state = self.state_encoder((states - self.state_mean) / self.state_std)
@@ -198,9 +199,7 @@ class WorldModel(nn.Module):
             self.config.numerics,
         )
 
-    def _check(
-        self, tokens: Tensor, actions: Tensor, states: Tensor, grid: tuple[int, int]
-    ) -> int:
+    def _check(self, tokens: Tensor, actions: Tensor, states: Tensor, grid: tuple[int, int]) -> int:
         """Steps of a call whose shapes agree; ValueError names what does not."""
         merge, width = self.config.token_merge, self.config.action_width
         if grid[0] % merge or grid[1] % merge:
@@ -225,7 +224,7 @@ def merge_tokens(tokens: Tensor, grid: tuple[int, int], merge: int) -> Tensor:
     if merge == 1:
         return tokens
     h, w = grid[0] // merge, grid[1] // merge
-    squares = tokens.unflatten(-2, (h, merge, w, merge)).movedim(-4, -3)
+    squares = torch.unflatten(tokens, -2, (h, merge, w, merge)).movedim(-3, -4)
     return squares.flatten(-3).flatten(-3, -2)
 
 
@@ -234,8 +233,8 @@ def split_tokens(merged: Tensor, grid: tuple[int, int], merge: int) -> Tensor:
     if merge == 1:
         return merged
     h, w = grid[0] // merge, grid[1] // merge
-    squares = merged.unflatten(-2, (h, w)).unflatten(-1, (merge, merge, -1)).movedim(-3, -4)
-    return squares.flatten(-5, -2)
+    squares = torch.unflatten(torch.unflatten(merged, -2, (h, w)), -1, (merge, merge, -1))
+    return squares.movedim(-3, -4).flatten(-5, -2)
 
 
 def _causal(
