@@ -1,0 +1,112 @@
+"""The page that travels with an exported planner."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+_PAGE = """# {name}
+
+Give this planner what a camera sees, where the arm's hand is, and a picture of the goal; it returns
+the next motion of the hand. It was exported together with the numbers below and needs nothing but
+this folder and the code that wrote it (`models`, `pipelines`, `storage`; numpy, torch, safetensors).
+
+```python
+from pipelines.planner.bundle import load_planner
+
+planner = load_planner("{name}")
+action = planner.plan(frame, state, goal_frame, step)
+```
+
+- `frame`, `goal_frame`: numpy uint8 [H, W, 3], RGB, from one camera that does not move in between.
+  They are cut to {widest} : 1, scaled to {size} x {size} pixels and normalised by the planner.
+- `state`: 7 numbers in the robot's base frame: x, y, z (metres), extrinsic x-y-z Euler angles
+  (radians), gripper (0 open, 1 closed).
+- `action`: 7 numbers, the change of the state to make before the next frame ({seconds:g} s later,
+  the pace of the recordings): at most {reach_cm:g} cm along each axis; it does not turn the hand.
+  All zero means: stay.
+- `step`: the number of the motion. Equal calls give equal answers.
+- Search: {samples} candidates, {iterations} refinements, {elites} elites, {horizon} step(s) ahead.
+- {workspace}
+
+Loading checks the SHA-256 of every file (digests.json) and never runs code from a file.
+
+**Before it moves a real arm**: limit speed and force, keep the emergency stop within reach, and
+start with goals a few centimetres away. It has been tried in simulation only.
+
+## What was measured
+
+Reaching in simulation, {steps} motions from {nearest_cm:g} to {farthest_cm:g} cm away; a trial
+succeeds if the hand ends within {success_cm:g} cm. 95 % Wilson intervals.
+
+| policy | reached | share | interval | final distance, median | distance closed |
+|---|---|---|---|---|---|
+{reaching}
+
+Frozen features, attentive probe on motion classes ({chance:.1%} by chance):
+
+| encoder | accuracy on {clips} validation clips | interval |
+|---|---|---|
+{probing}
+"""
+
+_POLICIES = {
+    "planner": "this planner",
+    "random": "random motions",
+    "still": "no motion",
+    "straight": "straight to the known goal",
+}
+
+
+def write_readme(
+    path: Path, described: Mapping[str, Any], planning: Mapping[str, Any], probe: Mapping[str, Any]
+) -> None:
+    """Write the page from planner.json and the two reports."""
+    settings, search = planning["settings"], described["search"]
+    text = _PAGE.format(
+        name=described["name"],
+        widest=described["preprocessing"]["widest"],
+        size=described["preprocessing"]["size"],
+        seconds=1 / described["rate_hz"],
+        reach_cm=100 * search["reach"],
+        **{name: search[name] for name in ("samples", "iterations", "elites", "horizon")},
+        workspace=_workspace(search["workspace"]),
+        steps=settings["steps"],
+        nearest_cm=100 * settings["nearest"],
+        farthest_cm=100 * settings["farthest"],
+        success_cm=100 * settings["success"],
+        reaching="\n".join(_reaching(planning["policies"])),
+        chance=probe["chance"],
+        clips=probe["validation_clips"],
+        probing="\n".join(_probing(probe["encoders"])),
+    )
+    path.write_text(text)
+
+
+def _workspace(box: list[float] | None) -> str:
+    if box is None:
+        return "It knows no walls: keep the hand inside your own workspace."
+    sides = (f"{axis} {box[i]:g} to {box[i + 3]:g} m" for i, axis in enumerate("xyz"))
+    return f"It plans inside its workspace only: {', '.join(sides)}."
+
+
+def _reaching(policies: Mapping[str, Any]) -> list[str]:
+    rows = []
+    for policy, label in _POLICIES.items():
+        pooled = policies[policy]["pooled"]
+        rate = pooled["reached"]
+        rows.append(
+            f"| {label} | {rate['successes']} of {rate['trials']} | {rate['rate']:.0%} "
+            f"| {rate['low']:.0%} to {rate['high']:.0%} | {pooled['final_cm']['median']:.1f} cm "
+            f"| {pooled['closed']:.0%} |"
+        )
+    return rows
+
+
+def _probing(encoders: Mapping[str, Any]) -> list[str]:
+    return [
+        f"| {name} | {found['accuracy']['rate']:.1%} "
+        f"| {found['accuracy']['low']:.1%} to {found['accuracy']['high']:.1%} |"
+        for name, found in encoders.items()
+    ]

@@ -1,0 +1,161 @@
+"""Claims: a bundle works from its folder alone in a fresh process and gives the same plan; it holds
+no pickle; one changed byte is named; equal inputs make equal bytes; the page tells the numbers."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.checkpoints import save_weights
+from pipelines.overrides import plain
+from pipelines.planner.bundle import BundleConfig, BundleError, load_planner, run
+from pipelines.planner.cem import PlannerConfig
+from pipelines.planner.control import Planner
+from pipelines.planner.weights import open_encoder, open_world
+from pipelines.stage import ROOT, How, Inputs, Workspace
+from storage.artifacts import Artifact, Manifest, content_digest, list_files
+
+SEARCH = PlannerConfig(
+    samples=16, iterations=3, elites=4, gripper=False, workspace=(0.3, -0.3, 0.02, 0.68, 0.3, 0.48)
+)
+STATE = np.array([0.5, 0.0, 0.3, 3.1, 0.0, 0.2, 0.0])
+RATE = {"successes": 3, "trials": 4, "rate": 0.75, "low": 0.3, "high": 0.95}
+
+
+def pictures() -> list[np.ndarray]:
+    random = np.random.default_rng(5)
+    return [random.integers(0, 256, (48, 40, 3), dtype=np.uint8) for _ in range(2)]
+
+
+def artifact(name: str, folder: Path) -> Artifact:
+    files = list_files(folder)
+    return Artifact(Manifest(name, None, {}, "0" * 64, content_digest(files), files, {}), folder)
+
+
+def training(folder: Path, architecture: dict, weights: dict) -> None:
+    for name, network in weights.items():
+        save_weights(
+            folder / "checkpoints/step-000009" / f"{name}.safetensors", network.state_dict()
+        )
+    model = {"architecture": architecture, "final": "checkpoints/step-000009", "step": 9}
+    (folder / "model.json").write_text(json.dumps(model))
+
+
+@pytest.fixture
+def upstream(tmp_path, tiny_world) -> Inputs:
+    world, other = tiny_world(1), tiny_world(2)
+    seen, imagined = tmp_path / "cooled_encoder", tmp_path / "world_model"
+    weights = {"encoder": other.encoder, "target_encoder": world.encoder}
+    training(seen, {"encoder": asdict(world.encoder.config)}, weights)
+    training(
+        imagined,
+        {"world_model": asdict(world.world_model.config)},
+        {"world_model": world.world_model},
+    )
+    pooled = {"reached": RATE, "final_cm": {"median": 2.5}, "closed": 0.9}
+    policies = ("planner", "random", "still", "straight")
+    settings = {"seed": 11, "steps": 10, "nearest": 0.2, "farthest": 0.3, "success": 0.04}
+    planning = {
+        "settings": settings | {"search": plain(SEARCH)},
+        "policies": {policy: {"pooled": pooled} for policy in policies},
+    }
+    encoders = {"trained": {"accuracy": RATE}, "random": {"accuracy": RATE}}
+    probe = {"chance": 0.125, "validation_clips": 4, "encoders": encoders}
+    for name, report in (("planning_report", planning), ("probe_report", probe)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "report.json").write_text(json.dumps(report))
+    names = ("cooled_encoder", "world_model", "planning_report", "probe_report")
+    return Inputs({name: artifact(name, tmp_path / name) for name in names})
+
+
+def exported(upstream: Inputs, folder: Path) -> Path:
+    folder.mkdir()
+    out = Workspace(folder, folder.parent / "scratch", None, How(cache=folder.parent))
+    metrics = run(BundleConfig(name="reacher"), upstream, out)
+    assert metrics["files"] == 6 and metrics["parameters"] > 10_000
+    return folder
+
+
+def test_a_copy_elsewhere_gives_the_same_plan_in_a_fresh_process(upstream, tmp_path):
+    bundle = exported(upstream, tmp_path / "bundle")
+    frame, goal = pictures()
+    here = Planner(
+        open_world(upstream["cooled_encoder"].path, upstream["world_model"].path), SEARCH, seed=11
+    ).plan(frame, STATE, goal, step=2)
+    assert np.abs(here[:3]).max() > 0
+    elsewhere = tmp_path / "taken" / "home"
+    shutil.copytree(bundle, elsewhere)
+    shutil.rmtree(bundle)
+    shutil.rmtree(upstream["cooled_encoder"].path)
+    np.savez(tmp_path / "views.npz", frame=frame, goal=goal, state=STATE)
+    script = (
+        "import sys, json, numpy as np\n"
+        "from pipelines.planner.bundle import load_planner\n"
+        "v = np.load(sys.argv[2])\n"
+        "a = load_planner(sys.argv[1]).plan(v['frame'], v['state'], v['goal'], step=2)\n"
+        "heavy = [m for m in ('ray', 'dagster', 'mujoco', 'av', 'faiss') if m in sys.modules]\n"
+        "print(json.dumps({'action': a.tolist(), 'heavy': heavy}))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(elsewhere), str(tmp_path / "views.npz")],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    there = json.loads(done.stdout)
+    assert there["action"] == here.tolist()
+    assert there["heavy"] == []
+
+
+def test_equal_inputs_make_equal_bytes_and_the_target_encoder_is_taken(upstream, tmp_path):
+    one, two = (exported(upstream, tmp_path / name) for name in ("one", "two"))
+    assert content_digest(list_files(one)) == content_digest(list_files(two))
+    assert not [path for path in one.iterdir() if path.suffix in (".pt", ".pkl", ".bin")]
+    mine = load_planner(one).world.encoder.state_dict()
+    target = open_encoder(upstream["cooled_encoder"].path).state_dict()
+    assert all((mine[name] == target[name]).all() for name in target)
+
+
+@pytest.mark.parametrize("name", ["encoder.safetensors", "planner.json", "README.md"])
+def test_one_changed_byte_is_named(upstream, tmp_path, name):
+    bundle = exported(upstream, tmp_path / "bundle")
+    data = bytearray((bundle / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (bundle / name).write_bytes(data)
+    with pytest.raises(BundleError, match=rf"{name} is not what was exported"):
+        load_planner(bundle)
+
+
+def test_incomplete_bundles_say_what_is_missing(upstream, tmp_path):
+    bundle = exported(upstream, tmp_path / "bundle")
+    (bundle / "world_model.safetensors").unlink()
+    with pytest.raises(BundleError, match=r"world_model.safetensors is missing"):
+        load_planner(bundle)
+    with pytest.raises(BundleError, match="not a planner bundle"):
+        load_planner(tmp_path / "nowhere")
+    (bundle / "digests.json").write_text("{}")
+    with pytest.raises(BundleError, match=r"does not list encoder.safetensors"):
+        load_planner(bundle)
+
+
+def test_the_contract_and_the_page_say_what_a_robot_needs(upstream, tmp_path):
+    bundle = exported(upstream, tmp_path / "bundle")
+    told = json.loads((bundle / "planner.json").read_text())
+    assert [part["unit"] for part in told["state"]["layout"]][:4] == ["m", "m", "m", "rad"]
+    assert told["search"]["samples"] == 16 and told["seed"] == 11
+    assert told["preprocessing"]["size"] == 32 and told["frames_per_view"] == 2
+    page = (bundle / "README.md").read_text()
+    assert "3 of 4 | 75% | 30% to 95%" in page and "load_planner" in page
+    assert "x 0.3 to 0.68 m" in page
+    model = json.loads((bundle / "model.json").read_text())
+    assert model["made_from"]["world_model"] == upstream["world_model"].content
