@@ -10,7 +10,7 @@ _PAGE = """# {name}
 
 Give this planner what a camera sees, where the arm's hand is, and a picture of the goal; it returns
 the next motion of the hand. It was exported together with the numbers below and needs nothing but
-this folder and the code that wrote it (`models`, `pipelines`, `storage`; numpy, torch, safetensors).
+this folder and the code that wrote it (numpy, torch and safetensors are all that it imports).
 
 ```python
 from pipelines.planner.bundle import load_planner
