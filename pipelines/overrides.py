@@ -14,6 +14,7 @@ import math
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -186,8 +187,8 @@ def _scalar(text: str, kind: Any, where: str) -> Any:
         if text in typing.get_args(kind):
             return text
         raise OverrideError(f"--set {where}={text}{nearest(text, map(str, typing.get_args(kind)))}")
-    if kind is str:
-        return text
+    if kind in (str, Path):
+        return kind(text)
     if kind is bool and text.lower() in _BOOLEANS:
         return _BOOLEANS[text.lower()]
     if kind in (int, float):

@@ -1,0 +1,124 @@
+"""The audit: what an artifact or one file was made from, and whether every byte is as sealed."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from pipelines.graph import GRAPH
+from pipelines.overrides import nearest
+from storage.artifacts import ArtifactError, ArtifactStore, Manifest
+from storage.digests import digest_file
+from storage.tables import read_table
+
+
+def lineage(store: ArtifactStore, of: str, out: TextIO = sys.stdout) -> None:
+    """Print the lineage of an asset, of whatever a digest names, or of a file on this machine.
+
+    Raises ArtifactError when nothing in the store answers to the name, with the nearest asset.
+    """
+    told = _found(store, of)
+    for manifest, why in told:
+        print(why, file=out)
+        for line in (
+            *_made(manifest, store),
+            *_ancestry(manifest, store),
+            *_sources(manifest, store),
+        ):
+            print(f"  {line}", file=out)
+
+
+def verify(store: ArtifactStore, out: TextIO = sys.stdout) -> int:
+    """Read every byte again and print each problem; return how many artifacts have one."""
+    seen = files = size = bad = 0
+    for manifest, problem in store.verify():
+        seen += 1
+        if manifest:
+            files, size = files + len(manifest.files), size + manifest.size
+        if problem:
+            bad += 1
+            print(f"{manifest.name if manifest else 'store'}: {problem}", file=out)
+    verdict = "all as sealed" if not bad else f"{bad} NOT as sealed"
+    print(f"{seen} artifacts, {files} files, {size / 1e6:.1f} MB read again: {verdict}", file=out)
+    return bad
+
+
+def _found(store: ArtifactStore, of: str) -> list[tuple[Manifest, str]]:
+    """(manifest, a line that says how the name led to it) for everything that `of` names."""
+    path = Path(of)
+    asset, _, partition = of.partition("/")
+    if asset in GRAPH:
+        keys = [k for k in store.refs() if k[0] == asset and (not partition or k[1] == partition)]
+        shown = [manifest for key in keys if (manifest := store.ref(*key))]
+        if not shown:
+            raise ArtifactError(f"{of} was never materialised: run `vjepa2 run {asset}`")
+        return [(manifest, manifest.name) for manifest in shown]
+    if path.is_file():
+        digest = digest_file(path)
+        held = store.holders(digest)
+        if not held:
+            raise ArtifactError(
+                f"no artifact of this store holds {of} (sha256 {digest[:16]}…): its bytes were "
+                "changed after sealing, or it was made elsewhere; give the other store with --store"
+            )
+        return [(m, f"{of} is {_place(m, digest)} of {m.name}") for m in held]
+    if re.fullmatch("[0-9a-f]{4,64}", of):
+        held = store.holders(of)
+        if held:
+            return [(m, f"{of} is {_place(m, of)} of {m.name}") for m in held]
+        raise ArtifactError(f"no artifact, recipe or file of this store has a digest {of}…")
+    raise ArtifactError(f"{of}: no asset, no file, no digest{nearest(of, GRAPH)}")
+
+
+def _place(manifest: Manifest, digest: str) -> str:
+    if manifest.content.startswith(digest):
+        return "the content"
+    if manifest.recipe.startswith(digest):
+        return "the recipe"
+    return next(entry.path for entry in manifest.files if entry.digest.startswith(digest))
+
+
+def _made(manifest: Manifest, store: ArtifactStore) -> Iterator[str]:
+    record, question = manifest.record, manifest.question
+    commit = str(record.get("git_commit") or "unknown")[:12]
+    dirty = " with uncommitted changes" if record.get("git_dirty") else ""
+    size = f"{len(manifest.files)} files, {manifest.size / 1e6:.3f} MB"
+    yield f"content   {manifest.content}  ({size})"
+    yield f"recipe    {manifest.recipe}"
+    yield f"manifest  {store.place.location}/{manifest.key}"
+    yield f"stage     {question['stage']} version {question['version']}"
+    yield f"code      commit {commit}{dirty}, sources {str(record.get('source_digest'))[:12]}"
+    yield (
+        f"ran on    python {record.get('python')}, torch {record.get('torch')}, "
+        f"{record.get('device')}, {record.get('workers')} workers, {record.get('seconds')} s"
+    )
+    for name, value in _leaves(question["config"]):
+        yield f"asked     {name} = {value}"
+
+
+def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{name}.{key}" if name else key)
+    else:
+        yield name, value
+
+
+def _ancestry(manifest: Manifest, store: ArtifactStore) -> Iterator[str]:
+    ancestors = store.ancestors(manifest)
+    yield f"made from {len(ancestors)} artifacts:"
+    order = list(GRAPH)
+    for parent in sorted(ancestors, key=lambda m: (-order.index(m.asset), m.partition or "")):
+        yield f"  {parent.name:<30} content {parent.content[:12]}  recipe {parent.recipe[:12]}"
+
+
+def _sources(manifest: Manifest, store: ArtifactStore) -> Iterator[str]:
+    """How many source files an artifact goes back to, and where they are listed with digests."""
+    for parent in [manifest, *store.ancestors(manifest)]:
+        if parent.asset in ("raw_videos", "droid_episodes"):
+            table = "videos.parquet" if parent.asset == "raw_videos" else "episodes.parquet"
+            rows = read_table(store.open(parent).path / table)
+            yield f"source    {parent.name:<20} {len(rows)} items, listed in {table} of its payload"

@@ -1,0 +1,109 @@
+"""The command line `vjepa2`: run, status, lineage, verify, ui.
+
+Whatever a person can get wrong ends in one line on stderr and exit code 2; a stage that fails or a
+check that is not passed is one line and exit code 1. Heavy libraries are imported by the command
+that needs them, so `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+ABOUT = """\
+From raw video and robot recordings to a planner that drives an arm: one graph of assets.
+
+  raw_videos > scenes > scene_embeddings > clusters > curated_scenes > clip_shards > videomix22m
+  droid_episodes > episode_shards
+  encoder > cooled_encoder > world_model > probe_report, planning_report > planner_bundle
+"""
+
+EXAMPLES = """\
+examples:
+  vjepa2 run                          make all that is missing or stale, with the DEMO profile
+  vjepa2 run encoder                  … only the encoder and what it is made from
+  vjepa2 run scenes/yt1b-02           … only one partition
+  vjepa2 run encoder --set pretrain.lr=1e-3
+  vjepa2 run raw_videos --set raw_videos.sources.yt1b.location=/my/videos
+  vjepa2 run --profile laptop --store s3://bucket/prefix
+  vjepa2 status                       what is fresh, stale or missing, and why
+  vjepa2 status --set retrieval.weights.coin=0.2     what a change would make stale
+  vjepa2 lineage planner_bundle       everything that an artifact was made from
+  vjepa2 lineage step-000240/encoder.safetensors     which config, code and data made this file
+  vjepa2 verify                       read every byte again and compare it with its digest
+  vjepa2 ui                           the same graph in a browser, on 127.0.0.1
+
+Settings are named by their place in the profile (`vjepa2 settings` lists them all). A setting that
+changes an answer makes exactly the assets stale that depend on it. VJEPA2_PROFILE, VJEPA2_STORE,
+VJEPA2_SET and VJEPA2_HOME give defaults for the options and the folder of Dagster's records.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Refuses with one line instead of a page of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        refuse(f"{message}; see `{self.prog} --help`")
+
+
+def refuse(message: object, code: int = 2) -> NoReturn:
+    """Say what is wrong in one line on stderr, and leave."""
+    print(f"vjepa2: {' '.join(str(message).split())}", file=sys.stderr)
+    raise SystemExit(code)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line; its help is a manual."""
+    raw = argparse.RawDescriptionHelpFormatter
+    top = _Parser("vjepa2", description=ABOUT, epilog=EXAMPLES, formatter_class=raw)
+    commands = top.add_subparsers(dest="command", required=True, metavar="command")
+    where = argparse.ArgumentParser(add_help=False)
+    where.add_argument("--profile", help="demo (default), laptop or paper")
+    where.add_argument(
+        "--set", action="append", default=[], metavar="a.b=c", dest="settings",
+        help="change one setting, e.g. pretrain.lr=1e-4; may be given several times",
+    )  # fmt: skip
+    where.add_argument("--store", help="folder or s3://bucket/prefix (default: dagster_home/store)")
+
+    def command(name: str, text: str, more: str = "") -> argparse.ArgumentParser:
+        return commands.add_parser(
+            name, help=text, description=text, epilog=more, parents=[where], formatter_class=raw
+        )
+
+    run = command(
+        "run",
+        "Make what is missing or stale among some assets, upstream first.",
+        "What is fresh is left alone. Killed at any point, the same command goes on from there.",
+    )
+    run.add_argument(
+        "assets", nargs="*", metavar="asset", help="asset or asset/partition; none: all"
+    )
+    command("status", "Say what is fresh, stale or missing, and why.")
+    lineage = command(
+        "lineage", "Say what an artifact or a file was made from, back to the videos."
+    )
+    lineage.add_argument(
+        "of", metavar="asset|digest|file", help="e.g. encoder, 3fa9c1, model.safetensors"
+    )
+    command("verify", "Read every byte of the store again and compare it with its digest.")
+    page = command("ui", "Serve the graph in a browser, on 127.0.0.1 only. Stop it with Ctrl-C.")
+    page.add_argument("--port", type=int, default=3000, help="default 3000")
+    command("settings", "List every setting of the profile with its value.")
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    asked = parser().parse_args(arguments)
+    # A user's own store and home decide; nothing here phones home, whatever the machine says.
+    os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "yes")
+    from assets import commands
+
+    return commands.carry_out(asked)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,130 @@
+"""What each command of `vjepa2` does, and how its failures are told."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from typing import NoReturn
+
+from assets.cli import refuse
+from assets.deployment import Deployment, deployment, prepare_home
+from pipelines.graph import State, key_name, statuses
+from pipelines.overrides import OverrideError, settings
+from storage.artifacts import ArtifactError
+from storage.places import PlaceError
+
+
+def carry_out(asked: argparse.Namespace) -> int:
+    """Do what the command line asks; a failure is one line, never a traceback."""
+    command = {
+        "run": _run, "status": _status, "lineage": _lineage, "verify": _verify, "ui": _ui,
+        "settings": _settings,
+    }[asked.command]  # fmt: skip
+    try:
+        return command(asked, deployment(asked.profile, asked.settings, asked.store))
+    except KeyboardInterrupt:
+        refuse("interrupted; the same command goes on from here", 130)
+    except BrokenPipeError:
+        # `vjepa2 status | head` closes our stdout: nothing is wrong, and nothing more can be told.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (OverrideError, PlaceError, ArtifactError) as refused:
+        refuse(refused)
+    except Exception as error:
+        _refuse_failure(error)
+
+
+def _refuse_failure(error: Exception) -> NoReturn:
+    """Tell a failure of a stage: what a person can cure (ValueError, OSError) from what broke."""
+    from assets.walk import GateRefused
+
+    if isinstance(error, GateRefused):
+        refuse(
+            f"stopped at a check: {error}; change a threshold with --set gates.…, or the data", 1
+        )
+    if isinstance(error, ValueError | OSError):
+        refuse(f"{error}; the run's page in `vjepa2 ui` has the traceback")
+    refuse(f"{type(error).__name__}: {error}; the run's page in `vjepa2 ui` has the traceback", 1)
+
+
+def _run(asked: argparse.Namespace, deployed: Deployment) -> int:
+    from assets.summary import summarise
+    from assets.walk import walk
+
+    store = deployed.open_store()
+    outcome = walk(deployed, store, asked.assets)
+    refused = summarise(deployed, store, [*outcome.fresh, *outcome.made])
+    return 1 if refused else 0
+
+
+def _status(asked: argparse.Namespace, deployed: Deployment) -> int:
+    states = list(statuses(deployed.profile, deployed.open_store()))
+    for state, keys in _alike(states):
+        alone = key_name((state.asset, state.partition))
+        what = alone if len(keys) == 1 else f"{state.asset} ({', '.join(keys)})"
+        print(f"{state.state:<8} {what}{f': {state.reason}' if state.reason else ''}")
+    count = {name: sum(s.state == name for s in states) for name in ("fresh", "stale", "missing")}
+    told = ", ".join(f"{number} {name}" for name, number in count.items())
+    print(f"\n{told}. Store {deployed.store_at}, profile {deployed.profile_name}")
+    return 0
+
+
+def _alike(states: list[State]) -> Iterator[tuple[State, list[str]]]:
+    """Group neighbouring partitions of one asset that are in the same state for one reason."""
+    group: list[State] = []
+    for state in [*states, None]:
+        if group and (state is None or _sort(state) != _sort(group[0])):
+            yield group[0], [s.partition or "" for s in group]
+            group = []
+        if state is not None:
+            group.append(state)
+
+
+def _sort(state: State) -> tuple[str, str, str]:
+    """What partitions must share to be told in one line; their own name does not part them."""
+    return state.asset, state.state, state.reason.replace(f"/{state.partition} ", " ")
+
+
+def _lineage(asked: argparse.Namespace, deployed: Deployment) -> int:
+    from assets.audit import lineage
+
+    lineage(deployed.open_store(), asked.of)
+    return 0
+
+
+def _verify(asked: argparse.Namespace, deployed: Deployment) -> int:
+    from assets.audit import verify
+
+    return 1 if verify(deployed.open_store()) else 0
+
+
+def _settings(asked: argparse.Namespace, deployed: Deployment) -> int:
+    for name, value in settings(deployed.profile):
+        print(f"{name} = {value}")
+    return 0
+
+
+def _ui(asked: argparse.Namespace, deployed: Deployment) -> int:
+    """Become `dagster dev` on the loopback address: page and daemon in one process group."""
+    deployed.open_store()  # a store that cannot be used is one line here, not a red run later
+    prepare_home(deployed.home)
+    with socket.socket() as probe:
+        # Without this a page that was stopped a minute ago would still seem to hold the port.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", asked.port))
+        except OSError as error:
+            refuse(f"port {asked.port}: {error.strerror}; give another with --port")
+    # A shell that starts us in the background has switched Ctrl-C off for all our children.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    print(f"http://127.0.0.1:{asked.port}  (profile {deployed.profile_name}; stop with Ctrl-C)")
+    sys.stdout.flush()
+    command = [
+        sys.executable, "-W", "ignore", "-m", "dagster", "dev", "-m", "assets.definitions",
+        "-h", "127.0.0.1", "-p", str(asked.port),
+    ]  # fmt: skip
+    os.execve(sys.executable, command, {**os.environ, **deployed.environment()})

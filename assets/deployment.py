@@ -1,0 +1,84 @@
+"""A deployment: which profile, which settings, which store, and where Dagster keeps its records.
+
+The command line and the page describe theirs in the same four environment variables, so that both
+build the same graph:
+
+    VJEPA2_PROFILE   demo, laptop or paper
+    VJEPA2_STORE     a folder or s3://bucket/prefix
+    VJEPA2_SET       settings as on the command line, quoted as in a shell: "pretrain.lr=1e-4 …"
+    VJEPA2_HOME      the folder of dagster.yaml and of everything that runs write
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.profiles import PROFILES, Profile
+
+from pipelines.overrides import OverrideError, nearest, override
+from storage.artifacts import ArtifactStore
+
+ROOT = Path(__file__).resolve().parent.parent
+DEFAULT_PROFILE = "demo"
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """One profile with its settings, over one store and one Dagster home."""
+
+    profile_name: str
+    settings: tuple[str, ...]
+    """`path=value` assignments on top of the profile."""
+    profile: Profile
+    """The profile with the settings applied."""
+    store_at: str
+    """A folder or s3://bucket/prefix."""
+    home: Path
+
+    def open_store(self) -> ArtifactStore:
+        """The artifact store; PlaceError when it cannot be written or does not answer."""
+        return ArtifactStore(self.store_at, self.profile.how.cache)
+
+    def environment(self) -> dict[str, str]:
+        """The variables that describe this deployment to another process."""
+        return {
+            "VJEPA2_PROFILE": self.profile_name,
+            "VJEPA2_SET": shlex.join(self.settings),
+            "VJEPA2_STORE": self.store_at,
+            "VJEPA2_HOME": str(self.home),
+            "DAGSTER_HOME": str(self.home),
+        }
+
+
+def deployment(
+    profile: str | None = None,
+    settings: Sequence[str] = (),
+    store: str | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> Deployment:
+    """The deployment that the arguments ask for; what they leave open comes from `environment`.
+
+    Raises:
+        OverrideError: unknown profile, unknown setting, or a value that does not fit its setting.
+    """
+    name = profile or environment.get("VJEPA2_PROFILE") or DEFAULT_PROFILE
+    if name not in PROFILES:
+        raise OverrideError(f"--profile {name}: no such profile{nearest(name, PROFILES)}")
+    applied = (*shlex.split(environment.get("VJEPA2_SET", "")), *settings)
+    home = Path(environment.get("VJEPA2_HOME") or ROOT / "dagster_home").resolve()
+    location = store or environment.get("VJEPA2_STORE") or str(home / "store")
+    if "://" not in location:
+        location = str(Path(location).expanduser().resolve())
+    return Deployment(name, applied, override(PROFILES[name], applied), location, home)
+
+
+def prepare_home(home: Path) -> None:
+    """Make a Dagster home usable: the folder, and this project's settings where it has none."""
+    home.mkdir(parents=True, exist_ok=True)
+    if not (home / "dagster.yaml").exists():
+        shutil.copyfile(ROOT / "dagster_home" / "dagster.yaml", home / "dagster.yaml")

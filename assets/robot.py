@@ -1,0 +1,97 @@
+"""Robot recordings, from the raw DROID layout to shards: the assets of the group `robot`."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+
+import numpy as np
+
+from assets import pictures
+from assets.curation import SHEET, evenly
+from assets.nouns import noun
+from pipelines.stage import Inputs
+from storage.artifacts import Artifact
+from storage.frames import iterate
+from storage.shards import read_span
+from storage.tables import read_table
+
+FILM = 8  # frames of a film strip
+
+
+@noun
+def droid_episodes(episodes: Artifact, _: Inputs) -> Mapping[str, bytes]:
+    """Robot episodes of one lab in the raw DROID layout, as they came from the robot.
+
+    Recorded in the simulator (a Franka arm with a parallel gripper on a table), or a folder that
+    you have: `--set episodes.location=/my/droid`. Each episode is a metadata json, a
+    `trajectory.h5` with DROID's keys and the left exterior camera's mp4. Payload:
+    `episodes.parquet`, one row an episode with the digests of its files; `quarantine.parquet`,
+    episodes that cannot be used, each with its reason; the files themselves where they are
+    generated.
+    """
+    rows = read_table(episodes.path / "episodes.parquet")
+    lost = read_table(episodes.path / "quarantine.parquet")
+    reasons = dict.fromkeys(sorted(row["reason"][:34] for row in lost), 0.0)
+    for row in lost:
+        reasons[row["reason"][:34]] += 1
+    groups = {
+        "outcome": {
+            "success": float(sum(bool(row["success"]) for row in rows)),
+            "failure": float(sum(not row["success"] for row in rows)),
+        },
+        "control steps": _histogram([row["rows"] for row in rows]),
+        "set aside": reasons,
+    }
+    title = f"{episodes.manifest.name}: {len(rows)} episodes"
+    return {"episodes": pictures.table_bars({k: v for k, v in groups.items() if v}, title)}
+
+
+@noun
+def episode_shards(shards: Artifact, _: Inputs) -> Mapping[str, bytes]:
+    """Episodes of one lab as WebDataset tars: frames at training size beside exact robot states.
+
+    Each sample is `<key>.mp4` (left exterior camera, near-lossless), `<key>.states.npy` float64
+    [T, 7] (xyz in metres, Euler angles in radians, gripper 0 open to 1 closed) and `<key>.json`.
+    Frames and states are aligned row by row: actions are differences of neighbouring states.
+    """
+    rows = read_table(shards.path / "index.parquet")
+    if not rows:
+        return {}  # everything was set aside: the check says so
+    row = max(rows, key=lambda r: (bool(r["success"]), r["frames"], r["key"]))
+    tar = shards.path / "shards" / row["shard"]
+    frames = [frame.rgb for frame in iterate(read_span(tar, row["offset"], row["size"]))]
+    states = np.load(io.BytesIO(read_span(tar, row["states_offset"], row["states_size"])))
+    chosen = evenly(range(len(frames)), FILM)
+    tracks = {name: 100 * states[:, i] for i, name in enumerate("xyz")} | {
+        "gripper (% closed)": 100 * states[:, 6]
+    }
+    outcome = "success" if row["success"] else "failure"
+    film = pictures.film_strip(
+        [frames[i] for i in chosen],
+        [f"{i / row['fps']:.1f} s" for i in chosen],
+        tracks,
+        (f"frame ({row['fps']:g} a second)", "cm"),
+        f"{shards.manifest.name}: one episode of {len(rows)} ({outcome})",
+    )
+    first = [_first_frame(shards, r) for r in evenly(rows, SHEET)]
+    captions = [f"{r['frames']} frames" for r in evenly(rows, SHEET)]
+    title = f"{shards.manifest.name}: first frames of {len(first)} of {len(rows)} episodes"
+    return {"film strip": film, "contact sheet": pictures.contact_sheet(first, captions, title)}
+
+
+NOUNS = (droid_episodes, episode_shards)
+
+
+def _first_frame(shards: Artifact, row: Mapping[str, int]) -> np.ndarray:
+    data = read_span(shards.path / "shards" / str(row["shard"]), row["offset"], row["size"])
+    return next(iter(iterate(data))).rgb
+
+
+def _histogram(values: list[int]) -> dict[str, float]:
+    """Counts in at most six bins: {"20-40": 3, …}; one bar where all are equal."""
+    if len(set(values)) <= 6:
+        return {str(value): float(values.count(value)) for value in sorted(set(values))}
+    counts, edges = np.histogram(values, bins=6)
+    names = [f"{low:.0f}-{high:.0f}" for low, high in zip(edges, edges[1:], strict=False)]
+    return dict(zip(names, counts.astype(float).tolist(), strict=True))

@@ -1,0 +1,189 @@
+"""The walk: makes what is missing or stale, upstream first, each as a run that Dagster records."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TextIO
+
+import dagster as dg
+from pipelines.profiles import Profile
+
+from assets.definitions import build
+from assets.deployment import Deployment, prepare_home
+from pipelines.gates import refusals
+from pipelines.graph import GRAPH, Key, State, key_name, statuses, upstream_keys
+from pipelines.overrides import nearest, plain
+from storage.artifacts import ArtifactStore
+
+QUIET = {"console": {"config": {"log_level": "CRITICAL"}}}  # the run's own log has everything
+
+
+class UnknownAsset(ValueError):
+    """A name that is no asset of the graph, or no partition of that asset."""
+
+
+class GateRefused(RuntimeError):
+    """An artifact was made and does not pass a gate, so nothing may be made from it."""
+
+
+@dataclass
+class Outcome:
+    """What a walk did."""
+
+    fresh: list[Key] = field(default_factory=list)
+    made: list[Key] = field(default_factory=list)
+
+
+def chosen(wanted: Sequence[str], profile: Profile) -> list[Key]:
+    """The (asset, partition) keys that some names ask for, with all they are made from, in order.
+
+    A name is an asset (all its partitions) or `asset/partition`; no names ask for everything.
+    Raises UnknownAsset with the nearest valid name.
+    """
+    keys: set[Key] = set()
+    todo = [key for name in wanted or list(GRAPH) for key in named(name, profile)]
+    while todo:
+        key = todo.pop()
+        if key not in keys:
+            keys.add(key)
+            todo += upstream_keys(GRAPH[key[0]], key[1], profile)
+    return [(n.asset, p) for n in GRAPH.values() for p in n.keys(profile) if (n.asset, p) in keys]
+
+
+def named(name: str, profile: Profile) -> list[Key]:
+    """The keys of `asset` or `asset/partition`."""
+    asset, slash, partition = name.partition("/")
+    if asset not in GRAPH:
+        raise UnknownAsset(f"{name}: no such asset{nearest(asset, GRAPH)}")
+    partitions = GRAPH[asset].keys(profile)
+    if not slash:
+        return [(asset, key) for key in partitions]
+    if partition not in partitions:
+        known = [key for key in partitions if key]
+        hint = nearest(partition, known) if known else "; it has no partitions"
+        raise UnknownAsset(f"{name}: no such partition of {asset}{hint}")
+    return [(asset, partition)]
+
+
+def walk(
+    deployed: Deployment, store: ArtifactStore, wanted: Sequence[str], out: TextIO = sys.stdout
+) -> Outcome:
+    """Make what is not fresh among the wanted assets and their upstreams.
+
+    Raises whatever a stage raises, and GateRefused; what was made before that stays made.
+    """
+    prepare_home(deployed.home)
+    keys = chosen(wanted, deployed.profile)
+    states = {(s.asset, s.partition): s for s in statuses(deployed.profile, store)}
+    with dg.DagsterInstance.from_config(str(deployed.home)) as instance:
+        shown = _shown_in(instance, {key[0] for key in keys})
+        outcome = Outcome()
+        for key in keys:
+            state = states[key]
+            known = state.manifest and shown.get(key) == state.manifest.content
+            fresh = state.state == "fresh" and known
+            (outcome.fresh if fresh else outcome.made).append(key)
+        _say_start(outcome, states, out)
+        if outcome.made:
+            _run_all(outcome.made, states, deployed, store, instance, out)
+    return outcome
+
+
+def _shown_in(instance: dg.DagsterInstance, assets: Iterable[str]) -> dict[Key, str]:
+    """Which content the page shows for each key: an answer in the store may be unknown to it."""
+    shown: dict[Key, str] = {}
+    for asset in assets:
+        cursor: str | None = None
+        while True:
+            page = instance.fetch_materializations(dg.AssetKey(asset), limit=500, cursor=cursor)
+            for record in page.records:  # newest first
+                event = record.asset_materialization
+                version = (event.tags or {}).get("dagster/data_version") if event else None
+                shown.setdefault((asset, record.partition_key), str(version))
+            if not page.has_more:
+                break
+            cursor = page.cursor
+    return shown
+
+
+def _say_start(outcome: Outcome, states: Mapping[Key, State], out: TextIO) -> None:
+    if not outcome.made:
+        print(f"all {len(outcome.fresh)} artifacts are fresh: nothing to recompute", file=out)
+        return
+    kept = f"{len(outcome.fresh)} fresh and left alone, " if outcome.fresh else ""
+    print(f"{kept}{len(outcome.made)} to make", file=out)
+    stale = [states[key] for key in outcome.made if states[key].state == "stale"]
+    for state in stale[:5]:
+        print(f"  {key_name((state.asset, state.partition))} is stale: {state.reason}", file=out)
+    if len(stale) > 5:
+        print(f"  … and {len(stale) - 5} more: `vjepa2 status` says why", file=out)
+
+
+def _run_all(
+    keys: Sequence[Key],
+    states: Mapping[Key, State],
+    deployed: Deployment,
+    store: ArtifactStore,
+    instance: dg.DagsterInstance,
+    out: TextIO,
+) -> None:
+    job = build(deployed).resolve_implicit_global_asset_job_def()
+    clock = Clock({key: _seconds_before(states[key]) for key in keys})
+    for number, key in enumerate(keys, start=1):
+        asset, partition = key
+        name = f"[{number}/{len(keys)}] {asset}{f' {partition}' if partition else ''} …"
+        if out.isatty():
+            print(name, end="\r", file=out, flush=True)
+        config = plain(getattr(deployed.profile, GRAPH[asset].section))
+        try:
+            job.execute_in_process(
+                instance=instance,
+                asset_selection=[dg.AssetKey(asset)],
+                partition_key=partition,
+                run_config={"ops": {asset: {"config": config}}, "loggers": QUIET},
+                tags={"vjepa2/profile": deployed.profile_name},
+            )
+        except dg.DagsterAssetCheckFailedError:
+            manifest = store.ref(asset, partition)
+            assert manifest is not None  # checks judge what was just sealed
+            refused = refusals({key_name(key): store.open(manifest)}, deployed.profile.gates)
+            raise GateRefused("; ".join(refused)) from None
+        except dg.Failure as refusal:
+            raise GateRefused(str(refusal.description)) from None
+        print(f"{name} {clock.tick(key)}", file=out, flush=True)
+
+
+def _seconds_before(state: State) -> float | None:
+    """What this artifact cost when it was last made."""
+    return float(state.manifest.record["seconds"]) if state.manifest else None
+
+
+class Clock:
+    """Times the steps of a walk: `3.4 s, 12.1/min, ends 14:05`."""
+
+    def __init__(self, expected: Mapping[Key, float | None]) -> None:
+        self._left = dict(expected)
+        self._started = self._last = time.monotonic()
+        self._took: dict[Key, float] = {}
+
+    def tick(self, key: Key) -> str:
+        """Note that a step is done; tell its time, the rate so far, and the expected end."""
+        now = time.monotonic()
+        self._took[key], self._last = now - self._last, now
+        del self._left[key]
+        rate = 60 * len(self._took) / max(now - self._started, 1e-9)
+        told = f"{self._took[key]:.1f} s, {rate:.1f}/min"
+        if not self._left:
+            return told
+        end = time.strftime("%H:%M", time.localtime(time.time() + sum(self._expected())))
+        return f"{told}, ends {end}"
+
+    def _expected(self) -> Iterator[float]:
+        """Seconds for each step to come: what it took before, else its asset's mean, else all's."""
+        for (asset, _), before in self._left.items():
+            alike = [took for (other, _), took in self._took.items() if other == asset]
+            known = alike or list(self._took.values())
+            yield before if before is not None else sum(known) / len(known)

@@ -1,0 +1,86 @@
+"""Watching: while a training runs, its loss, speed and collapse metrics appear beside the asset.
+
+A training keeps a small progress file and its newest checkpoint's log rows in the work folder of
+its recipe. A side thread reads them and reports them to Dagster as observations of the asset, so
+the plots on its page move before there is anything to materialise.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from pipelines.graph import Node
+from pipelines.stage import How, question
+from pipelines.training.progress import read_progress
+from storage.artifacts import Artifact, ArtifactStore
+from storage.digests import digest_json
+
+EVERY = 5.0  # seconds
+_SHOWN = ("done", "steps", "loss", "samples_per_second")
+
+
+@contextmanager
+def watched(
+    context: dg.AssetExecutionContext,
+    store: ArtifactStore,
+    node: Node,
+    config: Any,
+    inputs: Mapping[str, Artifact],
+    partition: str | None,
+    how: How,
+) -> Iterator[None]:
+    """Report a stage's training progress to Dagster every few seconds while the block runs."""
+    contents = {name: artifact.content for name, artifact in inputs.items()}
+    recipe = digest_json(question(node.stage, config, contents, partition, how))
+    folder = store.local / "work" / recipe / "scratch" / "training"
+    stop = threading.Event()
+    arguments = (context.instance, dg.AssetKey(node.asset), partition, folder, stop)
+    thread = threading.Thread(target=_report_until, args=arguments, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _report_until(
+    instance: dg.DagsterInstance,
+    key: dg.AssetKey,
+    partition: str | None,
+    folder: Path,
+    stop: threading.Event,
+) -> None:
+    last: dict[str, Any] = {}
+    while not stop.wait(EVERY):
+        seen = look(folder)
+        if seen and seen != last:
+            event = dg.AssetObservation(asset_key=key, partition=partition, metadata=seen)
+            instance.report_runless_asset_event(event)
+            last = seen
+
+
+def look(folder: Path) -> dict[str, Any]:
+    """What a training in `folder` says of itself: loss and speed now, the features' rank lately."""
+    progress = read_progress(folder)
+    if progress is None:
+        return {}
+    seen = {name: value for name, value in asdict(progress).items() if name in _SHOWN}
+    return seen | _last_diagnosis(folder)
+
+
+def _last_diagnosis(folder: Path) -> dict[str, float]:
+    """The newest effective rank and spread among the rows of the finished checkpoints."""
+    for rows in sorted(folder.glob("checkpoints/step-*/rows.json"), reverse=True):
+        for row in reversed(json.loads(rows.read_text())):
+            if row.get("effective_rank") is not None:
+                return {n: row[n] for n in ("effective_rank", "feature_std") if n in row}
+    return {}
