@@ -1,0 +1,131 @@
+"""Mixture: one index over the clip shards of all five sources, with the weight of each.
+
+VideoMix22M (V-JEPA 2, section 2.3, table 1). Nothing is copied: a training step draws a source by
+its weight, then a sample of that source by the sample's own weight, and reads the clip at its
+offset in the source's shard (`pipelines/training/clips.py`). A sample's own weight is its number
+of draws for curated YT1B scenes and 1 elsewhere; samples marked "validation" get 0: they are
+listed, so that an evaluation finds them, and never trained on.
+
+Payload:
+    index.parquet       the rows of every clip_shards index plus `partition`, sorted by
+                        (source, partition, shard, offset)
+    mixture.json        {"weights": {source: w}, "samples": {source: {...}}}
+    quarantine.parquet  empty: what could not be read was quarantined in its own shard stage
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pipelines.curation.clip_shards import INDEX
+from pipelines.stage import Inputs, Stage, Workspace
+from storage.tables import QUARANTINE, read_table, write_table
+
+HELD_OUT = "validation"
+_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixtureWeights:
+    """Probability that a training clip comes from each source (table 1); they must sum to 1."""
+
+    ssv2: float = 0.056
+    kinetics: float = 0.188
+    howto100m: float = 0.318
+    yt1b: float = 0.188
+    imagenet: float = 0.250
+
+    def __post_init__(self) -> None:
+        for name, weight in asdict(self).items():
+            if not 0 <= weight <= 1:
+                raise ValueError(f"mixture.weights.{name} = {weight}: must lie between 0 and 1")
+        total = sum(asdict(self).values())
+        if abs(total - 1) > _TOLERANCE:
+            listed = " + ".join(f"{name} {weight}" for name, weight in asdict(self).items())
+            raise ValueError(f"mixture.weights: {listed} = {total:.6g}; they must sum to 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixtureConfig:
+    """What share of the training clips each source gives."""
+
+    weights: MixtureWeights = field(default_factory=MixtureWeights)
+    """Probability of each source; 0 leaves a source out."""
+
+
+def merged_index(parts: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """The indices of all partitions as one, sorted by (source, partition, shard, offset).
+
+    Args:
+        parts: partition -> rows of its index.parquet.
+    """
+    rows = [
+        {**row, "partition": name, "weight": 0.0 if row["split"] == HELD_OUT else row["weight"]}
+        for name, index in parts.items()
+        for row in index
+    ]
+    return sorted(rows, key=lambda row: tuple(row[column] for column in ORDER))
+
+
+def source_table(
+    rows: Sequence[Mapping[str, Any]], weights: Mapping[str, float]
+) -> dict[str, dict[str, Any]]:
+    """Source -> {weight, samples, held_out, draws, hours} (draws: the sum of the samples' weights).
+
+    Raises:
+        ValueError: a source has a weight and no sample to train on.
+    """
+    table = {
+        source: {"weight": weight, "samples": 0, "held_out": 0, "draws": 0.0, "hours": 0.0}
+        for source, weight in weights.items()
+    }
+    for row in rows:
+        entry = table.get(row["source"])
+        if entry is None:
+            raise ValueError(
+                f"mixture: source {row['source']!r} has clips but no weight; "
+                f"sources of the mixture are {', '.join(weights)}"
+            )
+        if row["weight"] > 0:
+            entry["samples"] += 1
+            entry["draws"] += row["weight"]
+            entry["hours"] += row["seconds"] / 3600
+        else:
+            entry["held_out"] += 1
+    for source, entry in table.items():
+        if entry["weight"] > 0 and not entry["samples"]:
+            raise ValueError(
+                f"mixture: source {source} has weight {entry['weight']} but no clip to train on; "
+                f"add files to it, or set mixture.weights.{source}=0 and raise others to sum to 1"
+            )
+    return table
+
+
+def run(config: MixtureConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
+    """Merge the indices of all clip shards and check that every weighted source has clips."""
+    parts = {
+        name: read_table(part.path / "index.parquet")
+        for name, part in inputs.parts("clip_shards").items()
+    }
+    rows = merged_index(parts)
+    weights = asdict(config.weights)
+    table = source_table(rows, weights)
+    write_table(out.payload / "index.parquet", rows, MIXTURE_INDEX)
+    record = {"weights": weights, "samples": table}
+    text = json.dumps(record, indent=2, sort_keys=True) + "\n"
+    (out.payload / "mixture.json").write_text(text)
+    write_table(out.payload / "quarantine.parquet", [], QUARANTINE)
+    return {
+        "samples": sum(entry["samples"] for entry in table.values()),
+        "held_out": sum(entry["held_out"] for entry in table.values()),
+        "sources": table,
+    }
+
+
+ORDER = ("source", "partition", "shard", "offset")
+MIXTURE_INDEX = {"partition": "string"} | INDEX
+
+STAGE = Stage("videomix22m", version=1, config=MixtureConfig, run=run)

@@ -1,0 +1,278 @@
+"""Clips: a sample of the mixture read from its shard, cut and normalised for a network.
+
+Which sample stands at a place of training is `ClipSampler`'s business (order.py); this module turns
+the place into pixels. A sample that cannot be read is replaced by the next attempt at the same
+place, from the same source, and `ClipLoader.replacements` lists it: never in silence.
+
+Numbers of a clip (V-JEPA 2, section 2.3 and table 12): 16 frames at 4 fps, a random window; a crop
+of 0.3 to 1.0 of the area, aspect 0.75 to 1.35, mirrored half of the time, ImageNet mean and
+deviation.
+
+Shapes: T frames, H x W pixels, B clips. Pictures are RGB uint8 [T, H, W, 3]; clips are float32
+[3, T, H, W].
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from pipelines.training.order import CROP, FLIP, START, ClipSampler, Draw, Uniforms
+from storage.artifacts import Artifact
+from storage.frames import frames_at
+from storage.shards import read_span
+from storage.tables import read_columns
+from storage.video import decode_image
+
+__all__ = ["ClipConfig", "ClipLoader", "ClipSampler", "Replacement", "finished", "frame_numbers"]
+
+Pictures = NDArray[np.uint8]
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# Draws that may fail in a row before the source is taken for broken.
+ATTEMPTS = 16
+# Columns of the mixture's index that reading takes.
+COLUMNS = (
+    "key", "source", "partition", "shard", "offset", "size", "kind", "fps", "frames", "width",
+    "height", "weight",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipConfig:
+    """What a training clip is."""
+
+    frames: int = 16
+    """Frames of a clip."""
+    fps: float = 4.0
+    """Frames a second of a clip."""
+    crop: int = 256
+    """Side of the square the network sees, pixels."""
+    scale: tuple[float, float] = (0.3, 1.0)
+    """Share of the picture's area that the crop takes, from and to."""
+    aspect: tuple[float, float] = (0.75, 1.35)
+    """Width over height of the crop before it is made square, from and to."""
+    flip: float = 0.5
+    """Probability that a clip is mirrored."""
+
+    def __post_init__(self) -> None:
+        if self.frames < 1 or self.crop < 1 or not self.fps > 0:
+            raise ValueError(
+                f"clip: frames = {self.frames}, crop = {self.crop}, fps = {self.fps}: "
+                "all must be positive"
+            )
+        for name, (low, high), top in (
+            ("scale", self.scale, 1.0), ("aspect", self.aspect, math.inf),
+        ):  # fmt: skip
+            if not 0 < low <= high <= top:
+                raise ValueError(f"clip.{name} = ({low}, {high}): want 0 < from <= to <= {top}")
+        if not 0 <= self.flip <= 1:
+            raise ValueError(f"clip.flip = {self.flip}: must be a probability, 0 to 1")
+
+
+def frame_numbers(frames: int, fps: float, config: ClipConfig, start: float) -> NDArray[np.int64]:
+    """[T] which stored frames make the clip, at `fps` stored frames a second.
+
+    Frames lie fps / config.fps apart (rounded down) and the window begins at any frame from which
+    it fits, chosen by `start` in [0, 1). A sample that is too short is taken from its first frame
+    at the same rate, and its last frame is held: motion keeps its speed, as in the released code.
+    """
+    steps = np.floor(np.arange(config.frames) * (fps / config.fps) + 1e-9).astype(np.int64)
+    room = max(0, frames - 1 - int(steps[-1]))
+    return np.minimum(int(start * (room + 1)) + steps, frames - 1)
+
+
+def crop_box(
+    height: int, width: int, numbers: Uniforms, config: ClipConfig
+) -> tuple[int, int, int, int]:
+    """(top, left, height, width) of a random crop of the given share of area and aspect.
+
+    `numbers` are [4 * CROP_TRIES] uniforms: a try takes area, aspect (log-uniform), top and left.
+    The first try that fits is taken, else the largest centred crop whose aspect is allowed.
+    """
+    low, high = config.scale
+    flat, wide = (math.log(ratio) for ratio in config.aspect)
+    for share, ratio, down, right in numbers.reshape(-1, 4).tolist():
+        area = height * width * (low + share * (high - low))
+        aspect = math.exp(flat + ratio * (wide - flat))
+        h, w = round(math.sqrt(area / aspect)), round(math.sqrt(area * aspect))
+        if 0 < h <= height and 0 < w <= width:
+            return int(down * (height - h + 1)), int(right * (width - w + 1)), h, w
+    aspect = min(max(width / height, config.aspect[0]), config.aspect[1])
+    h, w = min(height, round(width / aspect)), min(width, round(height * aspect))
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def finished(pictures: Pictures, numbers: Uniforms, config: ClipConfig) -> Tensor:
+    """Crop, resize, flip and normalise: pictures [T, H, W, 3] -> clip [3, T, crop, crop].
+
+    A single picture (a still) is repeated to config.frames after the work is done on it once.
+    """
+    height, width = pictures.shape[1:3]
+    top, left, h, w = crop_box(height, width, numbers[CROP:], config)
+    cut = torch.from_numpy(pictures[:, top : top + h, left : left + w])
+    # One plane a colour and frame, then float: the fastest of the layouts tried. Bilinear without
+    # antialiasing on float frames, as in the released code.
+    planes = cut.permute(3, 0, 1, 2).contiguous().float()
+    size = (config.crop, config.crop)
+    clip = interpolate(planes, size=size, mode="bilinear", align_corners=False)
+    if numbers[FLIP] < config.flip:
+        clip = clip.flip(-1)
+    clip = clip.sub_(_MEAN_255).div_(_STD_255)
+    return clip.expand(-1, config.frames, -1, -1) if len(pictures) == 1 else clip
+
+
+_MEAN_255 = torch.tensor(MEAN).view(3, 1, 1, 1) * 255
+_STD_255 = torch.tensor(STD).view(3, 1, 1, 1) * 255
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """One sample that could not be read where its turn came."""
+
+    step: int
+    slot: int
+    attempt: int
+    source: str
+    key: str
+    where: str
+    """Partition and shard that hold the bytes."""
+    reason: str
+
+
+class ClipLoader:
+    """Clips by their place in training. Safe to call from several threads."""
+
+    def __init__(
+        self,
+        index: Mapping[str, NDArray[Any]],
+        folders: Mapping[str, Path],
+        sampler: ClipSampler,
+        config: ClipConfig,
+        *,
+        cache_bytes: int = 0,
+    ) -> None:
+        """Read samples of `index` (COLUMNS) from `folders` (partition -> folder of its shards).
+
+        With cache_bytes, whole samples stay decoded in memory up to that size, the least recently
+        used leaving first. That changes how fast a clip comes, never which or what it is.
+        """
+        self._index, self._folders = index, dict(folders)
+        self.sampler, self.config = sampler, config
+        self._limit, self._held = cache_bytes, 0
+        self._cache: OrderedDict[int, Pictures] = OrderedDict()
+        self._lock = threading.Lock()
+        self._replaced: list[Replacement] = []
+
+    @classmethod
+    def open(
+        cls,
+        mixture: Artifact,
+        shards: Mapping[str, Artifact],
+        config: ClipConfig,
+        *,
+        weights: Mapping[str, float],
+        seed: int,
+        cache_bytes: int = 0,
+    ) -> Self:
+        """A loader over a `videomix22m` artifact and the `clip_shards` (by partition) it lists."""
+        index = read_columns(mixture.path / "index.parquet", COLUMNS)
+        folders = {name: part.path / "shards" for name, part in shards.items()}
+        sampler = ClipSampler(index, weights, seed)
+        return cls(index, folders, sampler, config, cache_bytes=cache_bytes)
+
+    @property
+    def replacements(self) -> list[Replacement]:
+        """What could not be read so far, in the order of training."""
+        with self._lock:
+            return sorted(self._replaced, key=lambda r: (r.step, r.slot, r.attempt))
+
+    def batch(self, step: int, slots: Sequence[int]) -> Tensor:
+        """[B, 3, T, H, W]: the clips at some slots of a step."""
+        return torch.stack([self.clip(step, slot) for slot in slots])
+
+    def clip(self, step: int, slot: int) -> Tensor:
+        """[3, T, H, W]: the clip at (step, slot), or its first readable replacement.
+
+        Raises:
+            RuntimeError: ATTEMPTS draws from the source failed in a row.
+        """
+        for attempt in range(ATTEMPTS):
+            draw = self.sampler.draw(step, slot, attempt)
+            try:
+                pictures = self.pictures(draw)
+            except ValueError as error:  # cut short, or VideoError: not decodable
+                self._note(draw, step, slot, attempt, error)
+                continue
+            return finished(pictures, draw.numbers, self.config)
+        source = self.sampler.source(step, slot)
+        raise RuntimeError(
+            f"step {step}, slot {slot}: {ATTEMPTS} clips of source {source} in a row could not be "
+            f"read, the last because: {self._replaced[-1].reason}; run `vjepa2 verify`"
+        )
+
+    def pictures(self, draw: Draw) -> Pictures:
+        """[T, H, W, 3] frames of the draw's window at the stored size; [1, H, W, 3] of a still.
+
+        Raises:
+            ValueError: the shard is cut short, or the sample cannot be decoded (VideoError).
+            OSError: the shard itself is not there; no replacement makes up for that.
+        """
+        row = draw.row
+        if self._index["kind"][row] == "image":
+            return self._decoded(row, None)
+        numbers = frame_numbers(
+            int(self._index["frames"][row]), float(self._index["fps"][row]), self.config,
+            float(draw.numbers[START]),
+        )  # fmt: skip
+        whole = int(np.prod([self._index[side][row] for side in ("frames", "width", "height")])) * 3
+        # A sample that would push all others out is read window by window instead.
+        if whole * 4 > self._limit:
+            return self._decoded(row, numbers)
+        return self._decoded(row, None)[numbers]
+
+    def _decoded(self, row: int, numbers: NDArray[np.int64] | None) -> Pictures:
+        """Frames of one sample by number; all of them, through the cache, when None."""
+        if numbers is None:
+            with self._lock:
+                if row in self._cache:
+                    self._cache.move_to_end(row)
+                    return self._cache[row]
+        value = {name: column[row] for name, column in self._index.items()}
+        shard = self._folders[value["partition"]] / value["shard"]
+        data = read_span(shard, int(value["offset"]), int(value["size"]))
+        if value["kind"] == "image":
+            pictures = decode_image(data)[None]
+        else:
+            wanted = np.arange(value["frames"]) if numbers is None else numbers
+            pictures = frames_at(data, (wanted / value["fps"]).tolist())
+        if numbers is None:
+            self._keep(row, pictures)
+        return pictures
+
+    def _keep(self, row: int, pictures: Pictures) -> None:
+        with self._lock:
+            if row in self._cache or pictures.nbytes > self._limit:
+                return
+            self._cache[row] = pictures
+            self._held += pictures.nbytes
+            while self._held > self._limit:
+                self._held -= self._cache.popitem(last=False)[1].nbytes
+
+    def _note(self, draw: Draw, step: int, slot: int, attempt: int, error: Exception) -> None:
+        value = {name: str(self._index[name][draw.row]) for name in ("source", "key", "partition")}
+        where = f"{value.pop('partition')}/{self._index['shard'][draw.row]}"
+        noted = Replacement(step, slot, attempt, where=where, reason=str(error), **value)
+        with self._lock:
+            self._replaced.append(noted)
