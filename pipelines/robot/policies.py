@@ -85,16 +85,20 @@ class Wander:
 
 @dataclass
 class Reach:
-    """Towards `target` [3] at a pace of its own; from there on, to fresh targets nearby."""
+    """Towards `target` [3] at a pace of its own; once there, on to another one."""
 
     target: Array
     workspace: tuple[Array, Array]
     pace: float
     """Largest delta per axis, metres."""
     task: str = "reach a point"
+    _reached: bool = False
 
     def action(self, state: Array, rng: np.random.Generator) -> Array:
         """See Policy."""
+        if np.linalg.norm(self.target - state[:3]) < REACHED:
+            self._reached = True
+            self.target = rng.uniform(self.workspace[0] + [0.0, 0.0, 0.08], self.workspace[1])
         left = self.target - state[:3]
         move = np.clip(left, -self.pace, self.pace) + rng.normal(0.0, 0.012, 3)
         move = _inside(state[:3], np.clip(move, -LIMIT, LIMIT), self.workspace)
@@ -103,7 +107,7 @@ class Reach:
 
     def succeeded(self, state: Array) -> bool:
         """See Policy."""
-        return bool(np.linalg.norm(self.target - state[:3]) < REACHED)
+        return self._reached or bool(np.linalg.norm(self.target - state[:3]) < REACHED)
 
 
 @dataclass
@@ -111,8 +115,7 @@ class Grasp:
     """Above a thing, down, close, lift: one phase follows another when its place is reached."""
 
     where: Where
-    yaw: Where
-    """Angle [1] of the thing about the vertical, radians."""
+    """The thing's xyz in metres and angle about the vertical in radians, [4]."""
     noise: float
     """Spread of the sideways noise while approaching, metres."""
     task: str
@@ -133,13 +136,13 @@ class Grasp:
         noise = rng.normal(0.0, self.noise, 3) if self._phase == 0 else np.zeros(3)
         move = np.clip(goal - state[:3] + noise, -LIMIT, LIMIT)
         # A gripper's jaws look the same after a quarter turn on a box.
-        yaw = (float(self.yaw()[0]) + np.pi / 4) % (np.pi / 2) - np.pi / 4
+        yaw = (float(self.where()[3]) + np.pi / 4) % (np.pi / 2) - np.pi / 4
         grip = 1.0 if self._phase >= 2 else -1.0
         return np.concatenate([move, _level(state, yaw, rng), [grip]])
 
     def _goal(self) -> Array:
         above = np.array([0.0, 0.0, (0.12, 0.0, 0.0, 0.2)[self._phase]])
-        return np.asarray(self.where() + above)
+        return np.asarray(self.where()[:3] + above)
 
     def succeeded(self, state: Array) -> bool:
         """See Policy."""

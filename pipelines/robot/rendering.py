@@ -134,9 +134,14 @@ class RayRenderer:
 
     def __init__(
         self, cast: Cast, lab: Lab, colours: Array, patterned: Mapping[int, Surface],
-        size: int, samples: int,
+        size: int, samples: int | None = None,
     ) -> None:  # fmt: skip
-        """`colours` [geoms, 3] in 0..1; `patterned`: geom id -> surface; `size` in pixels."""
+        """Prepare for square frames of `size` pixels.
+
+        colours [geoms, 3] in 0..1; patterned: geom id -> surface. samples: rays along a pixel's
+        side; None takes as many as make 128 rays across the image, below which edges look ragged.
+        """
+        samples = -(-128 // size) if samples is None else samples
         self._cast, self._lab, self._colours, self._patterned = cast, lab, colours, patterned
         self._size, self._samples = size, samples
         self._light = np.asarray(lab.light)

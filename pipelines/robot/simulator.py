@@ -91,15 +91,15 @@ class Simulator:
         *,
         hz: float = 4.0,
         renderer: str = "rays",
-        samples: int = 2,
+        samples: int | None = None,
         camera_jitter: float = 1.0,
         arm: Arm = FRANKA,
     ) -> None:
         """Build the lab and reset it from `seed`.
 
         Args: size of the square frame in pixels; hz of the actions; renderer "rays" or "gl" (needs
-        MUJOCO_GL=egl or osmesa in the environment); samples per pixel side; camera_jitter as a
-        multiple of `JITTER`. Raises ValueError for an unknown lab, renderer or unreadable arm.
+        MUJOCO_GL=egl or osmesa in the environment); samples per pixel side (see `RayRenderer`);
+        camera_jitter as a multiple of `JITTER`. Raises ValueError for what is not known.
         """
         if renderer not in ("rays", "gl"):
             raise ValueError(f'renderer {renderer!r} is not known: choose "rays" or "gl"')
@@ -151,12 +151,13 @@ class Simulator:
         return self._renderer(), self.state()
 
     def joints(self) -> dict[str, Array]:
-        """Measured joint positions, velocities and motor torques, [7] each (rad, rad/s, N m)."""
+        """Joint positions, velocities, torques and targets, [7] each (rad, rad/s, N m, rad)."""
         data = self._data
         return {
             "positions": data.qpos[self._joints].copy(),
             "velocities": data.qvel[self._dofs].copy(),
             "torques": data.qfrc_actuator[self._dofs].copy(),
+            "targets": data.ctrl[self._motors].copy(),
         }
 
     def command(self) -> Array:
@@ -164,8 +165,9 @@ class Simulator:
         return self._command.copy()
 
     def thing(self, name: str) -> Array:
-        """Where the middle of a thing is: xyz [3] in metres. Raises KeyError for an unknown one."""
-        return np.array(self._data.body(name).xpos)
+        """Where a thing is [4]: its middle's xyz in metres, its angle about z in radians."""
+        body = self._data.body(name)
+        return np.array([*body.xpos, np.arctan2(body.xmat[3], body.xmat[0])])
 
     def snapshot(self) -> tuple[Array, Array]:
         """Everything that `restore` needs to continue from here as if nothing had happened."""
@@ -269,7 +271,7 @@ class Simulator:
         distance[geom < 0] = np.inf
         return Hits(distance, geom, normal)
 
-    def _ray_renderer(self, samples: int) -> Callable[[], Frame]:
+    def _ray_renderer(self, samples: int | None) -> Callable[[], Frame]:
         model = self._model
         # A material's colour goes before its geom's.
         own = (model.geom_matid < 0)[:, None]

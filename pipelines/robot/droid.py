@@ -1,0 +1,158 @@
+"""Reading DROID's raw layout, ours or a folder of the real one, and saying what is wrong with it.
+
+    <root>/<lab>/success|failure/<date>/<timestamp>/metadata_<uuid>.json
+                                                    trajectory.h5
+                                                    recordings/MP4/<serial>.mp4
+
+Real folders are incomplete: recordings are missing or a frame short, stereo files lie beside the
+left eye's, states are not finite. An episode that cannot be used raises `EpisodeError` with the
+reason; nothing is replaced by something else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pipelines.robot.trajectory import Trajectory, TrajectoryError, read_trajectory
+from storage.digests import digest_bytes, digest_file, digest_json
+
+OUTCOMES = ("success", "failure")
+RECORDINGS = "recordings/MP4"
+
+
+class EpisodeError(ValueError):
+    """An episode that cannot be used; the message is the reason, one line."""
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One readable episode; `row` is its line in episodes.parquet."""
+
+    row: dict[str, Any]
+    trajectory: Trajectory
+    metadata: dict[str, Any]
+
+
+# Columns of episodes.parquet. Paths are relative to the root that holds the labs.
+EPISODES = {
+    "episode": "string",
+    "lab": "string",
+    "path": "string",
+    "mp4": "string",
+    "serial": "string",
+    "success": "bool",
+    "task": "string",
+    "rows": "int64",
+    "control_hz": "float64",
+    "h5_sha256": "string",
+    "mp4_sha256": "string",
+}
+
+
+def find_lab_folder(root: Path, partition: str) -> Path:
+    """The folder of a partition: `lab-a` is `lab-a`, or `a`, under `root`.
+
+    Raises ValueError that names the labs that are there.
+    """
+    if not root.is_dir():
+        raise ValueError(f"episodes.location {root}: no such folder; give the one with the labs in")
+    for name in (partition, partition.removeprefix("lab-")):
+        if (root / name).is_dir():
+            return root / name
+    there = sorted(path.name for path in root.iterdir() if path.is_dir())
+    raise ValueError(
+        f"episodes.location {root}: no lab {partition.removeprefix('lab-')!r} in it; "
+        f"episodes.labs may name {', '.join(there) or 'nothing: the folder is empty'}"
+    )
+
+
+def find_episodes(lab: Path) -> Iterator[Path]:
+    """Episode folders of a lab, sorted: what lies at <outcome>/<date>/<timestamp>."""
+    for outcome in OUTCOMES:
+        yield from sorted(path for path in lab.glob(f"{outcome}/*/*") if path.is_dir())
+
+
+def read_episode(root: Path, folder: Path) -> Episode:
+    """Read and check one episode without decoding its video. Raises EpisodeError."""
+    metadata = _read_metadata(folder)
+    video = _find_video(folder, metadata)
+    data = _read(folder / "trajectory.h5")
+    try:
+        trajectory = read_trajectory(data, video.stem)
+    except TrajectoryError as error:
+        raise EpisodeError(str(error)) from None
+    path = folder.relative_to(root).as_posix()
+    row = {
+        "episode": str(metadata.get("uuid") or digest_json(path)[:16]),
+        "lab": PurePosixPath(path).parts[0],
+        "path": path,
+        "mp4": video.relative_to(root).as_posix(),
+        "serial": video.stem,
+        "success": PurePosixPath(path).parts[1] == "success",
+        "task": metadata.get("current_task"),
+        "rows": len(trajectory.states),
+        "control_hz": trajectory.control_hz,
+        "h5_sha256": digest_bytes(data),
+        "mp4_sha256": digest_file(video),
+    }
+    return Episode(row, trajectory, metadata)
+
+
+def open_episode(root: Path, row: dict[str, Any]) -> tuple[Trajectory, bytes]:
+    """Trajectory and recording of an episode that `read_episode` described.
+
+    Raises EpisodeError when a file is gone or no longer what it was then.
+    """
+    data = _read(root / row["path"] / "trajectory.h5")
+    video = _read(root / row["mp4"])
+    for found, wanted, name in (
+        (digest_bytes(data), row["h5_sha256"], "trajectory.h5"),
+        (digest_bytes(video), row["mp4_sha256"], PurePosixPath(row["mp4"]).name),
+    ):
+        if found != wanted:
+            raise EpisodeError(f"{name} has changed since the episodes were listed; list them anew")
+    try:
+        return read_trajectory(data, row["serial"]), video
+    except TrajectoryError as error:
+        raise EpisodeError(str(error)) from None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise EpisodeError(f"{path.name}: {error.strerror}") from None
+
+
+def _read_metadata(folder: Path) -> dict[str, Any]:
+    files = sorted(folder.glob("metadata_*.json"))
+    if len(files) != 1:
+        raise EpisodeError(f"{len(files) or 'no'} metadata_*.json in the folder, need one")
+    try:
+        metadata = json.loads(_read(files[0]))
+    except ValueError:
+        raise EpisodeError(f"{files[0].name} is not JSON") from None
+    if not isinstance(metadata, dict):
+        raise EpisodeError(f"{files[0].name} holds no JSON object")
+    return metadata
+
+
+def _find_video(folder: Path, metadata: dict[str, Any]) -> Path:
+    """The left exterior camera's recording: named by the metadata, never found by a pattern.
+
+    A pattern would also match `<serial>-stereo.mp4`, which shows both eyes side by side.
+    """
+    named = metadata.get("left_mp4_path") or metadata.get("ext1_mp4_path")
+    if not isinstance(named, str) or not named:
+        raise EpisodeError("metadata names no left_mp4_path")
+    name = PurePosixPath(named).name
+    if name.endswith("-stereo.mp4"):
+        raise EpisodeError(f"left_mp4_path is the stereo recording {name}")
+    video = folder / RECORDINGS / name
+    if not video.is_file():
+        raise EpisodeError(f"{RECORDINGS}/{name} is missing")
+    return video

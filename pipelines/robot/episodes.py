@@ -1,0 +1,196 @@
+"""Robot episodes in DROID's raw layout: recorded in the simulator, or a folder that is there."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pipelines.compute import map_items
+from pipelines.robot.droid import (
+    EPISODES,
+    EpisodeError,
+    find_episodes,
+    find_lab_folder,
+    read_episode,
+)
+from pipelines.robot.labs import LABS
+from pipelines.robot.recorder import FAULTS, record
+from pipelines.robot.simulator import Simulator
+from pipelines.stage import How, Inputs, Stage, Workspace
+from storage.digests import digest_file, digest_json
+from storage.places import write_file
+from storage.tables import QUARANTINE, write_table
+
+GENERATED = "generated"
+# Episodes a task records or reads: enough to be worth a task, few enough to show progress.
+_BATCH = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodesConfig:
+    """Where robot episodes come from; the defaults record like DROID."""
+
+    location: str = GENERATED
+    """"generated", or the folder of a raw DROID copy (the one that holds the labs)."""
+    labs: tuple[str, ...] = ("a", "b")
+    """Labs to take: of the simulator "a" and "b", of a folder the names of its sub-folders."""
+    episodes: int = 1000
+    """Generated episodes a lab."""
+    frames: int = 250
+    """Control steps of a generated episode; DROID's have about 250."""
+    hz: float = 15.0
+    """Control steps a second of a generated episode; DROID's rate."""
+    container_fps: float = 60.0
+    """Frame rate that a generated recording claims; DROID's containers claim 60 at 15 Hz."""
+    frame_size: int = 256
+    """Side of a generated recording, pixels (even)."""
+    camera_jitter: float = 1.0
+    """How far the camera stands from its place: times 8 and 3 degrees and 5 % of the distance."""
+    faulty: int = 4
+    """How many generated episodes of a lab have a fault that real folders have, too."""
+    seed: int = 0
+    """Of everything that is drawn."""
+
+    def __post_init__(self) -> None:
+        for name, low in (("episodes", 1), ("frames", 2), ("frame_size", 16), ("faulty", 0)):
+            if getattr(self, name) < low:
+                raise ValueError(f"episodes.{name} is {getattr(self, name)}; give at least {low}")
+        for name in ("hz", "container_fps"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and 0 < value <= 1000):
+                raise ValueError(f"episodes.{name} is {value}; give a rate above 0, at most 1000")
+        if self.frame_size % 2 or self.camera_jitter < 0:
+            raise ValueError(
+                f"episodes.frame_size is {self.frame_size} and camera_jitter {self.camera_jitter}; "
+                "give an even size and a jitter of 0 or more"
+            )
+        unknown = sorted({f"lab-{lab}" for lab in self.labs} - set(LABS))
+        if unknown and self.location == GENERATED:
+            raise ValueError(
+                f"episodes.labs names {unknown[0].removeprefix('lab-')!r}; the simulator has "
+                f"{', '.join(name.removeprefix('lab-') for name in sorted(LABS))}"
+            )
+
+
+def narrow(config: EpisodesConfig, partition: str | None) -> EpisodesConfig:
+    """One lab's episodes do not depend on which other labs there are."""
+    kept = replace(config, labs=())
+    if config.location == GENERATED:
+        return kept
+    # A folder's episodes are what they are, and its digest says what that is: see `observe`.
+    return replace(EpisodesConfig(labs=()), location=config.location)
+
+
+def observe(config: EpisodesConfig, partition: str | None, how: How) -> Mapping[str, Any]:
+    """Digest of a user's folder: path and SHA-256 of each file that is read of this lab."""
+    if config.location == GENERATED:
+        return {}
+    root = Path(config.location)
+    lab = find_lab_folder(root, str(partition))
+    files = (path for folder in find_episodes(lab) for path in sorted(folder.rglob("*")))
+    used = (path for path in files if path.suffix in (".json", ".h5", ".mp4") and path.is_file())
+    listing = [[p.relative_to(root).as_posix(), _cached_digest(p, how.cache)] for p in used]
+    return {"location": digest_json(listing)}
+
+
+def _cached_digest(path: Path, cache: Path) -> str:
+    """SHA-256 of a file, remembered as long as its size and time of change stay the same."""
+    state = path.stat()
+    known = digest_json([str(path.resolve()), state.st_size, state.st_mtime_ns])
+    note = cache / "files" / known[:2] / known
+    if note.is_file():
+        return note.read_text()
+    digest = digest_file(path)
+    write_file(note, digest.encode())
+    return digest
+
+
+@functools.lru_cache(maxsize=2)
+def _simulator(lab: str, size: int, hz: float, camera_jitter: float) -> Simulator:
+    return Simulator(lab, 0, size, hz=hz, camera_jitter=camera_jitter)
+
+
+def record_batch(item: dict[str, Any]) -> int:
+    """Record some episodes of a lab into `folder`; how many files that were."""
+    config = EpisodesConfig(**{**item["config"], "labs": ()})
+    lab, folder, written = item["lab"], Path(item["folder"]), 0
+    simulator = _simulator(lab, config.frame_size, config.hz, config.camera_jitter)
+    for number in item["numbers"]:
+        # Faults go to the last episodes, so that asking for more never changes the first ones.
+        late = number - (config.episodes - config.faulty)
+        files = record(
+            simulator,
+            seed=config.seed,
+            number=number,
+            frames=config.frames,
+            container_fps=config.container_fps,
+            fault=FAULTS[late % len(FAULTS)] if late >= 0 else None,
+        )
+        for path, data in files.items():
+            target = folder / lab / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+        written += len(files)
+    return written
+
+
+def read_batch(item: dict[str, Any]) -> list[dict[str, Any]]:
+    """Read some episode folders: a row of episodes.parquet each, or of quarantine.parquet."""
+    root = Path(item["root"])
+    found: list[dict[str, Any]] = []
+    for path in item["paths"]:
+        try:
+            found.append(read_episode(root, root / path).row)
+        except EpisodeError as error:
+            found.append({"item": path, "stage": STAGE.name, "reason": str(error)})
+    return found
+
+
+def _record_all(config: EpisodesConfig, partition: str, out: Workspace) -> None:
+    asked = {"config": asdict(config), "lab": partition, "folder": str(out.payload)}
+    batches = {
+        f"{start:06d}": {
+            **asked,
+            "numbers": list(range(start, min(start + _BATCH, config.episodes))),
+        }
+        for start in range(0, config.episodes, _BATCH)
+    }
+    map_items(record_batch, batches, out, noun="batches of episodes recorded")
+
+
+def run(config: EpisodesConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
+    """Record or find the lab's episodes, read every one, and list the good and the bad."""
+    partition = str(out.partition)
+    generated = config.location == GENERATED
+    if generated:
+        _record_all(config, partition, out)
+    root = out.payload if generated else Path(config.location)
+    lab = find_lab_folder(root, partition)
+    paths = [path.relative_to(root).as_posix() for path in find_episodes(lab)]
+    if not paths:
+        raise ValueError(f"{lab}: no episode at success|failure/<date>/<time> in it")
+    items = {
+        paths[start]: {"root": str(root), "paths": paths[start : start + _BATCH]}
+        for start in range(0, len(paths), _BATCH)
+    }
+    read = map_items(read_batch, items, out, noun="batches of episodes read")
+    rows = [row for batch in read.values() for row in batch]
+    good, bad = [r for r in rows if "reason" not in r], [r for r in rows if "reason" in r]
+    write_table(out.payload / "episodes.parquet", good, EPISODES)
+    write_table(out.payload / "quarantine.parquet", bad, QUARANTINE)
+    return {
+        "media": "payload" if generated else config.location,
+        "episodes": len(good),
+        "quarantined": len(bad),
+        "steps": sum(row["rows"] for row in good),
+        "successes": sum(row["success"] for row in good),
+    }
+
+
+STAGE = Stage(
+    "droid_episodes", version=1, config=EpisodesConfig, run=run, narrow=narrow, observe=observe
+)
