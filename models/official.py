@@ -37,6 +37,10 @@ NORMALISERS = ("action_mean", "action_std", "state_mean", "state_std")
 
 def read_official(path: Path | str) -> dict[str, Any]:
     """The dictionary in a ``.pt`` file, on the CPU; ValueError if it is no such file, or unsafe."""
+    with Path(path).open("rb") as file:
+        start = file.read(2)
+    if start != b"PK" and not start.startswith(b"\x80"):
+        raise ValueError(f"{path} is not a checkpoint: neither a zip of tensors nor a pickle")
     try:
         # Mapped, since optimizer states in these files are often larger than the weights wanted.
         mapped = zipfile.is_zipfile(path)
@@ -46,7 +50,7 @@ def read_official(path: Path | str) -> dict[str, Any]:
             f"{path} is refused: it is damaged, or holds more than tensors and plain values, which "
             f"could run code on loading ({str(error).splitlines()[0]})"
         ) from error
-    except (EOFError, RuntimeError) as error:
+    except (EOFError, IndexError, KeyError, RuntimeError, TypeError) as error:
         raise ValueError(f"{path} is not a readable checkpoint: {error}") from error
     if isinstance(held, dict):
         return held
