@@ -1,0 +1,88 @@
+"""Which frame is meant: by time, by number, by the middle of a scene, on an even grid.
+
+Exact by construction. The frame at a time is the one on screen then; indices are counted by
+decoding from the start; a seek is used only where it lands on a whole keyframe before the time, and
+otherwise the file is decoded from its first frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+
+import numpy as np
+
+from storage.pictures import Frame, Picture, Size, Source, VideoError
+from storage.video import ROUNDING, Decoder
+
+# Seconds ahead from where seeking back to a keyframe is cheaper than decoding on.
+SEEK_GAP = 6.0
+
+
+def iterate(source: Source, size: Size = None) -> Iterator[Frame]:
+    """Every frame from the first to the last. Raises VideoError if the file cannot be opened."""
+    with closing(Decoder(source)) as video:
+        for index, (frame, time) in enumerate(video.timed()):
+            yield Frame(index, time, video.picture(frame, size))
+
+
+def frames_at(source: Source, times: Sequence[float], size: Size = None) -> Picture:
+    """[N, H, W, 3]: the frame on screen at each time (seconds after the first frame), any order.
+
+    A time before the first or after the last frame gives that frame.
+    """
+    if not len(times):
+        raise ValueError("frames_at: no times given")
+    order = np.argsort(np.asarray(times, dtype=np.float64), kind="stable")
+    with closing(Decoder(source)) as video:
+        pictures = list(_ascending(video, [float(times[i]) for i in order], size))
+    ranks = np.argsort(order, kind="stable")
+    return np.stack([pictures[rank] for rank in ranks])
+
+
+def frames_by_index(source: Source, indices: Sequence[int], size: Size = None) -> Picture:
+    """[N, H, W, 3]: frames by their number. Raises VideoError where the file has too few."""
+    wanted = set(indices)
+    if not wanted or min(wanted) < 0:
+        raise ValueError(f"frames_by_index: need indices of 0 or more, got {list(indices)}")
+    found: dict[int, Picture] = {}
+    index = -1
+    with closing(Decoder(source)) as video:
+        for index, (frame, _) in enumerate(video.timed()):
+            if index in wanted:
+                found[index] = video.picture(frame, size)
+            if len(found) == len(wanted):
+                return np.stack([found[number] for number in indices])
+    raise VideoError(f"frame {max(wanted)} wanted, but only {index + 1} frames decode")
+
+
+def middle_frame(source: Source, start: float, end: float, size: Size = None) -> Picture:
+    """[H, W, 3]: the frame on screen halfway between `start` and `end` seconds."""
+    return np.asarray(frames_at(source, [(start + end) / 2], size)[0], dtype=np.uint8)
+
+
+def resample(
+    source: Source, start: float, end: float, fps: float, size: Size = None
+) -> Iterator[Picture]:
+    """[H, W, 3] frames of [start, end) seconds on the even grid start, start + 1/fps, ..."""
+    count = max(1, round((end - start) * fps))
+    with closing(Decoder(source)) as video:
+        yield from _ascending(video, [start + step / fps for step in range(count)], size)
+
+
+def _ascending(video: Decoder, times: Sequence[float], size: Size) -> Iterator[Picture]:
+    """The frame on screen at each of the ascending `times`; the last frame stays on screen."""
+    stream = video.timed()
+    shown = following = next(stream, None)
+    if shown is None:
+        raise VideoError(f"no frame can be decoded: {video.reason}")
+    picture, pictured = video.picture(shown[0], size), shown
+    for time in times:
+        if following is not None and time - following[1] > SEEK_GAP and video.seekable:
+            stream = video.jump(time)
+            following = next(stream, None)
+        while following is not None and following[1] <= time + ROUNDING:
+            shown, following = following, next(stream, None)
+        if shown is not pictured:
+            picture, pictured = video.picture(shown[0], size), shown
+        yield picture
