@@ -169,11 +169,12 @@ def run(config: ClipShardsConfig, inputs: Inputs, out: Workspace) -> dict[str, A
     }  # fmt: skip
     done = map_items(write_shard, plans, out, noun="shards")
     (out.payload / "shards").mkdir(exist_ok=True)
-    index, broken = [], []
+    index, broken, shards = [], [], 0
     for key, result in done.items():
         broken += result["quarantine"]
-        if result["index"]:
-            name = f"{key}.tar"
+        if result["index"]:  # numbered without gaps, for readers that expand {000000..000007}
+            name = f"{shards:06d}.tar"
+            shards += 1
             # A rerun after a kill finds some shards moved already.
             if (written := plans[key].target / "000000.tar").exists():
                 written.replace(out.payload / "shards" / name)
@@ -182,7 +183,7 @@ def run(config: ClipShardsConfig, inputs: Inputs, out: Workspace) -> dict[str, A
     write_table(out.payload / "quarantine.parquet", broken, QUARANTINE)
     return {
         "samples": len(index),
-        "shards": len({row["shard"] for row in index}),
+        "shards": shards,
         "bytes": sum(row["size"] for row in index),
         "seconds_of_video": round(sum(row["seconds"] for row in index), 3),
         "quarantined": len(broken),

@@ -1,0 +1,174 @@
+"""Claims: photographs of the same thing lie closer than others; a scene's vector does not depend on
+workers or on what is embedded beside it; DINOv2 gives the class token of a local model; a folder
+that is no DINOv2 model is refused in one line; what cannot be decoded is quarantined.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines.curation import embeddings
+from pipelines.curation.embeddings import (
+    MEAN,
+    STD,
+    EmbedderError,
+    EmbeddingsConfig,
+    centre_square,
+    embed,
+    load_embedder,
+    observe,
+    run,
+)
+from pipelines.stage import How, Inputs
+from storage.tables import read_table
+from storage.video import decode_image, encode, encode_image
+from tests.pipelines.curation.builders import (
+    content,
+    inputs,
+    moving,
+    raw_videos,
+    scenes,
+    workspace,
+)
+
+LITE = EmbeddingsConfig(model="efficientnet_lite0", size=64)
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
+    """Three videos of two scenes, one still, one file that is no video."""
+    root = tmp_path_factory.mktemp("given")
+    files = {f"v{n}.mp4": encode(moving(50, n), 25.0).data for n in range(3)}
+    files |= {"photo.png": encode_image(moving(1, 9)[0], "png"), "broken.mp4": b"no video"}
+    raw = raw_videos(root / "raw", files)
+    spans = [(f"v{n}.mp4", start, start + 1.0) for n in range(3) for start in (0.0, 1.0)]
+    spans += [("photo.png", 0.0, 0.0), ("broken.mp4", 0.0, 1.0)]
+    return inputs(raw_videos=raw, scenes=scenes(root / "scenes", raw, spans))
+
+
+def test_photographs_of_the_same_thing_lie_closer(real_data: Path) -> None:
+    folder = real_data / "images_similarity"
+    names = ("cheetah1.jpg", "cheetah2.jpg", "lion.jpg", "tower.jpg")
+    squares = [centre_square(decode_image((folder / name).read_bytes(), 128)) for name in names]
+    network = load_embedder("efficientnet_lite0", None)
+    vectors = np.concatenate([embed(square[None], network) for square in squares])
+    near = vectors @ vectors.T
+    assert np.allclose(np.diag(near), 1, atol=1e-5)
+    cats = near[0, 1]
+    assert cats > 0.4
+    assert all(cats > near[a, b] + 0.05 for a, b in ((0, 2), (1, 2), (0, 3), (1, 3), (2, 3)))
+    assert min(near[0, 2], near[1, 2]) > max(near[0, 3], near[1, 3])
+
+
+def test_a_vector_depends_on_its_scene_alone(
+    given: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = workspace(tmp_path / "a", "yt1b-00", workers=1)
+    metrics = run(LITE, given, first)
+    assert metrics == {"scenes": 7, "quarantined": 1, "width": 1280}
+    monkeypatch.setattr(embeddings, "CHUNK", 3)
+    second = workspace(tmp_path / "b", "yt1b-00", workers=2)
+    run(LITE, given, second)
+    assert content(first) == content(second)
+    vectors = np.load(first.payload / "embeddings.npy")
+    assert vectors.shape == (7, 1280) and vectors.dtype == np.float32
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    # Two scenes of one video look alike, scenes of two videos do not.
+    rows = read_table(first.payload / "rows.parquet")
+    known = {row["scene_id"]: row for row in read_table(given["scenes"].path / "scenes.parquet")}
+    paths = [known[row["scene_id"]]["path"] for row in rows]
+    near = vectors @ vectors.T
+    same = [near[a, b] for a in range(7) for b in range(a) if paths[a] == paths[b]]
+    other = [near[a, b] for a in range(7) for b in range(a) if paths[a] != paths[b]]
+    assert len(same) == 3 and min(same) > max(other)
+
+
+def test_what_cannot_be_decoded_is_quarantined(given: Inputs, tmp_path: Path) -> None:
+    out = workspace(tmp_path, "yt1b-00")
+    run(LITE, given, out)
+    (row,) = read_table(out.payload / "quarantine.parquet")
+    assert row["item"].startswith("broken.mp4 (") and row["stage"] == "scene_embeddings"
+    assert row["reason"]
+
+
+def test_a_rerun_continues_where_it_was(given: Inputs, tmp_path: Path) -> None:
+    out = workspace(tmp_path / "work", "yt1b-00")
+    run(LITE, given, out)
+    before = content(out)
+    for path in out.payload.iterdir():
+        path.unlink()
+    # Nothing is read again: a source that is gone meanwhile does no harm.
+    elsewhere = given["raw_videos"].path.rename(tmp_path / "moved")
+    try:
+        run(LITE, given, out)
+    finally:
+        elsewhere.rename(given["raw_videos"].path)
+    assert content(out) == before
+
+
+def tiny_dinov2(folder: Path) -> Any:
+    from transformers import Dinov2Config, Dinov2Model
+
+    torch.manual_seed(0)
+    settings = Dinov2Config(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=56, patch_size=14
+    )
+    network = Dinov2Model(settings).eval()
+    network.save_pretrained(folder)
+    return network
+
+
+def test_dinov2_is_the_class_token_of_a_local_model(tmp_path: Path) -> None:
+    network = tiny_dinov2(tmp_path / "dino")
+    frames = np.stack([picture[:56, :56] for picture in moving(3, 1)])
+    found = embed(frames, load_embedder("dinov2", str(tmp_path / "dino")))
+    images = torch.from_numpy(frames).permute(0, 3, 1, 2) / 255
+    images = (images - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+    with torch.no_grad():
+        token = network(images).pooler_output
+    expected = torch.nn.functional.normalize(token).numpy()
+    assert found.shape == (3, 32)
+    assert np.allclose(found, expected, atol=1e-6)
+
+
+def test_folders_that_are_no_dinov2_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(EmbedderError, match=r"embeddings.weights is not set"):
+        load_embedder("dinov2", None)
+    with pytest.raises(EmbedderError, match=r"no .*nowhere/config.json; set embeddings.weights"):
+        load_embedder("dinov2", str(tmp_path / "nowhere"))
+    tiny_dinov2(tmp_path / "dino")
+    settings = tmp_path / "dino" / "config.json"
+    real = json.loads(settings.read_text())
+    settings.write_text(json.dumps(real | {"model_type": "vit"}))
+    with pytest.raises(EmbedderError, match="model_type is 'vit', not 'dinov2'"):
+        load_embedder("dinov2", str(tmp_path / "dino"))
+    # One layer more than the file has weights for: transformers would invent them.
+    settings.write_text(json.dumps(real | {"num_hidden_layers": 3}))
+    with pytest.raises(EmbedderError, match=r"model.safetensors lacks \d+ tensors, first"):
+        load_embedder("dinov2", str(tmp_path / "dino"))
+
+
+def test_the_question_names_the_weights_not_their_folder(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        tiny_dinov2(tmp_path / name)
+    seen = [
+        observe(EmbeddingsConfig(weights=str(tmp_path / name)), "yt1b-00", How())
+        for name in ("a", "b")
+    ]
+    assert seen[0] == seen[1] and len(seen[0]["weights_sha256"]) == 64
+    assert observe(EmbeddingsConfig(), None, How()) == {}
+    assert observe(LITE, None, How()) == {
+        "weights_sha256": load_embedder("efficientnet_lite0", None).weights_sha256
+    }
+
+
+@pytest.mark.parametrize("change", [{"model": "resnet"}, {"size": 63}, {"size": 0}, {"batch": 0}])
+def test_settings_are_checked(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"embeddings.{next(iter(change))} = "):
+        EmbeddingsConfig(**change)

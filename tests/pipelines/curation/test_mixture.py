@@ -1,0 +1,117 @@
+"""Claims: the published weights are the defaults and must sum to 1; every weighted source has a
+clip; held-out samples are listed and weigh nothing; the order of the parts does not matter.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.curation.clip_shards import INDEX
+from pipelines.curation.mixture import (
+    MixtureConfig,
+    MixtureWeights,
+    merged_index,
+    run,
+    source_table,
+)
+from pipelines.stage import Inputs
+from storage.tables import read_table, write_table
+from tests.pipelines.curation.builders import artifact, content, workspace
+
+
+def sample(key: str, source: str, **changes: Any) -> dict[str, Any]:
+    row = {
+        "key": key, "scene_id": key, "video_id": key, "source": source, "shard": "000000.tar",
+        "offset": 512, "size": 10, "ext": "mp4", "kind": "video", "fps": 8.0, "frames": 36,
+        "seconds": 4.5, "width": 64, "height": 48, "weight": 1.0, "label": None, "split": None,
+    }  # fmt: skip
+    return row | changes
+
+
+PARTS = {
+    "yt1b-01": [sample("y2", "yt1b", weight=3.0), sample("y3", "yt1b", offset=4096)],
+    "yt1b-00": [sample("y1", "yt1b")],
+    "ssv2": [sample("s1", "ssv2", split="train"), sample("s2", "ssv2", split="validation")],
+    "kinetics": [sample("k1", "kinetics")],
+    "howto100m": [sample("h1", "howto100m", seconds=3600.0)],
+    "imagenet": [sample("i1", "imagenet", kind="image", seconds=0.0)],
+}
+
+
+def given(root: Path, parts: dict[str, list[dict[str, Any]]]) -> Inputs:
+    for name, rows in parts.items():
+        (root / name).mkdir(parents=True)
+        write_table(root / name / "index.parquet", rows, INDEX)
+    return Inputs(
+        {f"clip_shards/{n}": artifact(root / n, f"clip_shards/{n}") for n in parts}
+    )  # fmt: skip
+
+
+def test_the_papers_weights_are_the_defaults() -> None:
+    assert vars(MixtureConfig().weights) == {
+        "ssv2": 0.056, "kinetics": 0.188, "howto100m": 0.318, "yt1b": 0.188, "imagenet": 0.250,
+    }  # fmt: skip
+
+
+def test_weights_must_sum_to_one() -> None:
+    with pytest.raises(ValueError, match=r"imagenet 0.5 = 1.25; they must sum to 1"):
+        MixtureWeights(imagenet=0.5)
+    with pytest.raises(ValueError, match=r"mixture.weights.ssv2 = -0.1"):
+        MixtureWeights(ssv2=-0.1)
+    MixtureWeights(ssv2=0.0, kinetics=0.0, howto100m=0.0, imagenet=0.0, yt1b=1.0)
+
+
+def test_the_index_is_sorted_whatever_the_order_of_the_parts() -> None:
+    rows = merged_index(PARTS)
+    assert [row["key"] for row in rows] == ["h1", "i1", "k1", "s1", "s2", "y1", "y2", "y3"]
+    assert [row["partition"] for row in rows][-3:] == ["yt1b-00", "yt1b-01", "yt1b-01"]
+    assert merged_index(dict(reversed(PARTS.items()))) == rows
+
+
+def test_held_out_samples_are_listed_and_weigh_nothing(tmp_path: Path) -> None:
+    out = workspace(tmp_path / "work")
+    metrics = run(MixtureConfig(), given(tmp_path, PARTS), out)
+    by_key = {row["key"]: row["weight"] for row in read_table(out.payload / "index.parquet")}
+    assert by_key == {
+        "h1": 1.0, "i1": 1.0, "k1": 1.0, "s1": 1.0, "s2": 0.0, "y1": 1.0, "y2": 3.0, "y3": 1.0,
+    }  # fmt: skip
+    assert (metrics["samples"], metrics["held_out"]) == (7, 1)
+    record = json.loads((out.payload / "mixture.json").read_text())
+    assert record["weights"]["howto100m"] == 0.318
+    assert record["samples"]["yt1b"] == {
+        "weight": 0.188, "samples": 3, "held_out": 0, "draws": 5.0, "hours": 13.5 / 3600,
+    }  # fmt: skip
+    assert record["samples"]["howto100m"]["hours"] == 1.0
+
+
+def test_two_builds_one_digest(tmp_path: Path) -> None:
+    answers = []
+    for number in range(2):
+        out = workspace(tmp_path / f"work{number}")
+        run(MixtureConfig(), given(tmp_path / f"given{number}", PARTS), out)
+        answers.append(content(out))
+    assert answers[0] == answers[1]
+
+
+def test_a_weighted_source_without_clips_is_refused() -> None:
+    weights = vars(MixtureWeights())
+    rows = merged_index({name: part for name, part in PARTS.items() if name != "ssv2"})
+    with pytest.raises(ValueError, match=r"source ssv2 has weight 0.056 but no clip to train on"):
+        source_table(rows, weights)
+    only_held_out = merged_index(PARTS | {"ssv2": PARTS["ssv2"][1:]})
+    with pytest.raises(ValueError, match=r"source ssv2 has weight"):
+        source_table(only_held_out, weights)
+    with pytest.raises(ValueError, match=r"source 'coin' has clips but no weight"):
+        source_table(merged_index({"coin": [sample("c", "coin")]}), weights)
+
+
+def test_one_source_alone(tmp_path: Path) -> None:
+    only = MixtureWeights(ssv2=0, kinetics=0, howto100m=0, imagenet=0, yt1b=1)
+    parts = {name: rows for name, rows in PARTS.items() if name.startswith("yt1b")}
+    out = workspace(tmp_path / "work")
+    metrics = run(MixtureConfig(weights=only), given(tmp_path, parts), out)
+    assert metrics["samples"] == 3
