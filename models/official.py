@@ -50,7 +50,7 @@ def read_official(path: Path | str) -> dict[str, Any]:
             f"{path} is refused: it is damaged, or holds more than tensors and plain values, which "
             f"could run code on loading ({str(error).splitlines()[0]})"
         ) from error
-    except (EOFError, IndexError, KeyError, RuntimeError, TypeError) as error:
+    except (EOFError, IndexError, KeyError, OSError, RuntimeError, TypeError) as error:
         raise ValueError(f"{path} is not a readable checkpoint: {error}") from error
     if isinstance(held, dict):
         return held

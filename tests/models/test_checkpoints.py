@@ -96,7 +96,7 @@ def test_other_size() -> None:
     wider = Encoder(replace(TINY, width=96))
     encoder = tiny()
     before = encoder.norm.weight.clone()
-    words = r"the wide one does not fit Encoder: .*\[48, 48\] in the model and \[96, 96\] in the file"
+    words = r"the wide one does not fit Enc.*\[48, 48\] in the model and \[96, 96\] in the file"
     with pytest.raises(ValueError, match=words):
         load_into(encoder, wider.state_dict(), "the wide one")
     assert torch.equal(encoder.norm.weight, before)
