@@ -6,43 +6,52 @@ One cluster serves a whole process: it starts on first use and ends with the pro
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 # Read by Ray when it is imported: no usage reports, no start-up noise, quick polls of Ray Train.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+if "RAY_ADDRESS" not in os.environ:
+    # Ray's own name for "this machine alone": every port is opened on the loopback interface only.
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 import ray
 
 from pipelines.stage import How, Workspace
 
+if TYPE_CHECKING:
+    import torch
+
 Item = TypeVar("Item")
 _PRINT_EVERY = 2.0  # seconds
+_STOP_WITHIN = 10.0  # seconds
 
 
 def start(how: How) -> None:
-    """Have a Ray cluster: the one at RAY_ADDRESS, or a local one with a CPU per worker."""
+    """Have a Ray cluster: the one at RAY_ADDRESS, or a local one with a CPU per worker and core.
+
+    The local one listens on the loopback interface only, has no dashboard, and dies with this
+    process, whatever ends it.
+    """
     if ray.is_initialized():
         return
     settings: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if "RAY_ADDRESS" not in os.environ:
         settings |= {
+            "address": "local",
             "num_cpus": max(how.workers, os.cpu_count() or 1),
             "include_dashboard": False,
-            "object_store_memory": 256 << 20,
-            "_node_ip_address": "127.0.0.1",
+            "object_store_memory": 256 << 20,  # items and results are small: paths, rows, spans
         }
     ray.init(**settings)
-    atexit.register(ray.shutdown)
 
 
 def map_items(
@@ -63,42 +72,58 @@ def map_items(
         key -> result, in the order of the items.
 
     Raises:
-        RuntimeError: the function raised on an item; the message names it.
+        RuntimeError: the function raised on an item, or its worker died again and again; the
+            message names the item.
+        TypeError: the function returned what JSON cannot hold.
     """
     journal = out.scratch / f"{noun.replace(' ', '-')}.jsonl"
     done = _read_journal(journal)
-    todo = [key for key in items if key not in done]
+    todo = {key: item for key, item in items.items() if key not in done}
     if todo:
         start(out.how)
         progress = Progress(noun, len(items), len(items) - len(todo))
         with open(journal, "a") as stream:
-            for key, result in _run(function, {k: items[k] for k in todo}, out.how.workers):
-                stream.write(json.dumps({"key": key, "result": result}) + "\n")
+            for key, result in _run(function, todo, out.how.workers):
+                line = _journal_line(function, key, result)
+                stream.write(line)
                 stream.flush()
-                done[key] = result
+                done[key] = json.loads(line)["result"]  # what a resumed run will see, too
                 progress.step()
-    # Through JSON for all, so that a resumed run sees exactly what an undisturbed one sees.
-    return {key: json.loads(json.dumps(done[key])) for key in items}
+    return {key: done[key] for key in items}
 
 
 def _run(
     function: Callable[[Item], Any], items: Mapping[str, Item], workers: int
 ) -> Iterator[tuple[str, Any]]:
+    """(key, result) of every item as they finish, `workers` at a time."""
     remote = ray.remote(num_cpus=1, max_retries=2)(_one_thread(function))
     waiting = iter(items.items())
     running: dict[Any, str] = {}
-    while True:
-        # One more in the queue than workers, so that no worker waits for the driver.
-        while len(running) <= workers and (entry := next(waiting, None)) is not None:
-            running[remote.remote(entry[1])] = entry[0]
-        if not running:
-            return
-        ready, _ = ray.wait(list(running), num_returns=1)
-        key = running.pop(ready[0])
-        try:
-            yield key, ray.get(ready[0])
-        except ray.exceptions.RayTaskError as error:
-            raise RuntimeError(f"{function.__name__} failed on {key}: {error.cause}") from error
+    try:
+        while True:
+            while len(running) < workers and (entry := next(waiting, None)) is not None:
+                running[remote.remote(entry[1])] = entry[0]
+            if not running:
+                return
+            ready, _ = ray.wait(list(running), num_returns=1)
+            key = running.pop(ready[0])
+            try:
+                result = ray.get(ready[0])
+            except ray.exceptions.RayTaskError as error:
+                raise RuntimeError(f"{function.__name__} failed on {key}: {error.cause}") from error
+            except ray.exceptions.RayError as error:
+                raise RuntimeError(f"{function.__name__} died on {key}: {error}") from error
+            yield key, result
+    finally:
+        _stop(list(running))
+
+
+def _stop(running: list[Any]) -> None:
+    """End tasks that nobody waits for any more, so that a rerun has the workspace to itself."""
+    for task in running:
+        ray.cancel(task, force=True)
+    if running:
+        ray.wait(running, num_returns=len(running), timeout=_STOP_WITHIN)
 
 
 def _one_thread(function: Callable[[Item], Any]) -> Callable[[Item], Any]:
@@ -112,16 +137,26 @@ def _one_thread(function: Callable[[Item], Any]) -> Callable[[Item], Any]:
     return call
 
 
+def _journal_line(function: Callable[[Item], Any], key: str, result: Any) -> str:
+    try:
+        return json.dumps({"key": key, "result": result}) + "\n"
+    except TypeError as error:
+        raise TypeError(f"{function.__name__} returned for {key}: {error}") from None
+
+
 def _read_journal(path: Path) -> dict[str, Any]:
     """Finished results. A line that a kill cut short is taken off the file."""
     if not path.exists():
         return {}
-    lines = path.read_text().split("\n")
-    whole = lines[:-1]  # what follows the last newline was cut short
-    if lines[-1]:
-        path.write_text("".join(line + "\n" for line in whole))
-    entries = (json.loads(line) for line in whole)
-    return {entry["key"]: entry["result"] for entry in entries}
+    data = path.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    if len(whole) < len(data):
+        os.truncate(path, len(whole))
+    try:
+        entries = [json.loads(line) for line in whole.splitlines()]
+        return {entry["key"]: entry["result"] for entry in entries}
+    except (ValueError, KeyError, TypeError) as error:
+        raise RuntimeError(f"{path} cannot be read ({error}); remove it and run again") from None
 
 
 class Progress:
@@ -142,3 +177,68 @@ class Progress:
         end = time.strftime("%H:%M:%S", time.localtime(time.time() + (self._total - self._done) / rate))
         text = f"    {self._noun} {self._done}/{self._total}, {rate:.1f}/s, ends {end}"
         print(text, file=sys.stderr, flush=True)
+
+
+Report = Callable[[Mapping[str, Any], Path | None], None]
+"""Hands Ray Train the metrics so far and the newest checkpoint (None but on the first worker)."""
+Worker = Callable[[int, int, "torch.device", Report], None]
+"""One worker's whole training, given rank, world size, device and the report to call."""
+
+
+def train_on_ray(worker: Worker, *, how: How, world: int, folder: Path, restarts: int = 3) -> None:
+    """Run `world` workers of a training under Ray Train, joined by torch.distributed.
+
+    When a worker dies, all are started again, at most `restarts` times; continuing from the newest
+    checkpoint is the worker's own affair, so that a run that died as a whole continues the same
+    way. Workers must all call report equally often.
+
+    Args:
+        worker: what each worker does; a functools.partial of a top-level function (it is pickled).
+        how: how.device says where: cuda with nccl, or cpu with gloo and one thread per worker.
+        world: number of workers.
+        folder: where checkpoints are written; Ray Train keeps its own notes beside them. On
+            several machines it must be a file system that they share.
+
+    Raises:
+        RuntimeError: workers went on dying.
+    """
+    import torch
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.v2.api.exceptions import TrainingFailedError
+
+    start(how)
+    gpu = torch.device(how.device).type == "cuda"
+    trainer = TorchTrainer(
+        _run_worker,
+        train_loop_config={"worker": worker},
+        scaling_config=ScalingConfig(num_workers=world, use_gpu=gpu),
+        torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
+        run_config=RunConfig(
+            name=folder.name,
+            storage_path=str(folder.parent.resolve()),
+            failure_config=FailureConfig(max_failures=restarts),
+        ),
+    )
+    try:
+        trainer.fit()
+    except TrainingFailedError as error:
+        raise RuntimeError(
+            f"training gave up after {restarts} restarts of its workers, the last because: {error}"
+        ) from error
+
+
+def _run_worker(config: dict[str, Any]) -> None:
+    import ray.train
+    from ray.train import Checkpoint, CheckpointUploadMode
+    from ray.train.torch import get_device
+
+    def report(metrics: Mapping[str, Any], checkpoint: Path | None) -> None:
+        held = None if checkpoint is None else Checkpoint.from_directory(str(checkpoint))
+        # The checkpoint is complete, and where it belongs: there is nothing to upload.
+        ray.train.report(
+            dict(metrics), held, checkpoint_upload_mode=CheckpointUploadMode.NO_UPLOAD
+        )
+
+    context = ray.train.get_context()
+    config["worker"](context.get_world_rank(), context.get_world_size(), get_device(), report)

@@ -1,0 +1,98 @@
+"""Features of every robot frame, computed once: the encoder is frozen and the crop is fixed.
+
+Each frame is repeated to one tubelet, encoded alone and layer-normed (V-JEPA 2-AC, section 3.1), so
+its features are the same in whatever window it stands. They lie in the run's scratch as one array a
+group of episodes; a run that was killed goes on with the groups that are missing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.encoder import encode_frames
+from pipelines.compute import map_items
+from pipelines.planner.weights import open_encoder
+from pipelines.planner.world import Preprocessing, prepare
+from pipelines.robot.episode_shards import load_episode
+from pipelines.stage import Workspace
+from pipelines.training.loop import one_thread_on
+from pipelines.training.robot_windows import Episode
+
+_EPISODES = 16  # per group
+_FRAMES = 32  # encoded at once
+DTYPES = {"float16": np.float16, "float32": np.float32}
+
+
+@dataclass(frozen=True)
+class _Group:
+    """One unit of work."""
+
+    encoder: Path
+    episodes: tuple[Episode, ...]
+    how: Preprocessing
+    dtype: str
+    device: str
+    target: Path
+
+
+class FrameFeatures:
+    """[frames of all episodes, HW, D] as one array, mapped from the groups' files."""
+
+    def __init__(self, parts: Sequence[Path]) -> None:
+        self._parts = [np.load(path, mmap_mode="r") for path in parts]
+        self._ends = np.cumsum([len(part) for part in self._parts])
+
+    def __getitem__(self, rows: np.ndarray) -> Tensor:
+        """Features [*rows.shape, HW, D] float32 of some frames."""
+        flat = rows.reshape(-1)
+        where = np.searchsorted(self._ends, flat, side="right")
+        starts = np.concatenate([[0], self._ends])[where]
+        taken = [self._parts[part][row] for part, row in zip(where, flat - starts, strict=True)]
+        return torch.from_numpy(np.stack(taken)).float().unflatten(0, rows.shape)
+
+
+def cache_features(
+    encoder: Path, episodes: Sequence[Episode], how: Preprocessing, dtype: str, out: Workspace
+) -> list[Path]:
+    """Encode every frame of all episodes with an artifact's target encoder, on Ray.
+
+    Returns:
+        The files to give to FrameFeatures, in the order of the episodes.
+    """
+    folder = out.scratch / "features"
+    folder.mkdir(parents=True, exist_ok=True)
+    groups = {}
+    for start in range(0, len(episodes), _EPISODES):
+        name = f"{start // _EPISODES:06d}"
+        group = tuple(episodes[start : start + _EPISODES])
+        target = folder / f"{name}.npy"
+        groups[name] = _Group(encoder, group, how, dtype, out.how.device, target)
+    map_items(encode_group, groups, out, noun="groups of episodes")
+    return [group.target for group in groups.values()]
+
+
+def encode_group(group: _Group) -> int:
+    """Write the features of a group's frames; returns their number."""
+    device = torch.device(group.device)
+    with one_thread_on(device), torch.inference_mode():
+        encoder = open_encoder(group.encoder, group.device)
+        done = []
+        for episode in group.episodes:
+            frames, _ = load_episode(episode.artifact, episode.row)
+            for chunk in torch.from_numpy(frames).split(_FRAMES):
+                pictures = prepare(chunk.to(device), group.how)
+                done.append(encode_frames(encoder, pictures[:, :, None]).float().cpu().numpy())
+    features = np.concatenate(done).astype(DTYPES[group.dtype])
+    aside = group.target.with_suffix(f".{os.getpid()}.aside")
+    with open(aside, "wb") as stream:
+        np.save(stream, features, allow_pickle=False)
+        os.fsync(stream.fileno())
+    os.replace(aside, group.target)
+    return len(features)

@@ -1,0 +1,243 @@
+"""What pretraining and its cool-down share: predict the features of what the encoder cannot see.
+
+Shapes: clips [B, 3, T, H, W]; token grid (t, h, w); D encoder width. See models/objectives.py for
+the loss and models/masks.py for the masks.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from models.diagnostics import effective_rank, feature_std
+from models.encoder import Encoder, EncoderConfig
+from models.losses import normalise
+from models.masks import LONG_RANGE, SHORT_RANGE, MultiblockConfig, multiblock_masks
+from models.objectives import pretraining_loss
+from models.optimizer import update_average
+from models.predictor import Predictor, PredictorConfig
+from pipelines.training.clips import ClipConfig, ClipLoader
+from pipelines.training.tasks import LoopSettings
+
+LOG_COLUMNS = {
+    "step": "int64",
+    "loss": "float64",
+    "masked_loss": "float64",
+    "context_loss": "float64",
+    "lr": "float64",
+    "weight_decay": "float64",
+    "ema": "float64",
+    "gradient_norm": "float64",
+    "effective_rank": "float64",
+    "feature_std": "float64",
+    "replaced_clips": "float64",
+}
+
+CLIP_CACHE = 256 << 20
+"""Bytes of decoded clips that each worker keeps; changes how fast a clip comes, never which."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JepaConfig:
+    """What both phases are asked. Defaults: the paper's (section 2.4, tables 9 and 12)."""
+
+    seed: int = 239
+    """Of weights, masks and clips."""
+    clip: ClipConfig = ClipConfig()
+    """Frames, rate, size and crop of a clip."""
+    batch: int = 3072
+    """Clips per step, over all workers."""
+    gradient_shards: int = 128
+    """Parts of the batch whose gradients are computed apart; 24 clips each by default."""
+    weight_decay: float = 0.04
+    ema: float = 0.99925
+    """Momentum of the target encoder."""
+    short_range: MultiblockConfig = SHORT_RANGE
+    """The mask of many small blocks."""
+    long_range: MultiblockConfig = LONG_RANGE
+    """The mask of few large blocks."""
+    context_weight: float = 0.0
+    """Weight of an L1 on the context tokens too, as in V-JEPA 2.1; 0 is V-JEPA 2."""
+    precision: str = "bfloat16"
+    """Arithmetic on a GPU: bfloat16 or float32; a CPU computes in float32."""
+    checkpoint_every: int = 3000
+    """Steps between checkpoints."""
+    diagnose_every: int = 300
+    """Steps between measurements of the features' rank and spread."""
+    diagnose_clips: int = 32
+    """Clips, always the same ones, for those measurements."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.ema < 1.0:
+            raise ValueError(f"ema = {self.ema}: must be at least 0 and below 1")
+        if self.context_weight < 0.0:
+            raise ValueError(f"context_weight = {self.context_weight}: must not be negative")
+        if self.diagnose_clips < 1:
+            raise ValueError(f"diagnose_clips = {self.diagnose_clips}: must be at least 1")
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The architecture that a checkpoint records."""
+
+    encoder: EncoderConfig
+    predictor: PredictorConfig
+
+    def record(self) -> dict[str, Any]:
+        """As JSON-able values."""
+        return {"encoder": asdict(self.encoder), "predictor": asdict(self.predictor)}
+
+    @classmethod
+    def read(cls, record: Mapping[str, Any]) -> Networks:
+        """The inverse of `record`."""
+        return cls(EncoderConfig(**record["encoder"]), PredictorConfig(**record["predictor"]))
+
+    def at(self, clip: ClipConfig) -> Networks:
+        """The same networks on clips of another size or length."""
+        return replace(self, encoder=replace(self.encoder, frames=clip.frames, size=clip.crop))
+
+
+class ShardOfClips(NamedTuple):
+    """The inputs of one gradient shard."""
+
+    video: Tensor
+    replaced: int
+
+
+class JepaTask:
+    """Encoder, its moving average and the predictor, on clips of a mixture."""
+
+    trained = ("encoder", "predictor")
+
+    def __init__(
+        self,
+        architecture: Networks,
+        config: JepaConfig,
+        clips: ClipLoader,
+        rate: Callable[[int], float],
+        device: torch.device,
+        *,
+        first_step: int = 0,
+        start_from: Path | None = None,
+    ) -> None:
+        """A task on a device.
+
+        Args:
+            rate: step of this training -> learning rate.
+            first_step: steps of the training that this one branches off; clips and masks go on
+                from there instead of starting again.
+            start_from: the checkpoint it branches off.
+        """
+        self.config, self.clips, self.rate, self.device = config, clips, rate, device
+        self.described = architecture
+        self.first_step, self.start_from = first_step, start_from
+        self.grid = architecture.encoder.grid
+        self.encoder, self.target_encoder, self.predictor = (
+            network.to(device) for network in seeded_networks(architecture, config.seed)
+        )
+        self.networks: dict[str, nn.Module] = {
+            "encoder": self.encoder,
+            "target_encoder": self.target_encoder,
+            "predictor": self.predictor,
+        }
+        self._held: Tensor | None = None
+
+    def schedule(self, step: int) -> dict[str, float]:
+        """Learning rate, weight decay and momentum of a step."""
+        return {
+            "lr": self.rate(step),
+            "weight_decay": self.config.weight_decay,
+            "ema": self.config.ema,
+        }
+
+    def batch(self, step: int, shard: int) -> ShardOfClips:
+        """Clips of one shard [B / shards, 3, T, H, W], and how many of them stand in for others."""
+        each = self.config.batch // self.config.gradient_shards
+        slots = range(shard * each, (shard + 1) * each)
+        step += self.first_step
+        video = self.clips.batch(step, slots)
+        lost = [r for r in self.clips.replacements if r.step == step and r.slot in slots]
+        return ShardOfClips(video, len({r.slot for r in lost}))
+
+    def loss(self, batch: ShardOfClips, step: int, shard: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """V-JEPA 2's loss on a shard, with masks drawn per clip of the global batch."""
+        clips = len(batch.video)
+        masks = []
+        for blocks in (self.config.short_range, self.config.long_range):
+            context, target = multiblock_masks(
+                self.grid,
+                clips,
+                blocks,
+                self.config.seed,
+                self.first_step + step,
+                numerics=self.described.encoder.numerics,
+                first=shard * clips,
+            )
+            masks.append((context.to(self.device), target.to(self.device)))
+        out = pretraining_loss(
+            self.encoder,
+            self.target_encoder,
+            self.predictor,
+            batch.video.to(self.device, non_blocking=True),
+            masks,
+            self.grid,
+            context_weight=self.config.context_weight,
+        )
+        # The loop takes the mean over shards: times their number, it is the count of the step.
+        replaced = torch.tensor(float(batch.replaced * self.config.gradient_shards))
+        scalars = {"masked_loss": out.masked, "replaced_clips": replaced.to(self.device)}
+        if out.context is not None:
+            scalars["context_loss"] = out.context
+        return out.total, scalars
+
+    def after_step(self, step: int) -> None:
+        """Move the target encoder towards the encoder."""
+        update_average(self.target_encoder, self.encoder, self.config.ema)
+
+    @torch.no_grad()
+    def diagnose(self) -> dict[str, float]:
+        """Effective rank and spread of the target features of clips that never change."""
+        if self._held is None:
+            # Slots beyond the batch: drawn like the others, and never trained on at this step.
+            first = self.config.batch
+            self._held = self.clips.batch(0, range(first, first + self.config.diagnose_clips))
+        clips = self._held.to(self.device)
+        features = [normalise(self.target_encoder(clip[None])) for clip in clips]
+        together = torch.cat(features).float()
+        return {
+            "effective_rank": effective_rank(together),
+            "feature_std": feature_std(together),
+        }
+
+    def architecture(self) -> dict[str, Any]:
+        """Configs of encoder and predictor, and the step this training branched off."""
+        return self.described.record() | {"first_step": self.first_step}
+
+
+def seeded_networks(architecture: Networks, seed: int) -> tuple[Encoder, Encoder, Predictor]:
+    """Encoder, target encoder (its copy) and predictor, with weights that depend on the seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        encoder = Encoder(architecture.encoder)
+        predictor = Predictor(architecture.predictor)
+    target = copy.deepcopy(encoder).requires_grad_(False)
+    return encoder, target, predictor
+
+
+def loop_settings(noun: str, config: JepaConfig, steps: int) -> LoopSettings:
+    """How the loop trains a phase."""
+    return LoopSettings(
+        noun=noun,
+        steps=steps,
+        samples_per_step=config.batch,
+        gradient_shards=config.gradient_shards,
+        checkpoint_every=config.checkpoint_every,
+        diagnose_every=config.diagnose_every,
+        precision=config.precision,
+    )

@@ -1,0 +1,278 @@
+"""The training loop of this project: every network here is trained by `run_training`.
+
+A `Task` says what is trained, on which batch, with which loss and schedule. The loop does the rest:
+gradients in a fixed number of shards (so the bits do not depend on the number of workers), AdamW,
+checkpoints from which a killed run goes on to the same bytes, the log, and a clear error when a
+loss is no longer finite. It never chooses "the latest" of anything but its own checkpoints.
+
+    step t:  lr, decay = schedules(t);  gradient = tree sum over shards s of d loss(t, s) / shards;
+             AdamW;  task.after_step(t);  every checkpoint_every steps: write, then report
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.optimizer import adamw, set_rates
+from pipelines.stage import Workspace
+from pipelines.training.batches import Batches
+from pipelines.training.checkpoints import (
+    Row,
+    list_checkpoints,
+    load_networks,
+    load_optimizer,
+    optimizer_tensors,
+    write_checkpoint,
+)
+from pipelines.training.distributed import TreeSum, WorkerLost, Workers, usable_workers
+from pipelines.training.progress import ProgressWriter, read_progress, shown
+from pipelines.training.tasks import Build, LoopSettings, Task
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss or its gradient is no longer finite."""
+
+
+class TrainingFailed(RuntimeError):
+    """A worker stopped with an error that trying again would not cure."""
+
+
+def run_training(build: Build, settings: LoopSettings, out: Workspace) -> dict[str, Any]:
+    """Train to the end on out.how.workers workers; go on from what is in `run_folder(out)`.
+
+    Afterwards that folder holds the checkpoints (see checkpoints.publish). Returns speed for the
+    record: never part of an artifact, and absent when nothing was left to train.
+
+    Raises:
+        TrainingDiverged, TrainingFailed: with step, learning rate and what to do.
+    """
+    folder = run_folder(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "failure.json").unlink(missing_ok=True)
+    world = usable_workers(out.how.workers, settings.gradient_shards)
+    with shown(folder):
+        if world == 1:
+            train(build, settings, folder, Workers(), torch.device(out.how.device))
+        else:
+            from pipelines.compute import train_on_ray
+
+            worker = functools.partial(train_or_note, build, settings, folder)
+            train_on_ray(worker, how=out.how, world=world, folder=folder)
+            _raise_noted(folder / "failure.json")
+    look = read_progress(folder)
+    if look is None:
+        return {}
+    return {
+        "samples_per_second": round(look.samples_per_second, 2),
+        "training_seconds": round(look.seconds, 1),
+        "trained_steps": look.trained_steps,
+        "workers": world,
+    }
+
+
+def run_folder(out: Workspace) -> Path:
+    """Where a stage's training keeps its checkpoints and progress while it runs."""
+    return out.scratch / "training"
+
+
+Report = Callable[[Mapping[str, Any], Path | None], None]
+"""Tells whoever started the workers: metrics so far, and the checkpoint that this one wrote."""
+
+
+def train_or_note(
+    build: Build,
+    settings: LoopSettings,
+    folder: Path,
+    rank: int,
+    world: int,
+    device: torch.device,
+    report: Report,
+) -> None:
+    """`train` for a worker that is started again whenever it dies.
+
+    Dying is cured by another try, an error in the data or a diverged loss is not: such an error is
+    noted in failure.json, and workers that find a note leave at once.
+    """
+    note = folder / "failure.json"
+    if note.is_file():
+        return
+    try:
+        train(build, settings, folder, Workers(rank, world), device, report)
+    except WorkerLost:
+        raise
+    except Exception as error:
+        aside = note.with_suffix(f".{os.getpid()}.aside")
+        aside.write_text(json.dumps({"kind": type(error).__name__, "message": str(error)}))
+        os.replace(aside, note)
+        if not isinstance(error, TrainingDiverged):
+            raise
+        # Every worker computed the same number and leaves here, so nobody waits for another.
+
+
+def _raise_noted(note: Path) -> None:
+    if note.is_file():
+        failure = json.loads(note.read_text())
+        if failure["kind"] == TrainingDiverged.__name__:
+            raise TrainingDiverged(failure["message"])
+        raise TrainingFailed(f"{failure['kind']}: {failure['message']}")
+
+
+def train(
+    build: Build,
+    settings: LoopSettings,
+    folder: Path,
+    workers: Workers,
+    device: torch.device,
+    report: Report | None = None,
+) -> None:
+    """One worker's whole training, from the newest checkpoint in `folder` or from the start."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with one_thread_on(device):
+        trainer = Trainer(build(device), settings, workers, device)
+        try:
+            _train(trainer, settings, folder, workers, report)
+        finally:
+            trainer.batches.close()
+
+
+def _train(
+    trainer: Trainer,
+    settings: LoopSettings,
+    folder: Path,
+    workers: Workers,
+    report: Report | None,
+) -> None:
+    done = trainer.restore(folder)
+    writer = ProgressWriter(folder, settings.noun, settings.steps, settings.samples_per_step)
+    rows: list[Row] = []
+    for step in range(done, settings.steps):
+        row = trainer.step(step)
+        done = step + 1
+        last = done == settings.steps
+        if workers.leads:
+            if done == 1 or last or done % settings.diagnose_every == 0:
+                row |= trainer.task.diagnose()
+            rows.append(row)
+            writer.step(done, row["loss"])
+        if last or done % settings.checkpoint_every == 0:
+            path = trainer.save(folder, done, rows) if workers.leads else None
+            rows = []
+            workers.wait()
+            if report is not None:
+                report({"step": done, "loss": row["loss"]}, path)
+
+
+class Trainer:
+    """A task with its optimizer on one worker."""
+
+    def __init__(
+        self, task: Task, settings: LoopSettings, workers: Workers, device: torch.device
+    ) -> None:
+        self.task, self.settings, self.workers, self.device = task, settings, workers, device
+        trained = {name: task.networks[name] for name in task.trained}
+        self.names = parameter_names(trained)
+        self.parameters = list(self.names.values())
+        self.optimizer = adamw(trained.values(), lr=0.0, weight_decay=0.0, betas=settings.betas)
+        self.batches = Batches(task, settings, workers, device)
+        self.autocast = functools.partial(
+            torch.autocast,
+            device.type,
+            dtype=torch.bfloat16,
+            enabled=device.type == "cuda" and settings.precision == "bfloat16",
+        )
+
+    def step(self, step: int) -> Row:
+        """Update the networks once and return the log's row, the same on every worker."""
+        schedule = self.task.schedule(step)
+        gradients, scalars = self._gradients(step)
+        norm = float(torch.stack([g.norm() for g in gradients if g is not None]).norm())
+        row = {"step": step + 1, **scalars, **schedule, "gradient_norm": norm}
+        self._refuse_non_finite(row)
+        set_rates(self.optimizer, schedule["lr"], schedule["weight_decay"])
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            parameter.grad = gradient
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.task.after_step(step)
+        return row
+
+    def restore(self, folder: Path) -> int:
+        """Load the newest checkpoint of `folder`, or the task's start; returns the steps done."""
+        found = list_checkpoints(folder)
+        done = max(found, default=0)
+        source = found[done] if found else self.task.start_from
+        if source is not None:
+            load_networks(source, self.task.networks)
+            load_optimizer(source, self.optimizer, self.names)
+        return done
+
+    def save(self, folder: Path, done: int, rows: list[Row]) -> Path:
+        """Write the checkpoint after `done` steps."""
+        moments = optimizer_tensors(self.optimizer, self.names)
+        architecture = self.task.architecture()
+        return write_checkpoint(folder, done, self.task.networks, moments, architecture, rows)
+
+    def _gradients(self, step: int) -> tuple[list[Tensor | None], dict[str, float]]:
+        """The whole batch's mean gradient per parameter (None: unused) and mean scalars."""
+        tree = TreeSum()
+        names: list[str] = []
+        used: list[bool] = []
+        for shard in self.workers.shards(self.settings.gradient_shards):
+            batch = self.batches.take(step, shard)
+            with self.autocast():
+                loss, scalars = self.task.loss(batch, step, shard)
+            gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
+            scalars = {"loss": loss, **scalars}
+            names, used = list(scalars), [g is not None for g in gradients]
+            parts = [g.reshape(-1) for g in gradients if g is not None]
+            parts += [value.detach().float().reshape(1) for value in scalars.values()]
+            tree.push(torch.cat(parts))
+        mean = self.workers.tree_sum(tree.total()) / self.settings.gradient_shards
+        sizes = [p.numel() for p, u in zip(self.parameters, used, strict=True) if u]
+        pieces = iter(mean[: sum(sizes)].split(sizes))
+        gradient = [
+            next(pieces).view_as(p) if u else None
+            for p, u in zip(self.parameters, used, strict=True)
+        ]
+        return gradient, dict(zip(names, mean[sum(sizes) :].tolist(), strict=True))
+
+    def _refuse_non_finite(self, row: Row) -> None:
+        for name in ("loss", "gradient_norm"):
+            if not math.isfinite(row[name]):
+                raise TrainingDiverged(
+                    f"{self.settings.noun}: {name} is {row[name]} at step {row['step']} of "
+                    f"{self.settings.steps}, learning rate {row['lr']:.3g}. The weights up to the "
+                    "last checkpoint are finite. Lower the learning rate or lengthen the warm-up."
+                )
+
+
+def parameter_names(networks: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
+    """The parameters that need gradients as `<network>.<name>` -> parameter."""
+    return {
+        f"{label}.{name}": parameter
+        for label, network in networks.items()
+        for name, parameter in network.named_parameters()
+        if parameter.requires_grad
+    }
+
+
+@contextmanager
+def one_thread_on(device: torch.device) -> Iterator[None]:
+    """On a CPU, compute with one thread: sums then do not depend on how many cores there are."""
+    before = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,300 @@
+"""Post-training: the action-conditioned world model on a frozen encoder. Stage `world_model`.
+
+Frames are encoded once (`frame_features`); windows of them, with the poses of the arm, train the
+world model by teacher forcing and a two-step rollout, both L1 (V-JEPA 2, section 3.1). A tenth of
+the episodes is held out for the rank test (`ranking`).
+
+Shapes: B windows of F frames; HW tokens of width E per frame; states [B, F, 7]; actions [B, F-1, 7]
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.encoder import EncoderConfig
+from models.objectives import world_model_loss
+from models.schedules import Phase, by_phase
+from models.world_model import WorldModel, WorldModelConfig
+from pipelines.planner.weights import open_world_model, read_model
+from pipelines.planner.world import Preprocessing
+from pipelines.stage import Inputs, Stage, Workspace
+from pipelines.training.checkpoints import publish
+from pipelines.training.frame_features import DTYPES, FrameFeatures, cache_features
+from pipelines.training.loop import one_thread_on, run_folder, run_training
+from pipelines.training.ranking import RankingConfig, rank_pairs, summary
+from pipelines.training.robot_windows import (
+    Episode,
+    WindowSampler,
+    all_actions,
+    read_episodes,
+    split_held_out,
+)
+from pipelines.training.tasks import LoopSettings
+
+LOG_COLUMNS = {
+    "step": "int64",
+    "loss": "float64",
+    "teacher_forcing": "float64",
+    "rollout": "float64",
+    "lr": "float64",
+    "weight_decay": "float64",
+    "gradient_norm": "float64",
+    "held_out_rank": "float64",
+    "held_out_loss": "float64",
+    "held_out_shuffled_loss": "float64",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PosttrainConfig:
+    """What post-training is asked. Defaults: the paper's (section 3.1 and appendix 11.1)."""
+
+    seed: int = 239
+    """Of weights, windows and the held-out split."""
+    width: int = 1024
+    depth: int = 24
+    heads: int = 16
+    residual: bool = False
+    """Predict the change since the current frame; small models need it."""
+    token_merge: int = 1
+    """Side of the square of patch tokens merged into one."""
+    picture: Preprocessing = Preprocessing(antialias=False)
+    """How a camera frame becomes the encoder's input. The paper crops at random; a fixed crop (as
+    in its released code) lets features be computed once."""
+    frames: int = 16
+    """Frames of a window."""
+    strides: tuple[int, ...] = (1,)
+    """Recorded frames from one frame of a window to the next, drawn evenly. Longer strides show
+    larger motions, with the action that leads all the way."""
+    batch: int = 256
+    """Windows per step, over all workers."""
+    gradient_shards: int = 32
+    """Parts of the batch whose gradients are computed apart; 8 windows each by default."""
+    rollout_steps: int = 2
+    """Frames predicted from predictions; the paper's T = 2."""
+    rollout_from: int = 0
+    """Step from which the rollout joins; 0, always, is the paper. A small model that rolls out
+    before it knows what an action does stays with predicting that nothing changes."""
+    change_weight: float = 0.0
+    """How much more a token counts that changes: 0 all alike (the paper), 1 in proportion."""
+    normalise: bool = False
+    """Whether actions and states enter with mean 0 and deviation 1; the paper takes them as is."""
+    warmup_steps: int = 4_500
+    constant_steps: int = 85_500
+    decay_steps: int = 4_500
+    lr_start: float = 7.5e-5
+    lr: float = 4.25e-4
+    lr_end: float = 0.0
+    weight_decay: float = 0.04
+    precision: str = "bfloat16"
+    """Arithmetic on a GPU: bfloat16 or float32; a CPU computes in float32."""
+    cache: str = "float16"
+    """Type in which features are kept between steps: float16 or float32."""
+    checkpoint_every: int = 3_000
+    """Steps between checkpoints."""
+    diagnose_every: int = 1_000
+    """Steps between small rank tests for the log."""
+    held_out: float = 0.1
+    """Share of episodes kept out of training, by a hash of their key."""
+    ranking: RankingConfig = RankingConfig()
+    """The rank test at the end."""
+
+    def __post_init__(self) -> None:
+        if self.cache not in DTYPES:
+            raise ValueError(f"cache = {self.cache!r}: must be one of {', '.join(DTYPES)}")
+        if not self.strides or min(self.strides) < 1:
+            raise ValueError(f"strides = {self.strides}: must name at least one, each 1 or more")
+        if not 1 <= self.rollout_steps < self.frames:
+            raise ValueError(
+                f"rollout_steps = {self.rollout_steps}: windows of {self.frames} frames allow "
+                f"1 to {self.frames - 1}"
+            )
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole post-training."""
+        return self.warmup_steps + self.constant_steps + self.decay_steps
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """The learning rate over the steps."""
+        return (
+            Phase(name="warm-up", steps=self.warmup_steps, start=self.lr_start, end=self.lr),
+            Phase(name="constant", steps=self.constant_steps, start=self.lr, end=self.lr),
+            Phase(name="decay", steps=self.decay_steps, start=self.lr, end=self.lr_end),
+        )
+
+    def world_model(self, encoder: EncoderConfig) -> WorldModelConfig:
+        """The architecture that fits an encoder's features."""
+        side = self.picture.size // encoder.patch
+        return WorldModelConfig(
+            encoder_width=encoder.width,
+            width=self.width,
+            depth=self.depth,
+            heads=self.heads,
+            mlp_hidden=4 * self.width,
+            grid=(side, side),
+            residual=self.residual,
+            token_merge=self.token_merge,
+            extrinsics_width=0,
+            numerics=encoder.numerics,
+        )
+
+
+class Windows(NamedTuple):
+    """The inputs of one gradient shard."""
+
+    features: Tensor
+    """[B, F*HW, E] layer-normed"""
+    actions: Tensor
+    states: Tensor
+
+
+class PosttrainTask:
+    """The world model, on windows of encoded frames."""
+
+    trained = ("world_model",)
+    start_from: Path | None = None
+
+    def __init__(
+        self,
+        config: PosttrainConfig,
+        encoder: EncoderConfig,
+        episodes: Sequence[Episode],
+        features: FrameFeatures,
+        device: torch.device,
+    ) -> None:
+        self.config, self.features, self.device = config, features, device
+        self.encoder, self.described = encoder, config.world_model(encoder)
+        training, self.held_out = split_held_out(episodes, config.held_out, config.seed)
+        self.windows = WindowSampler(training, config.frames, config.strides, config.seed)
+        self.world_model = _seeded(self.described, config.seed)
+        if config.normalise:
+            states = np.concatenate([episode.states for episode in training])
+            self.world_model.normalise_with(
+                torch.from_numpy(all_actions(training, config.strides)), torch.from_numpy(states)
+            )
+        self.world_model.to(device)
+        self.networks: dict[str, nn.Module] = {"world_model": self.world_model}
+
+    def schedule(self, step: int) -> dict[str, float]:
+        """Learning rate and weight decay of a step."""
+        rate = by_phase(step, self.config.phases)
+        return {"lr": rate, "weight_decay": self.config.weight_decay}
+
+    def batch(self, step: int, shard: int) -> Windows:
+        """Windows of one shard."""
+        each = self.config.batch // self.config.gradient_shards
+        slots = range(shard * each, (shard + 1) * each)
+        windows = [self.windows.window(step, slot) for slot in slots]
+        features = self.features[np.stack([window.rows for window in windows])]
+        actions = torch.from_numpy(np.stack([window.actions for window in windows])).float()
+        states = torch.from_numpy(np.stack([window.states for window in windows])).float()
+        return Windows(features.flatten(1, 2), actions, states)
+
+    def loss(self, batch: Windows, step: int, shard: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Teacher forcing and rollout on a shard."""
+        features, actions, states = (t.to(self.device, non_blocking=True) for t in batch)
+        out = world_model_loss(
+            self.world_model,
+            features,
+            actions,
+            states,
+            self.described.grid,
+            rollout_steps=self.config.rollout_steps if step >= self.config.rollout_from else 1,
+            change_weight=self.config.change_weight,
+        )
+        return out.total, {"teacher_forcing": out.teacher_forcing, "rollout": out.rollout}
+
+    def after_step(self, step: int) -> None:
+        """Nothing follows the optimizer here."""
+
+    def diagnose(self) -> dict[str, float]:
+        """A small rank test, the same at every time."""
+        small = RankingConfig(pairs=24, reach=self.config.ranking.reach)
+        pairs = rank_pairs(
+            self.world_model, self.features, self.held_out, self.config.strides, small, self.device
+        )
+        return {
+            "held_out_rank": float(np.mean([pair.rank for pair in pairs])),
+            "held_out_loss": float(np.mean([pair.loss for pair in pairs])),
+            "held_out_shuffled_loss": float(np.mean([pair.shuffled_loss for pair in pairs])),
+        }
+
+    def architecture(self) -> dict[str, Any]:
+        """What a reader needs besides the encoder's weights."""
+        return {
+            "world_model": asdict(self.described),
+            "encoder": asdict(self.encoder),
+            "preprocessing": asdict(self.config.picture),
+        }
+
+
+def _seeded(described: WorldModelConfig, seed: int) -> WorldModel:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return WorldModel(described)
+
+
+def build(
+    config: PosttrainConfig, inputs: Inputs, parts: Sequence[Path], device: torch.device
+) -> PosttrainTask:
+    """The task on a device, from episodes and their cached features."""
+    encoder = EncoderConfig(**read_model(inputs["cooled_encoder"].path)[0]["encoder"])
+    episodes = read_episodes(inputs.parts("episode_shards"))
+    return PosttrainTask(config, encoder, episodes, FrameFeatures(parts), device)
+
+
+def run(config: PosttrainConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
+    """Train the world model; the payload holds checkpoints, log and the rank test."""
+    episodes = read_episodes(inputs.parts("episode_shards"))
+    training, held_out = split_held_out(episodes, config.held_out, config.seed)
+    parts = cache_features(
+        inputs["cooled_encoder"].path, episodes, config.picture, config.cache, out
+    )
+    settings = LoopSettings(
+        noun="world_model",
+        steps=config.steps,
+        samples_per_step=config.batch,
+        gradient_shards=config.gradient_shards,
+        checkpoint_every=config.checkpoint_every,
+        diagnose_every=config.diagnose_every,
+        precision=config.precision,
+    )
+    speed = run_training(functools.partial(build, config, inputs, parts), settings, out)
+    publish(run_folder(out), out.payload, LOG_COLUMNS)
+    ranking = _rank(config, out, FrameFeatures(parts), held_out)
+    (out.payload / "ranking.json").write_text(json.dumps(ranking, indent=2, sort_keys=True) + "\n")
+    return {
+        "episodes": len(training),
+        "held_out_episodes": len(held_out),
+        "windows": config.steps * config.batch,
+        "rank": ranking["rank"]["mean"],
+        "chance_rank": ranking["chance_rank"],
+        "best_candidate_error_cm": ranking["best_candidate_error_cm"]["mean"],
+        "shuffled_over_true": ranking["shuffled_over_true"]["mean"],
+        "copy_ratio": ranking["copy_ratio"]["mean"],
+        **speed,
+    }
+
+
+def _rank(
+    config: PosttrainConfig, out: Workspace, features: FrameFeatures, held_out: Sequence[Episode]
+) -> dict[str, Any]:
+    device = torch.device(out.how.device)
+    with one_thread_on(device):
+        world_model = open_world_model(out.payload, out.how.device)
+        pairs = rank_pairs(world_model, features, held_out, config.strides, config.ranking, device)
+    return summary(pairs, config.ranking) | {"by_pair": [asdict(pair) for pair in pairs]}
+
+
+STAGE = Stage("world_model", version=1, config=PosttrainConfig, run=run)

@@ -1,0 +1,187 @@
+"""Pretraining of the encoder, and its cool-down: stages `encoder` and `cooled_encoder`.
+
+The main phase warms up and then keeps one learning rate for as long as one likes, at 16 frames of
+256 pixels. A cool-down branches off any of its checkpoints, optimizer moments included, and takes
+the rate down at more frames and a higher resolution (V-JEPA 2, section 2.4). Several cool-downs may
+branch off one trunk; each names its step in model.json (`first_step`).
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from models.encoder import PUBLISHED, EncoderConfig
+from models.predictor import PredictorConfig
+from models.schedules import Phase, by_phase
+from pipelines.stage import Inputs, Stage, Workspace
+from pipelines.training.checkpoints import pick_checkpoint, publish
+from pipelines.training.clips import ClipConfig, ClipLoader
+from pipelines.training.jepa import (
+    CLIP_CACHE,
+    LOG_COLUMNS,
+    JepaConfig,
+    JepaTask,
+    Networks,
+    loop_settings,
+)
+from pipelines.training.loop import run_folder, run_training
+from pipelines.training.tasks import Build
+from storage.tables import read_table
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig(JepaConfig):
+    """The main phase. Defaults: the paper's ViT-g run, 12,000 + 228,000 steps."""
+
+    encoder: EncoderConfig = field(
+        default_factory=lambda: _main_phase(PUBLISHED["vit_giant_xformers"])
+    )
+    """Architecture of the encoder; frames and size must be those of `clip`."""
+    predictor_width: int = 384
+    predictor_depth: int = 12
+    predictor_heads: int = 12
+    warmup_steps: int = 12_000
+    """Steps over which the rate rises from lr_start to lr."""
+    constant_steps: int = 228_000
+    """Steps at lr."""
+    lr_start: float = 1e-4
+    lr: float = 5.25e-4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.encoder.frames, self.encoder.size) != (self.clip.frames, self.clip.crop):
+            raise ValueError(
+                f"encoder.frames, encoder.size = {self.encoder.frames}, {self.encoder.size} but "
+                f"clip.frames, clip.crop = {self.clip.frames}, {self.clip.crop}: must be equal"
+            )
+
+    @property
+    def networks(self) -> Networks:
+        """Encoder and predictor."""
+        predictor = PredictorConfig(
+            encoder_width=self.encoder.width,
+            width=self.predictor_width,
+            depth=self.predictor_depth,
+            heads=self.predictor_heads,
+            mlp_hidden=4 * self.predictor_width,
+            mask_tokens=1,
+            context_head=self.context_weight > 0,
+            numerics=self.encoder.numerics,
+            checkpointing=self.encoder.checkpointing,
+        )
+        return Networks(self.encoder, predictor)
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """The learning rate over the steps."""
+        warm = Phase(
+            name="warm-up", steps=self.warmup_steps, start=self.lr_start, end=self.lr
+        )
+        flat = Phase(name="constant", steps=self.constant_steps, start=self.lr, end=self.lr)
+        return (warm, flat)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CooldownConfig(JepaConfig):
+    """The cool-down. Defaults: the paper's, 12,000 steps at 64 frames of 384 pixels."""
+
+    clip: ClipConfig = ClipConfig(frames=64, crop=384)
+    """Frames, rate, size and crop of a clip."""
+    gradient_shards: int = 512
+    """Parts of the batch whose gradients are computed apart; 6 clips each by default."""
+    from_step: int | None = None
+    """The main phase's checkpoint to branch off, by its steps; None: the last one."""
+    steps: int = 12_000
+    lr: float = 5.25e-4
+    """Rate at the start: where the main phase stands."""
+    lr_end: float = 1e-6
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """The learning rate over the steps."""
+        return (Phase(name="cool-down", steps=self.steps, start=self.lr, end=self.lr_end),)
+
+
+def _main_phase(encoder: EncoderConfig) -> EncoderConfig:
+    return replace(encoder, frames=16, size=256)
+
+
+def build_main(config: PretrainConfig, inputs: Inputs, device: torch.device) -> JepaTask:
+    """The main phase on a device."""
+    clips = open_clips(config, inputs)
+    rate = functools.partial(_rate, config.phases)
+    return JepaTask(config.networks, config, clips, rate, device)
+
+
+def build_cooldown(config: CooldownConfig, inputs: Inputs, device: torch.device) -> JepaTask:
+    """A cool-down on a device, with architecture and weights of the checkpoint it branches off."""
+    start = pick_checkpoint(inputs["encoder"].path, config.from_step)
+    model = json.loads((start / "model.json").read_text())
+    return JepaTask(
+        Networks.read(model["architecture"]).at(config.clip),
+        config,
+        open_clips(config, inputs),
+        functools.partial(_rate, config.phases),
+        device,
+        first_step=model["step"],
+        start_from=start,
+    )
+
+
+def open_clips(config: JepaConfig, inputs: Inputs) -> ClipLoader:
+    """The mixture's clips, in the order that the seed makes."""
+    mixture = inputs["videomix22m"]
+    return ClipLoader.open(
+        mixture,
+        inputs.parts("clip_shards"),
+        config.clip,
+        weights=json.loads((mixture.path / "mixture.json").read_text())["weights"],
+        seed=config.seed,
+        cache_bytes=CLIP_CACHE,
+    )
+
+
+def run_main(config: PretrainConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
+    """Train the main phase; the payload holds its checkpoints and its log."""
+    build = functools.partial(build_main, config, inputs)
+    return _train("encoder", config, build, config.warmup_steps + config.constant_steps, out)
+
+
+def run_cooldown(config: CooldownConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
+    """Train a cool-down; the payload holds its checkpoints and its log."""
+    pick_checkpoint(inputs["encoder"].path, config.from_step)  # say so before workers start
+    build = functools.partial(build_cooldown, config, inputs)
+    return _train("cooled_encoder", config, build, config.steps, out)
+
+
+def _train(
+    noun: str, config: JepaConfig, build: Build, steps: int, out: Workspace
+) -> dict[str, Any]:
+    speed = run_training(build, loop_settings(noun, config, steps), out)
+    publish(run_folder(out), out.payload, LOG_COLUMNS)
+    log = read_table(out.payload / "log.parquet")
+    ranks = [row for row in log if row["effective_rank"] is not None]
+    metrics = {
+        "steps": steps,
+        "clips": steps * config.batch,
+        "replaced_clips": sum(row["replaced_clips"] for row in log),
+        "first_loss": log[0]["loss"],
+        "last_loss": log[-1]["loss"],
+        "first_effective_rank": ranks[0]["effective_rank"],
+        "last_effective_rank": ranks[-1]["effective_rank"],
+        "last_feature_std": ranks[-1]["feature_std"],
+    }
+    return metrics | speed
+
+
+def _rate(phases: tuple[Phase, ...], step: int) -> float:
+    return by_phase(step, phases)
+
+
+ENCODER = Stage("encoder", version=1, config=PretrainConfig, run=run_main)
+COOLED_ENCODER = Stage("cooled_encoder", version=1, config=CooldownConfig, run=run_cooldown)

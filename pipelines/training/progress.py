@@ -1,0 +1,104 @@
+"""How far a training is: a line for people, and a small file that outlives the process.
+
+The file `progress.json` (in the run's scratch, never in an artifact) is written by the worker that
+leads, and read by whoever wants to know: the process that started the workers, or a page.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+_WRITE_EVERY = 0.5  # seconds
+_PRINT_EVERY = 5.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One look at a training."""
+
+    noun: str
+    """What is being trained, e.g. "encoder"."""
+    done: int
+    """Steps done, those before a resume included."""
+    steps: int
+    loss: float
+    samples_per_second: float
+    """Over this session."""
+    trained_steps: int
+    """Steps of this session."""
+    seconds: float
+    """Seconds spent on them, checkpoints included."""
+
+    def line(self) -> str:
+        """E.g. `encoder: step 40/240, loss 0.512, 31.2 samples/s, ends 14:32:05 (in 1:52)`."""
+        left = (self.steps - self.done) * self.seconds / max(1, self.trained_steps)
+        end = time.strftime("%H:%M:%S", time.localtime(time.time() + left))
+        return (
+            f"{self.noun}: step {self.done}/{self.steps}, loss {self.loss:.4f}, "
+            f"{self.samples_per_second:.1f} samples/s, ends {end} "
+            f"(in {int(left) // 60}:{int(left) % 60:02d})"
+        )
+
+
+class ProgressWriter:
+    """Keeps `progress.json` current, at most twice a second."""
+
+    def __init__(self, folder: Path, noun: str, steps: int, samples_per_step: int) -> None:
+        self._path = folder / "progress.json"
+        self._noun, self._steps, self._samples = noun, steps, samples_per_step
+        self._started = time.monotonic()
+        self._written = 0.0
+        self._trained = 0
+
+    def step(self, done: int, loss: float) -> None:
+        """Note that a step is done."""
+        self._trained += 1
+        now = time.monotonic()
+        if done < self._steps and now - self._written < _WRITE_EVERY:
+            return
+        self._written = now
+        seconds = now - self._started
+        rate = self._trained * self._samples / max(seconds, 1e-9)
+        look = Progress(self._noun, done, self._steps, loss, rate, self._trained, seconds)
+        aside = self._path.with_suffix(f".{os.getpid()}.aside")
+        aside.write_text(json.dumps(asdict(look)))
+        os.replace(aside, self._path)
+
+
+def read_progress(folder: Path) -> Progress | None:
+    """The last look written in a run's folder, or None before the first step."""
+    path = folder / "progress.json"
+    return Progress(**json.loads(path.read_text())) if path.is_file() else None
+
+
+@contextmanager
+def shown(folder: Path) -> Iterator[None]:
+    """Print a run's progress line every few seconds while the block runs, and once at its end."""
+    (folder / "progress.json").unlink(missing_ok=True)
+    stop = threading.Event()
+    thread = threading.Thread(target=_print_until, args=(folder, stop), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _print_until(folder: Path, stop: threading.Event) -> None:
+    last = None
+    while True:
+        ended = stop.wait(_PRINT_EVERY)
+        look = read_progress(folder)
+        if look is not None and look != last:
+            print(look.line(), flush=True)
+            last = look
+        if ended:
+            return

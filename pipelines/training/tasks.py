@@ -1,0 +1,89 @@
+"""What the training loop asks of whatever it trains: a task, and how it is to be trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from pipelines.training.distributed import is_power_of_two
+
+
+class Task(Protocol):
+    """What is trained. Everything is a function of (step, shard): step 0 is the first."""
+
+    networks: Mapping[str, nn.Module]
+    """What a checkpoint holds, one safetensors file per name."""
+    trained: tuple[str, ...]
+    """Those of the networks that AdamW updates (parameters without gradients excepted)."""
+    start_from: Path | None
+    """A checkpoint folder whose weights and optimizer moments the first step starts from."""
+
+    def schedule(self, step: int) -> dict[str, float]:
+        """Numbers of this step for the log; "lr" and "weight_decay" drive AdamW."""
+        ...
+
+    def batch(self, step: int, shard: int) -> Any:
+        """The shard's inputs in host memory. Called ahead of time by threads on a GPU machine."""
+        ...
+
+    def loss(self, batch: Any, step: int, shard: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """The shard's loss [] and further scalars [] for the log (same names for every shard)."""
+        ...
+
+    def after_step(self, step: int) -> None:
+        """What follows the optimizer's step, e.g. the moving average of the target encoder."""
+        ...
+
+    def diagnose(self) -> dict[str, float]:
+        """Slower measurements of the networks as they are now, for the log."""
+        ...
+
+    def architecture(self) -> dict[str, Any]:
+        """What a reader needs to build the networks again."""
+        ...
+
+
+Build = Callable[[torch.device], Task]
+"""Makes a task on a device: a functools.partial of a top-level function (it must pickle)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopSettings:
+    """What the loop needs to know about a training besides its task."""
+
+    noun: str
+    """What is being trained, for messages."""
+    steps: int
+    samples_per_step: int
+    """Size of the global batch."""
+    gradient_shards: int
+    """Parts of the batch whose gradients are computed apart: a power of two."""
+    checkpoint_every: int
+    diagnose_every: int
+    precision: str = "float32"
+    """Arithmetic on a GPU: float32, or bfloat16 (autocast). A CPU always computes in float32."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    prefetch: int = 2
+    """Batches prepared ahead on a GPU machine; never changes a result."""
+
+    def __post_init__(self) -> None:
+        if not is_power_of_two(self.gradient_shards):
+            raise ValueError(
+                f"gradient_shards = {self.gradient_shards}: must be a power of two, because shards "
+                "are summed in a binary tree"
+            )
+        if self.samples_per_step % self.gradient_shards:
+            raise ValueError(
+                f"a batch of {self.samples_per_step} does not divide into "
+                f"gradient_shards = {self.gradient_shards}"
+            )
+        for name in ("steps", "samples_per_step", "checkpoint_every", "diagnose_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} = {getattr(self, name)}: must be at least 1")
+        if self.precision not in ("float32", "bfloat16"):
+            raise ValueError(f"precision = {self.precision!r}: must be float32 or bfloat16")

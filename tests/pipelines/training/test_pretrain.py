@@ -1,0 +1,155 @@
+"""Claims: rates, decay and momentum in the log are those of the schedule; the target encoder is the
+moving average; two runs, resumed or not, give the same bytes; a cool-down goes on from any
+checkpoint of the trunk, moments included, with its own size and rate; unreadable clips are counted.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.checkpoints import load_weights
+from models.encoder import PUBLISHED
+from pipelines.stage import Inputs
+from pipelines.training.jepa import JepaTask, seeded_networks
+from pipelines.training.pretrain import (
+    PretrainConfig,
+    build_cooldown,
+    build_main,
+    run_cooldown,
+    run_main,
+)
+from storage.artifacts import Artifact
+from storage.tables import read_table
+from tests.pipelines.training import material
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def mixture(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifact]:
+    return material.mixture(tmp_path_factory.mktemp("mixture"))
+
+
+@pytest.fixture(scope="module")
+def trunk(mixture: dict[str, Artifact], tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """A main phase of four steps."""
+    out = material.workspace(tmp_path_factory.mktemp("trunk"))
+    metrics = run_main(material.pretrain_config(), Inputs(mixture), out)
+    assert metrics["steps"] == 4 and metrics["clips"] == 16
+    return material.artifact(out.payload, "encoder")
+
+
+def test_defaults_are_the_paper() -> None:
+    config = PretrainConfig()
+    assert config.networks.encoder == replace(
+        PUBLISHED["vit_giant_xformers"], frames=16, size=256
+    )
+    assert (config.batch, config.weight_decay, config.ema) == (3072, 0.04, 0.99925)
+    rates = [p.start for p in config.phases] + [p.end for p in config.phases]
+    assert rates == [1e-4, 5.25e-4, 5.25e-4, 5.25e-4]
+    assert config.warmup_steps + config.constant_steps + 12_000 == 252_000
+
+
+def test_log_holds_the_schedule(trunk: Artifact) -> None:
+    log = read_table(trunk.path / "log.parquet")
+    assert [row["step"] for row in log] == [1, 2, 3, 4]
+    # Two steps of warm-up from 0 to 0.001, the first one half way, then constant.
+    assert [row["lr"] for row in log] == pytest.approx([5e-4, 1e-3, 1e-3, 1e-3])
+    assert {row["weight_decay"] for row in log} == {0.04} and {row["ema"] for row in log} == {0.9}
+    assert all(np.isfinite([row["loss"], row["gradient_norm"]]).all() for row in log)
+    measured = [row["step"] for row in log if row["effective_rank"] is not None]
+    assert measured == [1, 2, 4]
+
+
+def test_target_encoder_is_the_moving_average(
+    mixture: dict[str, Artifact], tmp_path: Path
+) -> None:
+    out = material.workspace(tmp_path)
+    config = material.pretrain_config(constant_steps=1, warmup_steps=1, checkpoint_every=1)
+    run_main(config, Inputs(mixture), out)
+    expected = seeded_networks(config.networks, config.seed)[0].state_dict()
+    for step in (1, 2):
+        folder = out.payload / "checkpoints" / f"step-{step:06d}"
+        online = load_weights(folder / "encoder.safetensors")
+        target = load_weights(folder / "target_encoder.safetensors")
+        for name, value in online.items():
+            expected[name] = 0.9 * expected[name] + 0.1 * value
+            torch.testing.assert_close(target[name], expected[name], rtol=1e-5, atol=1e-7)
+        assert any(not torch.equal(target[name], online[name]) for name in online)
+
+
+def test_resumed_run_has_the_same_bytes(
+    trunk: Artifact, mixture: dict[str, Artifact], tmp_path: Path
+) -> None:
+    out = material.workspace(tmp_path)
+    run_main(material.pretrain_config(constant_steps=1), Inputs(mixture), out)
+    assert json.loads((out.payload / "model.json").read_text())["step"] == 3
+    # What a run killed after step 2 leaves behind: its checkpoint, and one half written.
+    half = out.scratch / "training" / "checkpoints" / "step-000003"
+    half.rename(half.with_name(".step-000003.77.aside"))
+    run_main(material.pretrain_config(), Inputs(mixture), out)
+    assert material.digests(out.payload) == material.digests(trunk.path)
+
+
+def test_unreadable_clips_are_replaced_and_counted(
+    mixture: dict[str, Artifact], trunk: Artifact
+) -> None:
+    task = build_main(material.pretrain_config(), Inputs(mixture), CPU)
+    counted = [sum(task.batch(step, shard).replaced for shard in (0, 1)) for step in range(4)]
+    lost = {(r.step, r.slot) for r in task.clips.replacements}
+    assert sum(counted) == len(lost) > 0
+    log = read_table(trunk.path / "log.parquet")
+    assert [row["replaced_clips"] for row in log] == counted
+
+
+@pytest.mark.parametrize("step", [2, None])
+def test_cooldown_branches_off_a_checkpoint(
+    step: int | None, trunk: Artifact, mixture: dict[str, Artifact], tmp_path: Path
+) -> None:
+    inputs = Inputs({**mixture, "encoder": trunk})
+    config = material.cooldown_config(from_step=step)
+    task = build_cooldown(config, inputs, CPU)
+    assert isinstance(task, JepaTask) and task.start_from is not None
+    assert task.start_from.name == f"step-{step or 4:06d}"
+    assert task.grid == (3, 6, 6) and task.encoder.config.size == 48
+    # Clips go on where the trunk stood, and are not those of the trunk's first step.
+    assert task.first_step == (step or 4)
+    out = material.workspace(tmp_path)
+    run_cooldown(config, inputs, out)
+    log = read_table(out.payload / "log.parquet")
+    assert [row["lr"] for row in log] == pytest.approx([5e-4, 0.0])
+    model = json.loads((out.payload / "model.json").read_text())
+    assert model["architecture"]["first_step"] == (step or 4)
+    assert model["architecture"]["encoder"]["frames"] == 6
+    moments = load_weights(out.payload / model["final"] / "optimizer.safetensors")
+    # Two steps here on top of the trunk's: the moments came along.
+    assert moments["encoder.norm.weight/step"].item() == (step or 4) + 2
+
+
+def test_cooldown_names_the_checkpoints_there_are(
+    trunk: Artifact, mixture: dict[str, Artifact], tmp_path: Path
+) -> None:
+    inputs = Inputs({**mixture, "encoder": trunk})
+    config = material.cooldown_config(from_step=3)
+    with pytest.raises(ValueError, match=r"no checkpoint after step 3 .* there are: 2, 4"):
+        run_cooldown(config, inputs, material.workspace(tmp_path))
+
+
+def test_context_loss_is_learnt_and_logged(mixture: dict[str, Artifact], tmp_path: Path) -> None:
+    out = material.workspace(tmp_path)
+    config = material.pretrain_config(context_weight=0.5, constant_steps=1)
+    run_main(config, Inputs(mixture), out)
+    for row in read_table(out.payload / "log.parquet"):
+        together = row["masked_loss"] + 0.5 * row["context_loss"]
+        assert row["loss"] == pytest.approx(together, rel=1e-5)
+
+
+def test_sizes_must_agree() -> None:
+    with pytest.raises(ValueError, match="encoder.frames, encoder.size = 4, 32"):
+        material.pretrain_config(clip=material.ClipConfig(frames=8, crop=32))
