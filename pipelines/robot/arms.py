@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+# Position gains of the joints, N m/rad and N m s/rad: as in franka.xml.
+STIFFNESS = (4500.0, 4500.0, 3500.0, 3500.0, 2000.0, 2000.0, 2000.0)
+DAMPING = (130.0, 125.0, 100.0, 85.0, 35.0, 35.0, 30.0)
 _JOINTS = tuple(f"joint{number}" for number in range(1, 8))
 
 
@@ -31,16 +36,15 @@ class Arm:
     """That joint's position when open and when closed."""
     joints: tuple[str, ...] = _JOINTS
     motors: tuple[str, ...] = _JOINTS
-    """Position actuators of the joints, in the same order."""
+    """Position actuators of the joints, in the same order; one that is named like its joint and
+    is missing is made, with `STIFFNESS` and `DAMPING`."""
     open_fingers: tuple[str, ...] = ()
     """Joints that a reset puts at the open end of `finger_range`."""
     hand: str | None = None
-    """MJCF file of a separate hand, attached at the arm's site `hand_site`."""
+    """MJCF file of a separate hand, attached at `hand_site`; its names then begin with "hand/"."""
     hand_site: str = "attachment_site"
     visual_group: int = 2
     """Geom group of the shapes to be seen; others only collide."""
-    damping: float = 0.5
-    """Factor on the actuators' velocity damping."""
 
 
 FRANKA = Arm(
@@ -52,6 +56,39 @@ FRANKA = Arm(
     finger_range=(0.04, 0.0),
     open_fingers=("left_finger", "right_finger"),
 )
+
+
+def load_arm(description: str) -> Arm:
+    """The arm of that description: "franka", or the path of a JSON file with the fields of `Arm`.
+
+    Paths in the file are relative to it. Raises ValueError saying what is wrong with it.
+    """
+    if description == "franka":
+        return FRANKA
+    path = Path(description)
+    try:
+        given = json.loads(path.read_bytes())
+        fields: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in given.items()
+        }
+        for name in ("model", "hand"):
+            if fields.get(name) is not None:
+                fields[name] = str((path.parent / fields[name]).resolve())
+        return Arm(**fields)
+    except OSError as error:
+        raise ValueError(f'arm {path}: {error.strerror}; give "franka" or a JSON file') from None
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"arm {path}: no JSON object with the fields of an arm: {error}") from None
+
+
+def arm_files(description: str) -> list[Path]:
+    """Every file that an arm from elsewhere may depend on: its description and MJCF folders."""
+    if description == "franka":
+        return []
+    arm = load_arm(description)
+    folders = {Path(name).parent for name in (arm.model, arm.hand) if name is not None}
+    files = {path for folder in folders for path in folder.rglob("*") if path.is_file()}
+    return sorted({Path(description).resolve(), *files})
 
 
 def damped_step(jacobian: Array, error: Array, posture: Array) -> Array:

@@ -40,9 +40,10 @@ class ReachEnvironment:
         Raises ValueError if the arm cannot get within 1 cm of it.
         """
         before = self.simulator.snapshot()
-        left = self.simulator.move_to(position)
+        self.simulator.move_to(position)
         observation = self.simulator.observe()
         self.simulator.restore(before)
+        left = float(np.linalg.norm(observation[1][:3] - position))
         if left > 0.01:
             raise ValueError(
                 f"goal {np.round(position, 3).tolist()}: the arm stops {left:.3f} m before it; "

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.compute import map_items
+from pipelines.robot.arms import arm_files, load_arm
 from pipelines.robot.droid import (
     EPISODES,
     EpisodeError,
@@ -50,6 +51,10 @@ class EpisodesConfig:
     """Side of a generated recording, pixels (even)."""
     camera_jitter: float = 1.0
     """How far the camera stands from its place: times 8 and 3 degrees and 5 % of the distance."""
+    arm: str = "franka"
+    """"franka", or the path of a JSON file that describes another MJCF arm (`arms.Arm`)."""
+    renderer: str = "rays"
+    """"rays" (no OpenGL, same bytes everywhere) or "gl" (MuJoCo's own; needs MUJOCO_GL=egl)."""
     faulty: int = 4
     """How many generated episodes of a lab have a fault that real folders have, too."""
     seed: int = 0
@@ -68,6 +73,8 @@ class EpisodesConfig:
                 f"episodes.frame_size is {self.frame_size} and camera_jitter {self.camera_jitter}; "
                 "give an even size and a jitter of 0 or more"
             )
+        if self.renderer not in ("rays", "gl"):
+            raise ValueError(f"episodes.renderer is {self.renderer!r}; give 'rays' or 'gl'")
         unknown = sorted({f"lab-{lab}" for lab in self.labs} - set(LABS))
         if unknown and self.location == GENERATED:
             raise ValueError(
@@ -86,12 +93,15 @@ def narrow(config: EpisodesConfig, partition: str | None) -> EpisodesConfig:
 
 
 def observe(config: EpisodesConfig, partition: str | None, how: How) -> Mapping[str, Any]:
-    """Digest of a user's folder: path and SHA-256 of each file that is read of this lab."""
+    """Digests of the user's files that this lab's episodes depend on, by what they are."""
     if config.location == GENERATED:
-        return {}
+        files = arm_files(config.arm)
+        # By name and content alone: where the folder lies does not matter.
+        digests = sorted([path.name, _cached_digest(path, how.cache)] for path in files)
+        return {"arm": digest_json(digests)} if files else {}
     root = Path(config.location)
     lab = find_lab_folder(root, str(partition))
-    files = (path for folder in find_episodes(lab) for path in sorted(folder.rglob("*")))
+    files = [path for folder in find_episodes(lab) for path in sorted(folder.rglob("*"))]
     used = (path for path in files if path.suffix in (".json", ".h5", ".mp4") and path.is_file())
     listing = [[p.relative_to(root).as_posix(), _cached_digest(p, how.cache)] for p in used]
     return {"location": digest_json(listing)}
@@ -109,16 +119,25 @@ def _cached_digest(path: Path, cache: Path) -> str:
     return digest
 
 
-@functools.lru_cache(maxsize=2)
-def _simulator(lab: str, size: int, hz: float, camera_jitter: float) -> Simulator:
-    return Simulator(lab, 0, size, hz=hz, camera_jitter=camera_jitter)
+@functools.lru_cache(maxsize=1)
+def _simulator(config: EpisodesConfig, lab: str) -> Simulator:
+    """One per process, reset for every episode."""
+    return Simulator(
+        lab,
+        config.seed,
+        config.frame_size,
+        hz=config.hz,
+        renderer=config.renderer,
+        camera_jitter=config.camera_jitter,
+        arm=load_arm(config.arm),
+    )
 
 
 def record_batch(item: dict[str, Any]) -> int:
     """Record some episodes of a lab into `folder`; how many files that were."""
     config = EpisodesConfig(**{**item["config"], "labs": ()})
     lab, folder, written = item["lab"], Path(item["folder"]), 0
-    simulator = _simulator(lab, config.frame_size, config.hz, config.camera_jitter)
+    simulator = _simulator(config, lab)
     for number in item["numbers"]:
         # Faults go to the last episodes, so that asking for more never changes the first ones.
         late = number - (config.episodes - config.faulty)

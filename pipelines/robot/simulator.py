@@ -13,7 +13,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.robot.arms import FRANKA, Arm, damped_step
+from pipelines.robot.arms import DAMPING, FRANKA, STIFFNESS, Arm, damped_step
 from pipelines.robot.labs import Lab, find_lab
 from pipelines.robot.poses import (
     apply_action,
@@ -36,7 +36,9 @@ JITTER = (8.0, 3.0, 0.05)
 
 _TIMESTEP = 0.005
 _PREFIX = "arm/"  # of every name that comes from the arm's file
+_UNSEEN = 5  # the geom group of shapes that only collide
 _LEASH = 0.01  # how far the commanded position may run ahead of the measured one, metres per axis
+_START = np.array([0.12, 0.2, 0.13, 0.08, 0.08, 0.4])  # half ranges of the first pose, m and rad
 _SOLVED = 0.001  # an inverse kinematics error below this is none, metres and radians
 _REST = np.array([0.0, -0.6, 0.0, -2.4, 0.0, 1.8, 0.785])
 _INTEGRATION = int(mujoco.mjtState.mjSTATE_INTEGRATION)
@@ -44,39 +46,43 @@ _INTEGRATION = int(mujoco.mjtState.mjSTATE_INTEGRATION)
 
 def build_model(lab: Lab, arm: Arm) -> mujoco.MjModel:
     """The lab's scene with the arm mounted in it. Raises ValueError if the arm cannot be read."""
-    spec = mujoco.MjSpec.from_string(scene_xml(lab))
+    scene = mujoco.MjSpec.from_string(scene_xml(lab))
     try:
-        spec.attach(_read_arm(arm), frame=spec.frame("mount"), prefix=_PREFIX)
-        model = spec.compile()
+        scene.attach(_read_arm(arm, scene), frame=scene.frame("mount"), prefix=_PREFIX)
+        model = scene.compile()
         for name in (*arm.joints, arm.finger):
             model.joint(_PREFIX + name)
         for name in (*arm.motors, arm.gripper):
             model.actuator(_PREFIX + name)
         model.site(_PREFIX + arm.tcp)
-    except (ValueError, KeyError, RuntimeError) as error:
+    except (ValueError, KeyError, AttributeError) as error:
         raise ValueError(
-            f"arm {arm.model}: {error}; it must be an MJCF file with the joints "
-            f"{', '.join(arm.joints)}, {arm.finger}, actuator {arm.gripper} and site {arm.tcp}"
+            f"arm {arm.model}: {error}; it must be MJCF with joints {', '.join(arm.joints)} and "
+            f"{arm.finger}, actuator {arm.gripper} and site {arm.tcp}"
         ) from error
     return model
 
 
-def _read_arm(arm: Arm) -> mujoco.MjSpec:
-    """The arm's spec with its hand on it, its geoms in the group that cameras see."""
+def _read_arm(arm: Arm, scene: mujoco.MjSpec) -> mujoco.MjSpec:
+    """The arm's spec with its hand on it; what an arm from elsewhere lacks is added."""
     spec = mujoco.MjSpec.from_file(arm.model)
     if arm.hand is not None:
         hand = mujoco.MjSpec.from_file(arm.hand)
+        hand.option.impratio = spec.option.impratio
         spec.attach(hand, site=spec.site(arm.hand_site), prefix="hand/")
+    spec.option.integrator, spec.option.impratio = scene.option.integrator, scene.option.impratio
     for key in list(spec.keys):
         spec.delete(key)
-    if arm.model != FRANKA.model:
-        for actuator in spec.actuators:
-            # Published gains track slowly for blocking moves: less velocity damping, faster.
-            actuator.biasprm[2] *= arm.damping
+    if arm != FRANKA:
         for geom in spec.geoms:
-            geom.group = ARM if geom.group == arm.visual_group else 5
+            geom.group = ARM if geom.group == arm.visual_group else _UNSEEN
         for body in spec.bodies:
             body.gravcomp = 1.0
+    there = {actuator.name for actuator in spec.actuators}
+    for name, stiffness, damping in zip(arm.joints, STIFFNESS, DAMPING, strict=True):
+        if name in arm.motors and name not in there:
+            motor = spec.add_actuator(name=name, target=name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
+            motor.set_to_position(kp=stiffness, kv=damping)
     return spec
 
 
@@ -127,14 +133,13 @@ class Simulator:
         mujoco.mj_resetData(self._model, self._data)
         for name, pose in lay_out(self.lab, rng).items():
             self._data.joint(name).qpos[:] = pose
-        low, high = np.array([0.36, -0.2, 0.14]), np.array([0.60, 0.2, 0.40])
-        attitude = np.array([np.pi, 0.0, 0.0]) + rng.uniform(-1, 1, 3) * [0.08, 0.08, 0.4]
-        start = np.concatenate([rng.uniform(low, high), attitude, [0.0]])
+        start = np.array([0.48, 0.0, 0.27, np.pi, 0.0, 0.0, 0.0])
+        start[:6] += rng.uniform(-1, 1, 6) * _START
         self._set_arm(start)
         jitter = rng.uniform(-1, 1, 3) * np.array(JITTER) * self._jitter
         self.view = place_camera(self.lab.camera, jitter)
-        for _ in range(20):
-            mujoco.mj_step(self._model, self._data)
+        mujoco.mj_step(self._model, self._data, 20)
+        mujoco.mj_forward(self._model, self._data)
         self._command = self.state()
 
     def state(self) -> Array:
@@ -142,8 +147,7 @@ class Simulator:
         matrix = self._data.site_xmat[self._tcp].reshape(3, 3)
         opened, closed = self.arm.finger_range
         gripper = (self._data.qpos[self._finger] - opened) / (closed - opened)
-        place = self._data.site_xpos[self._tcp]
-        pose = [place, matrix_to_euler(matrix), [np.clip(gripper, 0.0, 1.0)]]
+        pose = [self._data.site_xpos[self._tcp], matrix_to_euler(matrix), [gripper.clip(0.0, 1.0)]]
         return positive_roll(np.concatenate(pose))
 
     def observe(self) -> tuple[Frame, Array]:
@@ -177,19 +181,17 @@ class Simulator:
 
     def restore(self, snapshot: tuple[Array, Array]) -> None:
         """Return to a snapshot of this simulator (same reset)."""
-        state, command = snapshot
-        mujoco.mj_setState(self._model, self._data, state, _INTEGRATION)
+        mujoco.mj_setState(self._model, self._data, snapshot[0], _INTEGRATION)
         mujoco.mj_forward(self._model, self._data)
-        self._command = command.copy()
+        self._command = snapshot[1].copy()
 
     def step(self, action: Array) -> None:
         """Carry out one 7-D action [7] over one control period; the target stays in `WORKSPACE`."""
         action = np.asarray(action, dtype=np.float64)
         if action.shape != (7,) or not np.isfinite(action).all():
             raise ValueError(f"action must be 7 finite numbers, not {action!r}")
-        measured = self.state()
-        base = self._command.copy()
-        base[:3] = np.clip(base[:3], measured[:3] - _LEASH, measured[:3] + _LEASH)
+        base, here = self._command.copy(), self.state()[:3]
+        base[:3] = np.clip(base[:3], here - _LEASH, here + _LEASH)
         old = self._data.ctrl.copy()
         new = old.copy()
         # At the end of its reach the arm goes part of the way, or stays, instead of thrashing.
@@ -213,7 +215,7 @@ class Simulator:
     def move_to(self, xyz: Array, *, limit: float = 0.075, steps: int = 24) -> float:
         """Move the hand to `xyz` [3], keeping its attitude; returns the distance left, metres.
 
-        Args: limit per axis and step in metres; at most `steps` actions.
+        Takes at most `steps` actions of at most `limit` metres per axis.
         """
         goal = np.clip(np.asarray(xyz, dtype=np.float64), *WORKSPACE)
         for _ in range(steps):
@@ -259,10 +261,8 @@ class Simulator:
     def _cast(self, origin: Array, directions: Array, groups: tuple[int, ...]) -> Hits:
         """MuJoCo's answer to `pipelines.robot.rendering.Cast`."""
         count = len(directions)
-        chosen = np.zeros(6, dtype=np.uint8)
-        chosen[list(groups)] = 1
-        geom, distance = np.empty(count, dtype=np.int32), np.empty(count)
-        normal = np.empty((count, 3))
+        chosen = np.isin(np.arange(6), groups).astype(np.uint8)
+        geom, distance, normal = np.empty(count, np.int32), np.empty(count), np.empty((count, 3))
         rays = np.ascontiguousarray(directions).reshape(-1)
         mujoco.mj_multiRay(
             self._model, self._data, origin, rays, chosen, True, -1, geom, distance,
@@ -291,10 +291,8 @@ class Simulator:
         camera = self._model.camera("left").id
 
         def frame() -> Frame:
-            quaternion = np.empty(4)
-            mujoco.mju_mat2Quat(quaternion, self.view.axes.reshape(-1))
+            mujoco.mju_mat2Quat(self._model.cam_quat[camera], self.view.axes.reshape(-1))
             self._model.cam_pos[camera] = self.view.position
-            self._model.cam_quat[camera] = quaternion
             mujoco.mj_camlight(self._model, self._data)
             renderer.update_scene(self._data, camera=camera)
             return np.array(renderer.render())
