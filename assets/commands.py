@@ -53,10 +53,11 @@ def _refuse_failure(error: Exception) -> NoReturn:
 
 def _run(asked: argparse.Namespace, deployed: Deployment) -> int:
     from assets.summary import summarise
-    from assets.walk import walk
+    from assets.walk import records, walk
 
     store = deployed.open_store()
-    outcome = walk(deployed, store, asked.assets)
+    with records(deployed.home) as instance:
+        outcome = walk(deployed, store, instance, asked.assets)
     refused = summarise(deployed, store, [*outcome.fresh, *outcome.made])
     return 1 if refused else 0
 

@@ -5,8 +5,7 @@ look at; its name finds the node of the graph, its docstring is what people read
 else (upstreams, partitions, launchpad, checks, memory of earlier answers) follows from the node.
 """
 
-from __future__ import annotations
-
+# No postponed annotations here: Dagster reads those of an asset's function when it is defined.
 import base64
 import inspect
 import warnings
@@ -52,7 +51,7 @@ def built(thing: Noun, deployment: Deployment) -> dg.AssetsDefinition:
     node, profile = GRAPH[thing.name], deployment.profile
     stage = node.stage
 
-    def compute(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
+    def compute(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
         partition = context.partition_key if context.has_partition_key else None
         return _materialised(context, thing, deployment, partition)
 

@@ -14,6 +14,11 @@ from storage.artifacts import Artifact, ArtifactStore
 from storage.tables import read_table
 
 REASONS = 8  # distinct reasons shown in full
+_DIAGNOSES = (
+    ("effective_rank", "effective rank"),
+    ("feature_std", "spread"),
+    ("held_out_rank", "held-out rank of the true action"),
+)
 
 
 def summarise(
@@ -77,7 +82,7 @@ def _training(artifacts: Mapping[Key, Artifact]) -> Iterator[str]:
             continue
         log = read_table(artifact.path / "log.parquet")
         told = [f"loss {log[0]['loss']:.4f} → {log[-1]['loss']:.4f} in {log[-1]['step']} steps"]
-        for column, name in (("effective_rank", "effective rank"), ("feature_std", "spread")):
+        for column, name in _DIAGNOSES:
             taken = [row[column] for row in log if row.get(column) is not None]
             if taken:
                 told.append(f"{name} {taken[0]:.2f} → {taken[-1]:.2f}")

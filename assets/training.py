@@ -49,22 +49,29 @@ def world_model(trained: Artifact, _: Inputs) -> Mapping[str, bytes]:
     `log.parquet`, `ranking.json`: where the action that was truly taken ranks among candidates on
     held-out episodes, and the loss when actions are shuffled. Both gate what follows.
     """
-    log = _log(trained, ("loss", "lr"))
-    curves = pictures.training_curves(
-        log["step"],
-        {"loss (L1)": {"all": log["loss"]}, "learning rate": {"lr": log["lr"]}},
-        f"World model: {trained.metrics.get('steps', len(log['step']))} steps",
-    )
-    ranking = json.loads((trained.path / "ranking.json").read_text())
-    gap = {
-        name.removeprefix("loss_"): float(value)
-        for name, value in ranking.items()
-        if name.startswith("loss_")
+    columns = ("teacher_forcing", "rollout", "held_out_loss", "held_out_shuffled_loss",
+               "held_out_rank", "lr")  # fmt: skip
+    log = _log(trained, columns)
+    panels = {
+        "loss (L1)": {"teacher forcing": log["teacher_forcing"], "rollout": log["rollout"]},
+        "held-out energy (L1)": {
+            "true actions": log["held_out_loss"],
+            "shuffled actions": log["held_out_shuffled_loss"],
+        },
+        "held-out rank (0 = best)": {"rank": log["held_out_rank"]},
+        "learning rate": {"lr": log["lr"]},
     }
-    ranks = np.asarray(ranking["ranks"])
+    title = f"World model: {len(log['step'])} steps"
+    ranking = json.loads((trained.path / "ranking.json").read_text())
+    energies = {
+        "true": ranking["loss"]["mean"],
+        "shuffled": ranking["shuffled_loss"]["mean"],
+        "copy": ranking["loss"]["mean"] / ranking["copy_ratio"]["mean"],
+    }
+    ranks = np.array([pair["rank"] for pair in ranking["by_pair"]])
     return {
-        "training": curves,
-        "ranking": pictures.ranking_histogram(ranks, int(ranking["candidates"]), gap),
+        "training": pictures.training_curves(log["step"], panels, title),
+        "ranking": pictures.ranking_histogram(ranks, ranking["candidates"], energies),
     }
 
 

@@ -6,9 +6,11 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TextIO
 
 import dagster as dg
+from dagster._core.errors import DagsterAssetCheckFailedError
 from pipelines.profiles import Profile
 
 from assets.definitions import build
@@ -68,27 +70,34 @@ def named(name: str, profile: Profile) -> list[Key]:
     return [(asset, partition)]
 
 
+def records(home: Path) -> dg.DagsterInstance:
+    """Dagster's records in a home folder, which is made usable first; use it as a context."""
+    prepare_home(home)
+    return dg.DagsterInstance.from_config(str(home))
+
+
 def walk(
-    deployed: Deployment, store: ArtifactStore, wanted: Sequence[str], out: TextIO = sys.stdout
+    deployed: Deployment,
+    store: ArtifactStore,
+    instance: dg.DagsterInstance,
+    wanted: Sequence[str] = (),
+    out: TextIO = sys.stdout,
 ) -> Outcome:
-    """Make what is not fresh among the wanted assets and their upstreams.
+    """Make what is not fresh among the wanted assets and their upstreams, one run of Dagster each.
 
     Raises whatever a stage raises, and GateRefused; what was made before that stays made.
     """
-    prepare_home(deployed.home)
     keys = chosen(wanted, deployed.profile)
     states = {(s.asset, s.partition): s for s in statuses(deployed.profile, store)}
-    with dg.DagsterInstance.from_config(str(deployed.home)) as instance:
-        shown = _shown_in(instance, {key[0] for key in keys})
-        outcome = Outcome()
-        for key in keys:
-            state = states[key]
-            known = state.manifest and shown.get(key) == state.manifest.content
-            fresh = state.state == "fresh" and known
-            (outcome.fresh if fresh else outcome.made).append(key)
-        _say_start(outcome, states, out)
-        if outcome.made:
-            _run_all(outcome.made, states, deployed, store, instance, out)
+    shown = _shown_in(instance, {key[0] for key in keys})
+    outcome = Outcome()
+    for key in keys:
+        state = states[key]
+        known = state.manifest and shown.get(key) == state.manifest.content
+        (outcome.fresh if state.state == "fresh" and known else outcome.made).append(key)
+    _say_start(outcome, states, out)
+    if outcome.made:
+        _run_all(outcome.made, states, deployed, store, instance, out)
     return outcome
 
 
@@ -146,7 +155,7 @@ def _run_all(
                 run_config={"ops": {asset: {"config": config}}, "loggers": QUIET},
                 tags={"vjepa2/profile": deployed.profile_name},
             )
-        except dg.DagsterAssetCheckFailedError:
+        except DagsterAssetCheckFailedError:
             manifest = store.ref(asset, partition)
             assert manifest is not None  # checks judge what was just sealed
             refused = refusals({key_name(key): store.open(manifest)}, deployed.profile.gates)

@@ -25,6 +25,7 @@ from storage.digests import digest_json
 
 EVERY = 5.0  # seconds
 _SHOWN = ("done", "steps", "loss", "samples_per_second")
+_DIAGNOSES = ("effective_rank", "feature_std", "held_out_rank")
 
 
 @contextmanager
@@ -69,18 +70,22 @@ def _report_until(
 
 
 def look(folder: Path) -> dict[str, Any]:
-    """What a training in `folder` says of itself: loss and speed now, the features' rank lately."""
-    progress = read_progress(folder)
-    if progress is None:
+    """What a training in `folder` says of itself: loss and speed now, its diagnosis lately."""
+    try:
+        progress = read_progress(folder)
+        if progress is None:
+            return {}
+        seen = {name: value for name, value in asdict(progress).items() if name in _SHOWN}
+        return seen | _last_diagnosis(folder)
+    except FileNotFoundError:  # sealed between one look and the next: there is nothing to watch
         return {}
-    seen = {name: value for name, value in asdict(progress).items() if name in _SHOWN}
-    return seen | _last_diagnosis(folder)
 
 
 def _last_diagnosis(folder: Path) -> dict[str, float]:
-    """The newest effective rank and spread among the rows of the finished checkpoints."""
+    """The newest effective rank and the like among the rows of the finished checkpoints."""
     for rows in sorted(folder.glob("checkpoints/step-*/rows.json"), reverse=True):
         for row in reversed(json.loads(rows.read_text())):
-            if row.get("effective_rank") is not None:
-                return {n: row[n] for n in ("effective_rank", "feature_std") if n in row}
+            found = {name: row[name] for name in _DIAGNOSES if row.get(name) is not None}
+            if found:
+                return found
     return {}

@@ -1,0 +1,118 @@
+"""What `vjepa2 run` does.
+
+- the first walk makes everything in order, upstream first; the second runs no stage at all;
+- a change makes exactly what depends on it, and the reason is told;
+- a name asks for its upstreams and nothing else; a wrong name is refused with the nearest one;
+- a stage that fails or a gate that says no stops the walk, and what was made before stays;
+- the runs are Dagster's: the page shows them, and learns of answers that it did not know.
+"""
+
+from __future__ import annotations
+
+import re
+
+import dagster as dg
+import pytest
+
+from assets.walk import GateRefused, UnknownAsset, chosen, records
+
+ALL = ["counts/a", "counts/b", "counts/c", "sums/a", "sums/b", "total"]
+
+
+def test_the_first_walk_makes_everything_and_the_second_nothing(house):
+    _, told, made = house.walk()
+    assert made == ALL
+    assert "6 to make" in told
+    assert "[6/6] total …" in told
+    _, told, made = house.walk()
+    assert made == []
+    assert "all 6 artifacts are fresh: nothing to recompute" in told
+
+
+def test_progress_has_a_number_a_rate_and_an_end(house):
+    _, told, _ = house.walk()
+    first, *_, last = [line for line in told.splitlines() if line.startswith("[")]
+    assert re.fullmatch(r"\[1/6\] counts a … \d+\.\d s, \d+\.\d/min, ends \d\d:\d\d", first)
+    assert "ends" not in last
+
+
+def test_a_changed_setting_makes_exactly_what_depends_on_it(house):
+    house.walk()
+    outcome, told, made = house.walk(settings=("sums.weights.b=5",))
+    assert made == ["sums/b", "total"]
+    assert len(outcome.fresh) == 4
+    assert "sums/b is stale: config.weights.b: 2.0 -> 5.0" in told
+    _, _, made = house.walk()
+    assert made == [], "the answers to the old question are still there"
+
+
+def test_an_upstream_that_comes_out_the_same_remakes_nothing_below(house):
+    house.walk()
+    _, _, made = house.walk(settings=("counts.broken=1", "counts.upto=5"))
+    assert made == []
+    _, _, made = house.walk(settings=("counts.upto=6",))
+    assert made == ALL
+
+
+def test_a_name_asks_for_its_upstreams_and_nothing_else(house):
+    assert house.walk("sums/b")[2] == ["counts/b", "sums/b"]
+    assert house.walk("counts")[2] == ["counts/a", "counts/c"]
+    assert chosen(["total"], house.deployed().profile) == [
+        ("counts", "a"), ("counts", "b"), ("sums", "a"), ("sums", "b"), ("total", None),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("count", "count: no such asset; did you mean counts?"),
+        ("sums/z", "sums/z: no such partition of sums; choose from a, b"),
+        ("total/a", "total/a: no such partition of total; it has no partitions"),
+    ],
+)
+def test_a_wrong_name_is_refused_with_the_nearest_one(house, name, message):
+    with pytest.raises(UnknownAsset) as refusal:
+        house.walk(name)
+    assert message in str(refusal.value)
+
+
+def test_a_failing_stage_stops_the_walk_and_the_next_one_goes_on(house):
+    with pytest.raises(ValueError, match="total: asked to fail"):
+        house.walk("total", settings=("total.fails=true",))
+    _, _, made = house.walk()
+    assert made == ["counts/c", "total"]
+
+
+def test_a_gate_that_says_no_stops_what_follows(house):
+    settings = ("counts.broken=3",)
+    with pytest.raises(GateRefused, match="counts/a does not pass few_broken: 3 set aside"):
+        house.walk("sums/a", settings=settings)
+    # The refused answer is sealed and fresh: the gate itself has to keep what follows from it.
+    with pytest.raises(GateRefused, match="counts/a does not pass few_broken"):
+        house.walk("sums/a", settings=settings)
+    assert house.store.ref("counts", "a") is not None, "what was refused can still be looked at"
+    assert house.store.ref("sums", "a") is None
+
+
+def test_the_page_shows_the_same_runs(house):
+    with records(house.folder / "home") as instance:
+        house.instance = instance
+        house.walk("sums/b")
+    with records(house.folder / "home") as instance:
+        runs = instance.get_runs()
+        assert [run.tags["dagster/partition"] for run in runs] == ["b", "b"]
+        assert {run.status for run in runs} == {dg.DagsterRunStatus.SUCCESS}
+        [record] = instance.fetch_materializations(dg.AssetKey("sums"), limit=9).records
+    told = record.asset_materialization
+    assert told.tags["dagster/data_version"] == house.store.ref("sums", "b").content
+    assert told.tags["dagster/code_version"] == "3"
+    assert told.metadata["metrics/sum"].value == 20.0
+
+
+def test_a_page_that_lost_its_records_learns_them_again_without_recomputing(house):
+    house.walk()
+    house.instance = dg.DagsterInstance.ephemeral()
+    outcome, _, made = house.walk()
+    assert (len(outcome.made), made) == (6, [])
+    outcome, _, _ = house.walk()
+    assert len(outcome.fresh) == 6
