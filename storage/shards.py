@@ -107,7 +107,7 @@ class ShardWriter:
         self._held = self._size = 0
         self._file = (self._folder / self._name()).open("wb")
         self._tar = webdataset.TarWriter(
-            self._file, user="root", group="root", mode=0o444, mtime=0.0, encoder=False
+            self._file, user="root", group="root", mode=0o444, mtime=0, encoder=False
         )
 
 
