@@ -1,0 +1,331 @@
+"""Who races in bench_models.py: our models and their peers, with the same weights and inputs.
+
+A contender's `run` does its work once and returns a number that all contenders of the case must
+agree on (a loss, a mean feature). The peers' steps are the published training loops' bodies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.encoder import Encoder, EncoderConfig
+from models.masks import LONG_RANGE, SHORT_RANGE, multiblock_masks
+from models.objectives import Masks, pretraining_loss, world_model_loss
+from models.optimizer import adamw, update_average
+from models.predictor import Predictor, PredictorConfig
+from models.world_model import WorldModel, WorldModelConfig
+from tests.models import peers
+
+LR, DECAY, MOMENTUM = 1e-4, 0.04, 0.99925
+
+
+@dataclass
+class Contender:
+    """One way to do a case's work."""
+
+    name: str
+    run: Callable[[], float]
+    seconds: list[float] = field(default_factory=list)
+    value: float = 0.0
+    trained: nn.Module | None = None
+    """Where gradients of the first run can be compared."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Real widths and token counts; the depth is cut to two blocks on a CPU."""
+
+    width: int
+    heads: int
+    hidden: int
+    depth: int
+    frames: int = 16
+    size: int = 256
+    batch: int = 1
+    predictor: int = 384
+    predictor_heads: int = 12
+    predictor_depth: int = 2
+    device: str = "cpu"
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Token grid."""
+        return self.frames // 2, self.size // 16, self.size // 16
+
+    def encoder(self, **changes: object) -> EncoderConfig:
+        """The encoder's config."""
+        return EncoderConfig(
+            width=self.width,
+            depth=self.depth,
+            heads=self.heads,
+            mlp_hidden=self.hidden,
+            frames=self.frames,
+            size=self.size,
+            numerics="official",
+            **changes,  # type: ignore[arg-type]
+        )
+
+    def official(self, **changes: object) -> nn.Module:
+        """The official encoder of this shape."""
+        return peers.encoder(
+            self.width,
+            self.depth,
+            self.heads,
+            self.hidden,
+            patch=16,
+            frames=self.frames,
+            size=self.size,
+            **changes,
+        ).to(self.device)
+
+    def video(self) -> Tensor:
+        """A clip batch."""
+        source = torch.Generator().manual_seed(0)
+        shape = (self.batch, 3, self.frames, self.size, self.size)
+        return torch.randn(shape, generator=source).to(self.device)
+
+    def autocast(self) -> torch.autocast:
+        """Bfloat16 on a GPU, nothing on a CPU."""
+        return torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.device == "cuda")
+
+
+def pretraining_contenders(shape: Shape) -> list[Contender]:
+    """Ours; official; official with activation checkpointing, as it is shipped."""
+    torch.manual_seed(0)
+    encoder = Encoder(shape.encoder()).to(shape.device)
+    predictor = Predictor(
+        PredictorConfig(
+            encoder_width=shape.width,
+            width=shape.predictor,
+            depth=shape.predictor_depth,
+            heads=shape.predictor_heads,
+            mlp_hidden=4 * shape.predictor,
+            numerics="official",
+        )
+    ).to(shape.device)
+    masks = [
+        tuple(index.to(shape.device) for index in drawn)
+        for drawn in (
+            multiblock_masks(shape.grid, shape.batch, mask, 0, 0)
+            for mask in (SHORT_RANGE, LONG_RANGE)
+        )
+    ]
+    pairs = [("official", False), ("official, checkpointing (as shipped)", True)]
+    return [
+        Contender("ours", _our_step(deepcopy(encoder), deepcopy(predictor), shape, masks)),
+        *(
+            Contender(name, _official_step(encoder, predictor, shape, masks, spared))
+            for name, spared in pairs
+        ),
+    ]
+
+
+def _our_step(
+    encoder: Encoder, predictor: Predictor, shape: Shape, masks: Masks
+) -> Callable[[], float]:
+    target = deepcopy(encoder).requires_grad_(False)
+    optimizer = adamw([encoder, predictor], lr=LR, weight_decay=DECAY)
+    video = shape.video()
+
+    def step() -> float:
+        with shape.autocast():
+            loss = pretraining_loss(encoder, target, predictor, video, masks, shape.grid).total
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        update_average(target, encoder, MOMENTUM)
+        return loss.item()
+
+    return step
+
+
+def _official_step(
+    encoder: Encoder, predictor: Predictor, shape: Shape, masks: Masks, spared: bool
+) -> Callable[[], float]:
+    wrappers, tensors = peers.official("utils.wrappers"), peers.official("masks.utils")
+    option = {"use_activation_checkpointing": spared}
+    online = shape.official(**option)
+    online.load_state_dict(encoder.state_dict())
+    guess = peers.predictor(
+        shape.width,
+        shape.predictor,
+        shape.predictor_depth,
+        shape.predictor_heads,
+        patch=16,
+        frames=shape.frames,
+        size=shape.size,
+        **option,
+    ).to(shape.device)
+    guess.load_state_dict(predictor.state_dict())
+    online = wrappers.MultiSeqWrapper(online)
+    guess = wrappers.PredictorMultiSeqWrapper(guess)
+    target = deepcopy(online).requires_grad_(False)
+    optimizer = torch.optim.AdamW(_official_groups(online, guess), lr=LR, weight_decay=DECAY)
+    seen, hidden = [m[0] for m in masks], [m[1] for m in masks]
+    video = shape.video()
+
+    def step() -> float:
+        with shape.autocast():
+            with torch.no_grad():
+                features = [F.layer_norm(h, (h.size(-1),)) for h in target([video])]
+            predicted = guess(online([video], [seen]), [seen], [hidden])
+            wanted = [tensors.apply_masks(features[0], hidden, concat=False)]
+            terms = [
+                torch.mean(torch.abs(z - h) ** 1.0) / 1.0
+                for zs, hs in zip(predicted, wanted, strict=True)
+                for z, h in zip(zs, hs, strict=True)
+            ]
+            loss = sum(terms) / len(terms)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        with torch.no_grad():
+            averaged, current = list(target.parameters()), list(online.parameters())
+            torch._foreach_mul_(averaged, MOMENTUM)
+            torch._foreach_add_(averaged, current, alpha=1 - MOMENTUM)
+        return loss.item()
+
+    return step
+
+
+def _official_groups(*modules: nn.Module) -> list[dict[str, object]]:
+    """The published four groups: weights of each module, then biases and vectors of each."""
+
+    def plain(name: str, parameter: Tensor) -> bool:
+        return "bias" in name or parameter.dim() == 1
+
+    kept: list[dict[str, object]] = []
+    for vectors in (False, True):
+        for module in modules:
+            chosen = [p for n, p in module.named_parameters() if plain(n, p) is vectors]
+            kept.append({"params": chosen, **({"weight_decay": 0} if vectors else {})})
+    return kept
+
+
+def encoder_contenders(shape: Shape) -> list[Contender]:
+    """Ours; official; transformers without and with the predictor it runs by default."""
+    from transformers import VJEPA2Config, VJEPA2Model
+
+    from models.huggingface import encoder_to_huggingface
+
+    torch.manual_seed(0)
+    ours, official = Encoder(shape.encoder()).to(shape.device), shape.official()
+    official.load_state_dict(ours.state_dict())
+    config = VJEPA2Config(
+        crop_size=shape.size,
+        frames_per_clip=shape.frames,
+        hidden_size=shape.width,
+        num_attention_heads=shape.heads,
+        num_hidden_layers=shape.depth,
+        mlp_ratio=shape.hidden / shape.width,
+        pred_num_hidden_layers=shape.predictor_depth,
+        attn_implementation="sdpa",
+    )
+    theirs = VJEPA2Model(config).eval().to(shape.device)
+    theirs.load_state_dict(encoder_to_huggingface(ours.state_dict()), strict=False)
+    video = shape.video()
+    frames = video.transpose(1, 2).contiguous()
+
+    def timed(forward: Callable[[], Tensor]) -> Callable[[], float]:
+        @torch.inference_mode()
+        def run() -> float:
+            with shape.autocast():
+                return forward().abs().mean().item()
+
+        return run
+
+    def stock(skip: bool) -> Callable[[], float]:
+        return timed(lambda: theirs(frames, skip_predictor=skip).last_hidden_state)
+
+    return [
+        Contender("ours", timed(lambda: ours(video))),
+        Contender("official", timed(lambda: official(video))),
+        Contender("transformers, skip_predictor", stock(True)),
+        Contender("transformers, by default", stock(False)),
+    ]
+
+
+def world_model_contenders(
+    shape: Shape, width: int = 1024, depth: int = 2, frames: int = 4
+) -> list[Contender]:
+    """Forward and backward of teacher forcing and a two-step rollout, features given."""
+    torch.manual_seed(0)
+    side = shape.size // 16
+    config = WorldModelConfig(
+        encoder_width=shape.width,
+        width=width,
+        depth=depth,
+        heads=16,
+        mlp_hidden=4 * width,
+        grid=(side, side),
+        numerics="official",
+    )
+    ours = WorldModel(config).to(shape.device)
+    theirs = peers.world_model(
+        shape.width, width, depth, 16, patch=16, frames=2 * frames, size=shape.size
+    ).to(shape.device)
+    theirs.load_state_dict({k: v for k, v in ours.state_dict().items() if k[-3:] not in _UNITS})
+    source = torch.Generator().manual_seed(1)
+    span = side * side
+    features = torch.randn(shape.batch, frames * span, shape.width, generator=source)
+    features = F.layer_norm(features, (shape.width,)).to(shape.device)
+    actions = torch.randn(shape.batch, frames - 1, 7, generator=source).to(shape.device)
+    states = torch.randn(shape.batch, frames, 7, generator=source).to(shape.device)
+
+    def step() -> float:
+        ours.zero_grad(set_to_none=True)
+        with shape.autocast():
+            loss = world_model_loss(ours, features, actions, states, (side, side)).total
+        loss.backward()
+        return loss.item()
+
+    def official_step() -> float:
+        theirs.zero_grad(set_to_none=True)
+        with shape.autocast():
+            loss = official_world_loss(theirs, features, actions, states, span)
+        loss.backward()
+        return loss.item()
+
+    return [
+        Contender("ours", step, trained=ours),
+        Contender("official", official_step, trained=theirs),
+    ]
+
+
+_UNITS = ("ean", "std")  # action_mean, action_std, …: buffers the official model has not
+
+
+def official_world_loss(
+    model: nn.Module, features: Tensor, actions: Tensor, states: Tensor, span: int
+) -> Tensor:
+    """The published loss: every prefix of the rollout is run again."""
+
+    def predict(tokens: Tensor, steps: int) -> Tensor:
+        out = model(tokens, actions[:, :steps], states[:, :steps])
+        return F.layer_norm(out, (out.size(-1),))
+
+    steps = features.shape[1] // span - 1
+    forced = predict(features[:, :-span], steps)
+    start = torch.cat([features[:, :span], forced[:, :span]], dim=1)
+    rolled = torch.cat([forced[:, :span], predict(start, 2)[:, -span:]], dim=1)
+    first = torch.mean(torch.abs(forced - features[:, span:]))
+    return first + torch.mean(torch.abs(rolled - features[:, span : 3 * span]))
+
+
+def same_gradients(contenders: Sequence[Contender]) -> float:
+    """Relative distance between the gradients of the first two contenders."""
+    ours, theirs = (
+        {name: p.grad for name, p in c.trained.named_parameters() if p.grad is not None}
+        for c in contenders[:2]
+        if c.trained is not None
+    )
+    assert set(ours) == set(theirs)
+    off = sum((ours[name] - theirs[name]).square().sum() for name in ours)
+    size = sum(gradient.square().sum() for gradient in theirs.values())
+    return float((off / size) ** 0.5)
