@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
@@ -15,7 +14,7 @@ from storage.digests import digest_file
 from storage.tables import read_table
 
 
-def lineage(store: ArtifactStore, of: str, out: TextIO = sys.stdout) -> None:
+def lineage(store: ArtifactStore, of: str, out: TextIO) -> None:
     """Print the lineage of an asset, of whatever a digest names, or of a file on this machine.
 
     Raises ArtifactError when nothing in the store answers to the name, with the nearest asset.
@@ -31,7 +30,7 @@ def lineage(store: ArtifactStore, of: str, out: TextIO = sys.stdout) -> None:
             print(f"  {line}", file=out)
 
 
-def verify(store: ArtifactStore, out: TextIO = sys.stdout) -> int:
+def verify(store: ArtifactStore, out: TextIO) -> int:
     """Read every byte again and print each problem; return how many artifacts have one."""
     seen = files = size = bad = 0
     for manifest, problem in store.verify():

@@ -57,8 +57,8 @@ def _run(asked: argparse.Namespace, deployed: Deployment) -> int:
 
     store = deployed.open_store()
     with records(deployed.home) as instance:
-        outcome = walk(deployed, store, instance, asked.assets)
-    refused = summarise(deployed, store, [*outcome.fresh, *outcome.made])
+        outcome = walk(deployed, store, instance, asked.assets, sys.stdout)
+    refused = summarise(deployed, store, [*outcome.fresh, *outcome.made], sys.stdout)
     return 1 if refused else 0
 
 
@@ -93,14 +93,14 @@ def _sort(state: State) -> tuple[str, str, str]:
 def _lineage(asked: argparse.Namespace, deployed: Deployment) -> int:
     from assets.audit import lineage
 
-    lineage(deployed.open_store(), asked.of)
+    lineage(deployed.open_store(), asked.of, sys.stdout)
     return 0
 
 
 def _verify(asked: argparse.Namespace, deployed: Deployment) -> int:
     from assets.audit import verify
 
-    return 1 if verify(deployed.open_store()) else 0
+    return 1 if verify(deployed.open_store(), sys.stdout) else 0
 
 
 def _settings(asked: argparse.Namespace, deployed: Deployment) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
@@ -22,7 +21,7 @@ _DIAGNOSES = (
 
 
 def summarise(
-    deployed: Deployment, store: ArtifactStore, keys: Sequence[Key], out: TextIO = sys.stdout
+    deployed: Deployment, store: ArtifactStore, keys: Sequence[Key], out: TextIO
 ) -> list[str]:
     """Print what the deployment shows for some keys; return the gates that are not passed."""
     artifacts = {}

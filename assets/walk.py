@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -80,8 +79,8 @@ def walk(
     deployed: Deployment,
     store: ArtifactStore,
     instance: dg.DagsterInstance,
-    wanted: Sequence[str] = (),
-    out: TextIO = sys.stdout,
+    wanted: Sequence[str],
+    out: TextIO,
 ) -> Outcome:
     """Make what is not fresh among the wanted assets and their upstreams, one run of Dagster each.
 

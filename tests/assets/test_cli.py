@@ -1,0 +1,222 @@
+"""What the command line promises.
+
+- `--help` answers at once and teaches: every command, every asset, examples that run;
+- whatever a person gets wrong is one line on stderr with what to write instead, and exit code 2;
+- `status` says what is fresh, stale or missing, and why; `lineage` and `verify` find what was made;
+- nothing is told of a secret.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from assets import cli
+from pipelines.graph import GRAPH
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+REAL_ASSETS = list(GRAPH)
+
+
+@pytest.fixture
+def ask(house, monkeypatch, capsys):
+    """Run the command line in the tiny house: ask("status") -> (exit code, stdout, stderr)."""
+    monkeypatch.setenv("VJEPA2_STORE", str(house.folder / "store"))
+    monkeypatch.setenv("VJEPA2_HOME", str(house.folder / "home"))
+    monkeypatch.setenv("VJEPA2_PROFILE", "tiny")
+    monkeypatch.delenv("VJEPA2_SET", raising=False)
+
+    def asked(*words: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        try:
+            code = cli.main(words)
+        except SystemExit as left:
+            code = int(left.code or 0)
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return asked
+
+
+def refused(answer: tuple[int, str, str]) -> str:
+    code, out, err = answer
+    assert (code, out) == (2, "")
+    assert err.startswith("vjepa2: ") and err.count("\n") == 1
+    return err.removeprefix("vjepa2: ").rstrip("\n")
+
+
+def test_help_answers_within_a_second_and_teaches():
+    started = time.monotonic()
+    command = [sys.executable, "-m", "assets.cli", "--help"]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    seconds = time.monotonic() - started
+    for word in ("run", "status", "lineage", "verify", "ui", "settings", "--set", *REAL_ASSETS):
+        assert word in told
+    assert seconds < 2, "heavy imports on the way to --help"  # 0.2 s on a quiet machine
+
+
+def test_help_needs_no_heavy_library():
+    script = (
+        "import sys, assets.cli; assets.cli.parser().format_help();"
+        "print([m for m in ('dagster', 'torch', 'ray', 'numpy', 'pyarrow') if m in sys.modules])"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert told.stdout.strip() == "[]"
+
+
+def test_every_command_has_its_own_help(ask):
+    for command in ("run", "status", "lineage", "verify", "ui", "settings"):
+        code, out, _ = ask(command, "--help")
+        assert code == 0
+        assert "--profile" in out and "--set" in out and "--store" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["walk"], "invalid choice: 'walk'"),
+        ([], "required: command"),
+        (["status", "--profile", "dmeo"], "--profile dmeo: no such profile; did you mean demo?"),
+        (
+            ["status", "--set", "sums.wieghts.a=1"],
+            "--set sums.wieghts: no such setting; did you mean weights?",
+        ),
+        (
+            ["status", "--set", "counts.upto=many"],
+            "--set counts.upto=many: expected a whole number",
+        ),
+        (["status", "--set", "counts.upto=0"], "--set counts: upto = 0: count at least to 1"),
+        (["run", "cuonts"], "cuonts: no such asset; did you mean counts?"),
+        (["run", "sums/q"], "sums/q: no such partition of sums; choose from a, b"),
+        (["lineage", "totl"], "totl: no asset, no file, no digest; did you mean total?"),
+        (["lineage", "total"], "total was never materialised: run `vjepa2 run total`"),
+        (
+            ["lineage", "0123abcd"],
+            "no artifact, recipe or file of this store has a digest 0123abcd",
+        ),
+        (["status", "--store", "gs://bucket"], "store 'gs://bucket': unknown kind"),
+        (["status", "--store", "/proc/none/store"], "store /proc/none/store: cannot be written"),
+        (["ui", "--port", "many"], "argument --port: invalid int value"),
+    ],
+)
+def test_what_a_person_gets_wrong_is_one_line(ask, words, message):
+    assert message in refused(ask(*words))
+
+
+def test_a_failing_stage_is_one_line_and_what_was_made_stays(ask):
+    code, out, err = ask("run", "total", "--set", "total.fails=true")
+    assert code == 2
+    assert "total: asked to fail" in err and err.count("\n") == 1
+    assert "2 fresh" not in ask("status")[1]
+    assert "fresh    sums (a, b)" in ask("status", "--set", "total.fails=true")[1]
+
+
+def test_a_gate_that_says_no_is_one_line_and_exit_code_1(ask):
+    code, _, err = ask("run", "sums/a", "--set", "counts.broken=3")
+    assert code == 1
+    assert err.count("\n") == 1
+    assert "counts/a does not pass few_broken: 3 set aside, at most 2" in err
+
+
+def test_a_run_ends_in_a_summary(ask, house):
+    code, out, err = ask("run")
+    assert (code, err) == (0, "")
+    assert f"content {house.store.ref('total').content[:12]}" in out
+    assert "3 x counts: odd one out (e.g. 0)" in out
+    assert "vjepa2 ui" in out
+    code, out, _ = ask("run")
+    assert code == 0
+    assert "all 6 artifacts are fresh: nothing to recompute" in out
+
+
+def test_status_says_why(ask, house):
+    assert "missing  counts (a, b, c): never materialised" in ask("status")[1]
+    house.walk()
+    assert ask("status")[1].startswith(
+        "fresh    counts (a, b, c)\nfresh    sums (a, b)\nfresh    total\n"
+    )
+    _, out, _ = ask("status", "--set", "sums.weights.b=7")
+    assert "fresh    sums/a\n" in out
+    assert "stale    sums/b: config.weights.b: 2.0 -> 7.0\n" in out
+    assert "stale    total: upstream sums/b is stale\n" in out
+    assert "4 fresh, 2 stale, 0 missing" in out
+
+
+def test_lineage_walks_back_from_an_asset_a_digest_or_a_file(ask, house):
+    house.walk()
+    total = house.store.ref("total")
+    _, by_name, _ = ask("lineage", "total")
+    for name in ("counts/a", "counts/b", "sums/a", "sums/b"):
+        assert name in by_name
+    assert "counts/c" not in by_name
+    assert f"content   {total.content}" in by_name
+    assert "asked     label = total" in by_name
+    _, by_digest, _ = ask("lineage", total.content[:10])
+    assert by_digest.splitlines()[0] == f"{total.content[:10]} is the content of total"
+    copy = house.folder / "elsewhere.json"
+    copy.write_bytes((house.store.open(total).path / "total.json").read_bytes())
+    _, by_file, _ = ask("lineage", str(copy))
+    assert by_file.splitlines()[0] == f"{copy} is total.json of total"
+    assert by_file.splitlines()[1:] == by_name.splitlines()[1:]
+
+
+def test_a_file_that_was_changed_after_sealing_has_no_lineage(ask, house):
+    house.walk()
+    copy = house.folder / "total.json"
+    copy.write_bytes(
+        (house.store.open(house.store.ref("total")).path / "total.json").read_bytes() + b" "
+    )
+    assert "its bytes were changed after sealing" in refused(ask("lineage", str(copy)))
+
+
+def test_verify_names_the_file_with_a_flipped_byte(ask, house):
+    house.walk()
+    code, out, _ = ask("verify")
+    assert (code, "all as sealed" in out) == (0, True)
+    path = house.store.open(house.store.ref("sums", "a")).path / "sum.json"
+    path.chmod(0o644)
+    data = bytearray(path.read_bytes())
+    data[0] ^= 1
+    path.write_bytes(data)
+    code, out, _ = ask("verify")
+    assert code == 1
+    assert "sums/a: " in out and "sum.json" in out
+
+
+def test_a_corrupt_manifest_is_one_line(ask, house):
+    house.walk()
+    manifest = house.folder / "store" / house.store.ref("total").key
+    manifest.chmod(0o644)
+    manifest.write_bytes(manifest.read_bytes()[:-40])
+    assert "is corrupt" in refused(ask("status"))
+
+
+def test_a_bucket_that_does_not_answer_is_one_line(ask, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key-nobody-may-see")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret-nobody-may-see")
+    told = refused(ask("status", "--store", "s3://bucket/prefix"))
+    assert "s3://bucket" in told
+    assert "nobody-may-see" not in told
+
+
+def test_settings_lists_every_setting_with_its_value(ask):
+    _, out, _ = ask("settings", "--set", "sums.weights.b=9")
+    assert "counts.upto = 5\n" in out
+    assert "sums.weights.b = 9.0\n" in out
+
+
+def test_a_port_that_is_taken_is_one_line(ask):
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert f"port {port}: " in refused(ask("ui", "--port", str(port)))
