@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -51,7 +53,12 @@ def start(how: How) -> None:
             "include_dashboard": False,
             "object_store_memory": 256 << 20,  # items and results are small: paths, rows, spans
         }
+    on_terminate = signal.getsignal(signal.SIGTERM)
     ray.init(**settings)
+    if threading.current_thread() is threading.main_thread():
+        # Ray would answer SIGTERM with a stack trace and an abort. What was there before stays in
+        # charge, so that a run that is terminated ends the way its owner means it to.
+        signal.signal(signal.SIGTERM, on_terminate)
 
 
 def map_items(
@@ -174,7 +181,8 @@ class Progress:
             return
         self._printed = now
         rate = (self._done - self._before) / max(now - self._started, 1e-9)
-        end = time.strftime("%H:%M:%S", time.localtime(time.time() + (self._total - self._done) / rate))
+        left = (self._total - self._done) / rate
+        end = time.strftime("%H:%M:%S", time.localtime(time.time() + left))
         text = f"    {self._noun} {self._done}/{self._total}, {rate:.1f}/s, ends {end}"
         print(text, file=sys.stderr, flush=True)
 
@@ -198,6 +206,7 @@ def train_on_ray(worker: Worker, *, how: How, world: int, folder: Path, restarts
         world: number of workers.
         folder: where checkpoints are written; Ray Train keeps its own notes beside them. On
             several machines it must be a file system that they share.
+        restarts: how often all workers may be started again.
 
     Raises:
         RuntimeError: workers went on dying.
@@ -236,9 +245,7 @@ def _run_worker(config: dict[str, Any]) -> None:
     def report(metrics: Mapping[str, Any], checkpoint: Path | None) -> None:
         held = None if checkpoint is None else Checkpoint.from_directory(str(checkpoint))
         # The checkpoint is complete, and where it belongs: there is nothing to upload.
-        ray.train.report(
-            dict(metrics), held, checkpoint_upload_mode=CheckpointUploadMode.NO_UPLOAD
-        )
+        ray.train.report(dict(metrics), held, checkpoint_upload_mode=CheckpointUploadMode.NO_UPLOAD)
 
     context = ray.train.get_context()
     config["worker"](context.get_world_rank(), context.get_world_size(), get_device(), report)

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import ast
-import importlib.metadata
 import json
-import platform
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from storage.artifacts import Artifact, ArtifactStore, Manifest
-from storage.digests import canonical_json, digest_bytes, digest_json
-
-ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("assets", "models", "pipelines", "storage")
+from pipelines.provenance import ROOT, environment, source_digest
+from storage.artifacts import Artifact, ArtifactError, ArtifactStore, Manifest
+from storage.digests import canonical_json, digest_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,10 +90,11 @@ class Stage:
 
 @dataclass(frozen=True)
 class Materialised:
-    """An answer, and whether it was there already."""
+    """An answer, whether it was there already, and a warning when today's code is another."""
 
     artifact: Artifact
     reused: bool
+    warning: str = ""
 
 
 def question(
@@ -136,6 +130,16 @@ def differences(old: Any, new: Any, where: str = "") -> Iterator[str]:
         yield f"{where}: {_short(old)} -> {_short(new)}"
 
 
+def drift(stage: Stage, manifest: Manifest) -> str:
+    """A warning when an answer was made by other sources than today's under the same version."""
+    if manifest.record.get("source_digest") == source_digest(stage.run.__module__):
+        return ""
+    return (
+        f"{manifest.name} was made by other sources of stage {stage.name} version {stage.version}; "
+        "if they now answer differently, raise the version"
+    )
+
+
 def materialise(
     store: ArtifactStore,
     stage: Stage,
@@ -150,23 +154,34 @@ def materialise(
     contents = {name: artifact.content for name, artifact in inputs.items()}
     asked = question(stage, config, contents, partition, how)
     recipe = digest_json(asked)
-    manifest, reused = store.find(recipe), True
-    if manifest is None:
-        reused = False
+    artifact = _found(store, recipe)
+    if reused := artifact is not None:
+        store.discard(recipe)
+    else:
+        draft = {
+            "asset": asset,
+            "partition": partition,
+            "question": asked,
+            "recipe": recipe,
+            "parents": {name: (a.manifest.recipe, a.content) for name, a in inputs.items()},
+        }
         with store.work(recipe) as work:
             manifest = store.resume_sealing(work)
             if manifest is None:
-                draft = {
-                    "asset": asset,
-                    "partition": partition,
-                    "question": asked,
-                    "recipe": recipe,
-                    "parents": {n: (a.manifest.recipe, a.content) for n, a in inputs.items()},
-                }
                 manifest = _answer(store, work, stage, config, Inputs(inputs), how, draft)
-    artifact = store.open(manifest)
-    store.set_ref(asset, partition, manifest)
-    return Materialised(artifact, reused)
+        artifact = store.open(manifest)
+    store.set_ref(asset, partition, artifact.manifest)
+    return Materialised(artifact, reused, drift(stage, artifact.manifest))
+
+
+def _found(store: ArtifactStore, recipe: str) -> Artifact | None:
+    """The first answer under a recipe whose payload is whole."""
+    for manifest in store.manifests(f"{recipe}/"):
+        try:
+            return store.open(manifest)
+        except ArtifactError as error:
+            print(f"    {error}: making it again", file=sys.stderr, flush=True)
+    return None
 
 
 def _answer(
@@ -179,13 +194,18 @@ def _answer(
     draft: Mapping[str, Any],
 ) -> Manifest:
     out = Workspace(work / "payload", work / "scratch", draft["partition"], how)
+    resumed = out.scratch.exists()
     out.payload.mkdir(exist_ok=True)
     out.scratch.mkdir(exist_ok=True)
     narrowed = stage.narrow(config, out.partition) if stage.narrow else config
     started = time.time()
     metrics = stage.run(narrowed, inputs, out)
-    record = environment(stage, how) | {
+    _refuse_odd_metrics(stage, metrics)
+    record = environment(stage.run.__module__) | {
+        "device": how.device,
+        "workers": how.workers,
         "metrics": metrics,
+        "resumed": resumed,
         "started": round(started, 3),
         "seconds": round(time.time() - started, 3),
     }
@@ -194,65 +214,13 @@ def _answer(
     return store.seal(work, {**draft, "record": record})
 
 
-def environment(stage: Stage, how: How) -> dict[str, Any]:
-    """What an answer was made with: code, interpreter, libraries, machine kind."""
-    commit, dirty = _git()
-    return {
-        "git_commit": commit,
-        "git_dirty": dirty,
-        "source_digest": source_digest(sys.modules[stage.run.__module__].__name__),
-        "python": platform.python_version(),
-        "torch": importlib.metadata.version("torch"),
-        "platform": platform.platform(),
-        "device": how.device,
-        "workers": how.workers,
-    }
-
-
-@cache
-def source_digest(module: str) -> str:
-    """Digest of a module's source and of every module of our rooms that it imports, in turn."""
-    sources: dict[str, str] = {}
-    queue = [module]
-    while queue:
-        name = queue.pop()
-        path = _source_of(name)
-        if path is None or name in sources:
-            continue
-        data = path.read_bytes()
-        sources[name] = digest_bytes(data)
-        queue.extend(_imports(ast.parse(data)))
-    return digest_json(sources)
-
-
-def _imports(tree: ast.Module) -> Iterable[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-
-
-def _source_of(module: str) -> Path | None:
-    if module.split(".")[0] not in ROOMS:
-        return None
-    path = ROOT.joinpath(*module.split("."))
-    candidates = (path.with_suffix(".py"), path / "__init__.py")
-    return next((p for p in candidates if p.is_file()), None)
-
-
-@cache
-def _git() -> tuple[str | None, bool | None]:
-    def ask(*words: str) -> str:
-        return subprocess.run(
-            ["git", *words], cwd=ROOT, capture_output=True, text=True, check=True
-        ).stdout.strip()
-
+def _refuse_odd_metrics(stage: Stage, metrics: Any) -> None:
     try:
-        return ask("rev-parse", "HEAD"), bool(ask("status", "--porcelain"))
-    except (OSError, subprocess.CalledProcessError):
-        return None, None  # installed without its repository: recorded as unknown
+        canonical_json(metrics)
+    except TypeError as error:
+        raise ArtifactError(
+            f"stage {stage.name} returned metrics that no manifest can hold: {error}"
+        ) from None
 
 
 def _short(value: Any) -> str:

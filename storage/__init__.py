@@ -1,1 +1,1 @@
-"""Bytes at rest: artifacts and manifests, local disk and S3, tables, shards, video. No networks of neurons, no Dagster."""
+"""Bytes at rest: artifacts and manifests, disk and S3, tables, shards, video. No tensors."""

@@ -9,9 +9,14 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Protocol
+
+ASIDE = ".aside-"
+"""How the names of files begin that are still being written; they are never listed or sealed."""
 
 
 class PlaceError(RuntimeError):
@@ -19,7 +24,11 @@ class PlaceError(RuntimeError):
 
 
 class Place(Protocol):
-    """What a store needs of a disk or a bucket."""
+    """What a store needs of a disk or a bucket.
+
+    Every method raises PlaceError for a key that leaves the place (`/x`, `a/../..`), and when the
+    disk or bucket fails.
+    """
 
     location: str
 
@@ -40,7 +49,7 @@ class Place(Protocol):
         ...
 
     def download(self, key: str, target: Path) -> None:
-        """Copy the bytes under a key to a local file, whole or not at all."""
+        """Copy the bytes under a key to a local file, whole or not at all; KeyError as in read."""
         ...
 
     def exists(self, key: str) -> bool:
@@ -71,11 +80,18 @@ def open_place(location: str) -> Place:
     return LocalPlace(Path(location))
 
 
+def check_key(location: str, key: str) -> str:
+    """The key itself; PlaceError when it would lead out of the place."""
+    if key.startswith("/") or ".." in key.split("/"):
+        raise PlaceError(f"store {location}: key {key!r} leaves the store")
+    return key
+
+
 class LocalPlace:
     """A folder: writes go aside, are fsynced and renamed, so a crash leaves whole files only."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root.resolve()
+        self.root = root.expanduser().resolve()
         self.location = str(self.root)
         try:
             self.root.mkdir(parents=True, exist_ok=True)
@@ -85,58 +101,50 @@ class LocalPlace:
             raise PlaceError(
                 f"store {self.location}: cannot be written ({error.strerror}); "
                 "choose another folder with --store, or make it writable"
-            ) from error
+            ) from None
 
     def path(self, key: str) -> Path:
-        """Where a key lives; refuses keys that climb out of the folder."""
-        if key.startswith("/") or ".." in PurePosixPath(key).parts:
-            raise PlaceError(f"store {self.location}: key {key!r} leaves the store")
-        return self.root / key
+        """Where a key lives."""
+        return self.root / check_key(self.location, key)
 
     def read(self, key: str) -> bytes:
         """See Place."""
         try:
             return self.path(key).read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise KeyError(key) from None
 
     def write(self, key: str, data: bytes) -> None:
         """See Place."""
-        aside = self._aside(key)
-        _write_synced(aside, data)
-        os.replace(aside, self.path(key))
-        sync_folder(self.path(key).parent)
+        with self._aside(key) as aside:
+            write_synced(aside, data)
+            aside.replace(self.path(key))
 
     def create(self, key: str, data: bytes) -> bool:
         """See Place. A hard link is the local conditional put: it fails when the name is taken."""
-        aside = self._aside(key)
-        _write_synced(aside, data)
-        try:
-            os.link(aside, self.path(key))
-        except FileExistsError:
-            return False
-        finally:
-            aside.unlink()
-        sync_folder(self.path(key).parent)
+        with self._aside(key) as aside:
+            write_synced(aside, data)
+            try:
+                os.link(aside, self.path(key))
+            except FileExistsError:
+                return False
         return True
 
     def upload(self, key: str, source: Path) -> None:
         """See Place."""
-        aside = self._aside(key)
-        shutil.copyfile(source, aside)
-        sync_file(aside)
-        os.replace(aside, self.path(key))
-        sync_folder(self.path(key).parent)
+        with self._aside(key) as aside:
+            shutil.copyfile(source, aside)
+            sync(aside)
+            aside.replace(self.path(key))
 
     def download(self, key: str, target: Path) -> None:
         """See Place."""
-        target.parent.mkdir(parents=True, exist_ok=True)
-        aside = target.with_name(target.name + ".part")
         try:
-            shutil.copyfile(self.path(key), aside)
-        except FileNotFoundError:
+            with aside_of(target) as aside:
+                shutil.copyfile(self.path(key), aside)
+                aside.replace(target)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise KeyError(key) from None
-        os.replace(aside, target)
 
     def exists(self, key: str) -> bool:
         """See Place."""
@@ -144,49 +152,62 @@ class LocalPlace:
 
     def keys(self, prefix: str) -> Iterator[str]:
         """See Place."""
-        folder = self.path(prefix)
-        start = folder if folder.is_dir() else folder.parent
-        found = (path for path in start.rglob("*") if path.is_file())
-        names = (path.relative_to(self.root).as_posix() for path in found)
-        yield from sorted(n for n in names if n.startswith(prefix) and "/.aside-" not in f"/{n}")
+        whole = self.path(prefix)
+        # A prefix may end within a name: then its folder is searched.
+        start = whole if prefix.endswith("/") or not prefix else whole.parent
+        found = (path for path in start.rglob("*") if not path.name.startswith(ASIDE))
+        names = (path.relative_to(self.root).as_posix() for path in found if path.is_file())
+        yield from sorted(name for name in names if name.startswith(prefix))
 
     def remove(self, key: str) -> None:
         """See Place."""
         self.path(key).unlink(missing_ok=True)
 
-    def _aside(self, key: str) -> Path:
-        folder = self.path(key).parent
-        folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".aside-", dir=folder)
-        os.close(handle)
-        return Path(name)
+    @contextmanager
+    def _aside(self, key: str) -> Iterator[Path]:
+        try:
+            with aside_of(self.path(key)) as aside:
+                yield aside
+        except OSError as error:
+            raise PlaceError(f"store {self.location}: {key}: {error.strerror}") from error
+        sync(self.path(key).parent)
+
+
+@contextmanager
+def aside_of(target: Path) -> Iterator[Path]:
+    """A free name beside a file, to write first and then move; whatever is left there is removed.
+
+    Its folder is made if need be. Names differ from process to process, so that two may write the
+    same file and either one's bytes end up there whole.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f"{ASIDE}{uuid.uuid4().hex}")
+    try:
+        yield aside
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def write_file(path: Path, data: bytes) -> None:
     """Write a local file whole or not at all: aside, fsync, rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".aside-{path.name}")
-    _write_synced(aside, data)
-    os.replace(aside, path)
+    with aside_of(path) as aside:
+        write_synced(aside, data)
+        aside.replace(path)
+    sync(path.parent)
 
 
-def sync_file(path: Path) -> None:
-    """Force a file's bytes to the disk."""
-    with open(path, "rb+") as stream:
+def write_synced(path: Path, data: bytes) -> None:
+    """Write a local file and force its bytes to the disk."""
+    with open(path, "wb") as stream:
+        stream.write(data)
+        stream.flush()
         os.fsync(stream.fileno())
 
 
-def sync_folder(path: Path) -> None:
-    """Force a folder's entries (renames in it) to the disk."""
+def sync(path: Path) -> None:
+    """Force a file's bytes, or a folder's entries (renames in it), to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _write_synced(path: Path, data: bytes) -> None:
-    with open(path, "wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())

@@ -2,36 +2,49 @@
 
 from __future__ import annotations
 
-import os
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import boto3
+from boto3.exceptions import Boto3Error
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from storage.places import PlaceError
+from storage.places import PlaceError, aside_of, check_key
+
+_MISSING = ("404", "NoSuchKey", "NotFound")
+_TAKEN = ("412", "PreconditionFailed")
+# S3 answers 409 while another conditional put of the same key is under way: ask again.
+_UNDER_WAY = ("409", "ConditionalRequestConflict")
+_TRIES = 5
+
+# Whether a bucket is there at all is asked with little patience, and only twice: a person waits.
+_ASK = Config(
+    connect_timeout=3, read_timeout=4, retries={"total_max_attempts": 2, "mode": "standard"}
+)
+_WORK = Config(
+    connect_timeout=5, read_timeout=60, retries={"total_max_attempts": 4, "mode": "standard"}
+)
 
 
 class S3Place:
     """`s3://bucket/prefix`. Endpoint and credentials come from boto3's own environment.
 
     Raises:
-        PlaceError: no such bucket, no access, or no answer within three tries.
+        PlaceError: no such bucket, no access, or no answer (within some ten seconds).
     """
 
     def __init__(self, location: str) -> None:
         bucket, _, prefix = location.removeprefix("s3://").partition("/")
         self.bucket, self.prefix = bucket, prefix.strip("/")
         self.location = location.rstrip("/")
-        settings = Config(
-            connect_timeout=5, read_timeout=60, retries={"max_attempts": 3, "mode": "standard"}
-        )
-        self.client: Any = boto3.client("s3", config=settings)
         try:
-            self.client.head_bucket(Bucket=bucket)
-        except (BotoCoreError, ClientError) as error:
+            boto3.client("s3", config=_ASK).head_bucket(Bucket=bucket)
+            self.client: Any = boto3.client("s3", config=_WORK)
+        except (BotoCoreError, ClientError, ValueError) as error:
             raise PlaceError(
                 f"store {self.location}: the bucket does not answer ({_reason(error)}); check its "
                 "name, the credentials and AWS_ENDPOINT_URL"
@@ -39,88 +52,96 @@ class S3Place:
 
     def read(self, key: str) -> bytes:
         """See storage.places.Place."""
-        try:
+        with self._speaking_of(key):
             answer = self.client.get_object(Bucket=self.bucket, Key=self._name(key))
-        except ClientError as error:
-            raise self._translate(error, key) from None
-        return bytes(answer["Body"].read())
+            return bytes(answer["Body"].read())
 
     def read_range(self, key: str, offset: int, size: int) -> bytes:
         """`size` bytes from `offset` on: one sample of a shard, without the shard."""
         span = f"bytes={offset}-{offset + size - 1}"
-        try:
+        with self._speaking_of(key):
             answer = self.client.get_object(Bucket=self.bucket, Key=self._name(key), Range=span)
-        except ClientError as error:
-            raise self._translate(error, key) from None
-        return bytes(answer["Body"].read())
+            return bytes(answer["Body"].read())
 
     def write(self, key: str, data: bytes) -> None:
         """See storage.places.Place."""
-        self.client.put_object(Bucket=self.bucket, Key=self._name(key), Body=data)
+        with self._speaking_of(key):
+            self.client.put_object(Bucket=self.bucket, Key=self._name(key), Body=data)
 
     def create(self, key: str, data: bytes) -> bool:
         """See storage.places.Place: a put that S3 refuses when the key is taken."""
-        try:
-            self.client.put_object(
-                Bucket=self.bucket, Key=self._name(key), Body=data, IfNoneMatch="*"
-            )
-        except ClientError as error:
-            if _code(error) in ("PreconditionFailed", "412", "ConditionalRequestConflict"):
-                return False
-            raise self._translate(error, key) from None
-        return True
+        request = {"Bucket": self.bucket, "Key": self._name(key), "Body": data, "IfNoneMatch": "*"}
+        with self._speaking_of(key):
+            for attempt in range(_TRIES):
+                try:
+                    self.client.put_object(**request)
+                    return True
+                except ClientError as error:
+                    if _code(error) in _TAKEN:
+                        return False
+                    if _code(error) not in _UNDER_WAY or attempt == _TRIES - 1:
+                        raise
+                time.sleep(0.2 * 2**attempt)
+        raise AssertionError("the last attempt returns or raises")
 
     def upload(self, key: str, source: Path) -> None:
         """See storage.places.Place."""
-        self.client.upload_file(str(source), self.bucket, self._name(key))
+        with self._speaking_of(key):
+            self.client.upload_file(str(source), self.bucket, self._name(key))
 
     def download(self, key: str, target: Path) -> None:
         """See storage.places.Place."""
-        target.parent.mkdir(parents=True, exist_ok=True)
-        aside = target.with_name(target.name + ".part")
-        try:
+        with self._speaking_of(key), aside_of(target) as aside:
             self.client.download_file(self.bucket, self._name(key), str(aside))
-        except ClientError as error:
-            raise self._translate(error, key) from None
-        os.replace(aside, target)
+            aside.replace(target)
 
     def exists(self, key: str) -> bool:
         """See storage.places.Place."""
         try:
-            self.client.head_object(Bucket=self.bucket, Key=self._name(key))
-        except ClientError as error:
-            if _code(error) in ("404", "NoSuchKey", "NotFound"):
-                return False
-            raise self._translate(error, key) from None
+            with self._speaking_of(key):
+                self.client.head_object(Bucket=self.bucket, Key=self._name(key))
+        except KeyError:
+            return False
         return True
 
     def keys(self, prefix: str) -> Iterator[str]:
         """See storage.places.Place."""
+        skip = len(self.prefix) + 1 if self.prefix else 0
         pages = self.client.get_paginator("list_objects_v2").paginate(
             Bucket=self.bucket, Prefix=self._name(prefix)
         )
-        skip = len(self.prefix) + 1 if self.prefix else 0
-        for page in pages:
-            for entry in page.get("Contents", ()):
-                yield entry["Key"][skip:]
+        with self._speaking_of(prefix):
+            for page in pages:
+                yield from (entry["Key"][skip:] for entry in page.get("Contents", ()))
 
     def remove(self, key: str) -> None:
         """See storage.places.Place."""
-        self.client.delete_object(Bucket=self.bucket, Key=self._name(key))
+        with self._speaking_of(key):
+            self.client.delete_object(Bucket=self.bucket, Key=self._name(key))
 
     def _name(self, key: str) -> str:
+        check_key(self.location, key)
         return f"{self.prefix}/{key}" if self.prefix else key
 
-    def _translate(self, error: ClientError, key: str) -> Exception:
-        if _code(error) in ("404", "NoSuchKey", "NotFound"):
-            return KeyError(key)
-        return PlaceError(f"store {self.location}: {key}: {_reason(error)}")
+    @contextmanager
+    def _speaking_of(self, key: str) -> Iterator[None]:
+        """Turn what boto3 raises into KeyError (no such key) or PlaceError (all else)."""
+        try:
+            yield
+        except (BotoCoreError, ClientError, Boto3Error) as error:
+            if _code(error) in _MISSING:
+                raise KeyError(key) from None
+            raise PlaceError(
+                f"store {self.location}: {key}: {_reason(error)}; check the connection, the "
+                "credentials and their rights, then run again"
+            ) from None
 
 
-def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
+def _code(error: Exception) -> str:
+    response = error.response if isinstance(error, ClientError) else {}
+    return str(response.get("Error", {}).get("Code", ""))
 
 
 def _reason(error: Exception) -> str:
-    # The code and kind alone: a botocore message may carry a signed address.
-    return _code(error) or type(error).__name__ if isinstance(error, ClientError) else type(error).__name__
+    # The code or kind alone: a botocore message may carry a signed address.
+    return _code(error) or type(error).__name__

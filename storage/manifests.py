@@ -1,0 +1,128 @@
+"""Manifests: one question and its answer, as a JSON file that a person can read and a digest seals.
+
+`recipe` is the digest of the question (stage, version, partition, config, contents of the inputs);
+`content` is the digest of the payload's (path, size, digest) list.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from storage.digests import digest_file, digest_json
+
+
+class ArtifactError(RuntimeError):
+    """An artifact or manifest that cannot be trusted: which, why and what to do."""
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One payload file: relative posix path, size in bytes, SHA-256 (hex)."""
+
+    path: str
+    size: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One question and its answer.
+
+    `question` is hashed to `recipe`, `files` to `content`. `parents` maps each input's name to the
+    (recipe, content) that was used. `record` (environment, timings, metrics) is not hashed.
+    """
+
+    asset: str
+    partition: str | None
+    question: Mapping[str, Any]
+    recipe: str
+    content: str
+    files: tuple[FileEntry, ...]
+    parents: Mapping[str, tuple[str, str]]
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Where the manifest lives in the store."""
+        return manifest_key(self.recipe, self.content)
+
+    @property
+    def name(self) -> str:
+        """`asset` or `asset/partition`."""
+        return f"{self.asset}/{self.partition}" if self.partition else self.asset
+
+    @property
+    def size(self) -> int:
+        """Payload bytes."""
+        return sum(entry.size for entry in self.files)
+
+    def file(self, path: str) -> FileEntry:
+        """The entry of one payload file; ArtifactError when there is none of that path."""
+        for entry in self.files:
+            if entry.path == path:
+                return entry
+        raise ArtifactError(f"{self.name} ({self.content[:12]}) has no file {path}")
+
+    def to_json(self) -> bytes:
+        """The manifest's bytes; `seal` is a digest of all the rest, so a changed byte shows."""
+        document = asdict(self)
+        document["seal"] = digest_json(document)
+        return json.dumps(document, indent=1, sort_keys=True).encode()
+
+
+def manifest_key(recipe: str, content: str) -> str:
+    """The store key of a manifest."""
+    return f"manifests/{recipe}/{content}.json"
+
+
+def object_key(content: str, path: str) -> str:
+    """The store key of one payload file."""
+    return f"objects/{content}/{path}"
+
+
+def list_files(folder: Path) -> tuple[FileEntry, ...]:
+    """Every file below a payload folder, sorted by path. Links are refused: bytes, not promises."""
+    entries = []
+    for path in folder.rglob("*"):
+        if path.is_symlink():
+            raise ArtifactError(
+                f"payload {path.relative_to(folder)}: a link cannot be sealed; copy the file"
+            )
+        if path.is_file():
+            name = path.relative_to(folder).as_posix()
+            entries.append(FileEntry(name, path.stat().st_size, digest_file(path)))
+    return tuple(sorted(entries, key=lambda entry: entry.path))
+
+
+def content_digest(files: tuple[FileEntry, ...]) -> str:
+    """Digest of a payload: of its (path, size, digest) list."""
+    return digest_json([[entry.path, entry.size, entry.digest] for entry in files])
+
+
+def parse_manifest(data: bytes, where: str) -> Manifest:
+    """Read a manifest and check that its digests fit what it says.
+
+    Raises:
+        ArtifactError: unreadable, fields missing, or a digest that does not fit.
+    """
+    advice = "; restore the file, or remove it and rematerialise the asset"
+    try:
+        document = json.loads(data)
+        seal = document.pop("seal")
+        files = tuple(FileEntry(**entry) for entry in document.pop("files"))
+        parents = {name: (p[0], p[1]) for name, p in document.pop("parents").items()}
+        manifest = Manifest(files=files, parents=parents, **document)
+        fits = seal == digest_json(asdict(manifest))
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise ArtifactError(f"manifest {where} is corrupt ({reason}){advice}") from None
+    if not fits:
+        raise ArtifactError(f"manifest {where} is corrupt (its seal does not fit){advice}")
+    recipe, content = digest_json(manifest.question), content_digest(files)
+    if (recipe, content) != (manifest.recipe, manifest.content):
+        raise ArtifactError(f"manifest {where} is corrupt (recipe or content does not fit){advice}")
+    return manifest

@@ -1,0 +1,60 @@
+"""Sealing: how a payload comes to rest: on the disk, at home, in one process's hands at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from storage.manifests import ArtifactError, FileEntry, list_files
+from storage.places import ASIDE, sync
+
+
+def settled(payload: Path) -> tuple[FileEntry, ...]:
+    """The files of a payload, all on the disk; what a kill left half written is removed."""
+    for path in list(payload.rglob(f"{ASIDE}*")):
+        path.unlink()
+    files = list_files(payload)
+    for path in payload.rglob("*"):
+        sync(path)
+    sync(payload)
+    return files
+
+
+def move_home(payload: Path, home: Path, files: tuple[FileEntry, ...]) -> None:
+    """Give a payload its home; equal bytes that are there already stay, damaged ones go."""
+    home.parent.mkdir(parents=True, exist_ok=True)
+    if home.exists() and list_files(home) != files:
+        damaged = payload.with_name("damaged")  # in the work folder, which goes at the end
+        shutil.rmtree(damaged, ignore_errors=True)
+        home.replace(damaged)
+    try:
+        payload.replace(home)
+    except OSError:
+        if not home.exists():  # else another answer with equal bytes got there first
+            raise
+    sync(home.parent)
+
+
+@contextmanager
+def locked(path: Path, name: str) -> Iterator[None]:
+    """Hold a lock file, which its holder may unlink.
+
+    Raises:
+        ArtifactError: another process holds it; the message calls it `name`.
+    """
+    while True:
+        with open(path, "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ArtifactError(
+                    f"{name} is in the hands of another process; wait for it or stop it"
+                ) from None
+            # A former holder may have unlinked the file between our open and flock.
+            if path.exists() and os.fstat(lock.fileno()).st_ino == path.stat().st_ino:
+                yield
+                return
