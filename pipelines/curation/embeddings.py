@@ -46,8 +46,8 @@ if TYPE_CHECKING:  # torch takes seconds to import: only a process that embeds p
 
 ROWS = {"scene_id": "string", "source": "string", "split": "string"}
 MODELS = ("dinov2", "efficientnet_lite0")
-# Scenes of one task: some seconds of work, so that a killed run loses no more than that.
-CHUNK = 64
+# Scenes of one task: a second or two of work, so that a killed run loses no more than that.
+CHUNK = 16
 # RGB of ImageNet in [0, 1]; both networks were trained with it.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -183,7 +183,7 @@ def run(config: EmbeddingsConfig, inputs: Inputs, out: Workspace) -> dict[str, A
         )
         for first in range(0, len(scenes), CHUNK)
     }  # fmt: skip
-    done = map_items(embed_chunk, chunks, out, noun=f"chunks of {CHUNK} scenes")
+    done = map_items(embed_chunk, chunks, out, noun="chunks of scenes")
     rows = [row for result in done.values() for row in result["rows"]]
     broken = [row for result in done.values() for row in result["quarantine"]]
 

@@ -26,8 +26,9 @@ from pipelines.curation.embeddings import (
     run,
 )
 from pipelines.stage import How, Inputs
+from storage.frames import middle_frame
 from storage.tables import read_table
-from storage.video import decode_image, encode, encode_image
+from storage.video import decode_image, encode, encode_image, probe
 from tests.pipelines.curation.builders import (
     content,
     inputs,
@@ -64,6 +65,19 @@ def test_photographs_of_the_same_thing_lie_closer(real_data: Path) -> None:
     assert cats > 0.4
     assert all(cats > near[a, b] + 0.05 for a, b in ((0, 2), (1, 2), (0, 3), (1, 3), (2, 3)))
     assert min(near[0, 2], near[1, 2]) > max(near[0, 3], near[1, 3])
+
+
+def test_the_same_video_in_another_encoding_is_the_nearest(real_data: Path) -> None:
+    groups = json.loads((real_data / "near_duplicates.json").read_text())["groups"][:6]
+    network = load_embedder("efficientnet_lite0", None)
+    vectors = []
+    for path in (name for group in groups for name in group):
+        data = (real_data / path).read_bytes()
+        frame = middle_frame(data, 0.0, probe(data).seconds, 128)
+        vectors.append(embed(centre_square(frame)[None], network)[0])
+    near = np.stack(vectors) @ np.stack(vectors).T - 2 * np.eye(len(vectors))
+    twins = [row ^ 1 for row in range(12)]  # groups of two: 0 and 1, 2 and 3, ...
+    assert near.argmax(axis=1).tolist() == twins
 
 
 def test_a_vector_depends_on_its_scene_alone(
