@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
-from pipelines.curation.ingest import read_media
 
 from assets import pictures
 from assets.nouns import noun
+from pipelines.curation.ingest import read_media
 from pipelines.stage import Inputs
 from storage.artifacts import Artifact
 from storage.frames import middle_frame

@@ -8,7 +8,7 @@ import dagster as dg
 
 from assets import curation, evaluation, robot, training
 from assets.deployment import Deployment, deployment
-from assets.nouns import Machine, Noun, built
+from assets.nouns import Noun, built, machine
 
 NOUNS: tuple[Noun, ...] = (*curation.NOUNS, *robot.NOUNS, *training.NOUNS, *evaluation.NOUNS)
 
@@ -22,7 +22,6 @@ JOBS = {
 
 def build(deployed: Deployment) -> dg.Definitions:
     """All definitions of one deployment."""
-    how = deployed.profile.how
     jobs = [
         dg.define_asset_job(name, dg.AssetSelection.groups(*groups), description=text)
         for name, (groups, text) in JOBS.items()
@@ -33,7 +32,7 @@ def build(deployed: Deployment) -> dg.Definitions:
     return dg.Definitions(
         assets=[built(noun, deployed) for noun in NOUNS],
         jobs=[*jobs, everything],
-        resources={"machine": Machine(workers=how.workers, device=how.device)},
+        resources={"machine": machine(deployed.profile)},
         # Steps run one after another in one process; a stage spreads its own work over the cores.
         executor=dg.in_process_executor,
         metadata={

@@ -18,9 +18,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.profiles import PROFILES, Profile
-
 from pipelines.overrides import OverrideError, nearest, override
+from pipelines.profiles import PROFILES, Profile
 from storage.artifacts import ArtifactStore
 
 ROOT = Path(__file__).resolve().parent.parent

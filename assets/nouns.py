@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import dagster as dg
-from pipelines.profiles import Profile
 
 from assets.deployment import Deployment
 from assets.launchpad import parsed, schema
 from assets.watching import watched
 from pipelines.gates import GATES, refusals
 from pipelines.graph import GRAPH, Node, open_inputs, upstream_keys
+from pipelines.profiles import Profile
 from pipelines.stage import How, Inputs, Materialised, Stage, materialise
 from storage.artifacts import Artifact, ArtifactStore, Manifest
 
@@ -70,15 +70,20 @@ def built(thing: Noun, deployment: Deployment) -> dg.AssetsDefinition:
     )(compute)
 
 
-class Machine(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """How stages are run. Recorded with every artifact, never part of its recipe."""
+def machine(profile: Profile) -> dg.ResourceDefinition:
+    """How stages are run, as the launchpad may change it: a resource that gives a `How`.
 
-    workers: int
-    device: str
+    It is recorded with every artifact and is no part of its recipe.
+    """
 
-    def how(self, profile: Profile) -> How:
-        """The profile's way of running with this machine's workers and device."""
-        return replace(profile.how, workers=self.workers, device=self.device)
+    def how(context: dg.InitResourceContext) -> How:
+        return replace(profile.how, **context.resource_config)
+
+    changeable = {
+        "workers": dg.Field(int, default_value=profile.how.workers, description="Ray workers."),
+        "device": dg.Field(str, default_value=profile.how.device, description="cpu or cuda."),
+    }
+    return dg.ResourceDefinition(how, changeable, "How stages are run: workers and device.")
 
 
 def static_partitions(node: Node, profile: Profile) -> dg.StaticPartitionsDefinition | None:
@@ -130,7 +135,7 @@ def _materialised(
     inputs = open_inputs(node, partition, profile, store)
     if refused := refusals(inputs, profile.gates):
         raise dg.Failure("\n".join(refused), allow_retries=False)
-    how = context.resources.machine.how(profile)
+    how: How = context.resources.machine
     with watched(context, store, node, config, inputs, partition, how):
         made = materialise(
             store, node.stage, config, inputs, asset=node.asset, partition=partition, how=how

@@ -10,13 +10,13 @@ from typing import TextIO
 
 import dagster as dg
 from dagster._core.errors import DagsterAssetCheckFailedError
-from pipelines.profiles import Profile
 
 from assets.definitions import build
 from assets.deployment import Deployment, prepare_home
 from pipelines.gates import refusals
 from pipelines.graph import GRAPH, Key, State, key_name, statuses, upstream_keys
 from pipelines.overrides import nearest, plain
+from pipelines.profiles import Profile
 from storage.artifacts import ArtifactStore
 
 QUIET = {"console": {"config": {"log_level": "CRITICAL"}}}  # the run's own log has everything

@@ -1,0 +1,140 @@
+"""What Dagster loads.
+
+- every asset of the graph is there, in its group, under its docstring, with its upstreams;
+- data assets are partitioned by source (a large one by hash bucket) or by lab, and a partition
+  depends on exactly the upstream partitions that it is made from;
+- gates are blocking checks of their asset; every asset is checked for determinism;
+- the jobs cover the graph; nothing phones home.
+"""
+
+from __future__ import annotations
+
+import dagster as dg
+import pytest
+import yaml
+
+from assets.definitions import JOBS, NOUNS, build
+from assets.deployment import ROOT, deployment
+from pipelines.gates import GATES
+from pipelines.graph import GRAPH, upstream_keys
+
+GROUPS = {
+    "curation": [
+        "raw_videos", "scenes", "scene_embeddings", "clusters", "curated_scenes", "clip_shards",
+        "videomix22m",
+    ],
+    "robot": ["droid_episodes", "episode_shards"],
+    "training": ["encoder", "cooled_encoder", "world_model"],
+    "evaluation": ["probe_report", "planning_report"],
+    "planner": ["planner_bundle"],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("house")
+    return deployment("demo", store=str(folder / "store"), environment={"VJEPA2_HOME": str(folder)})
+
+
+@pytest.fixture(scope="module")
+def graph(deployed):
+    return build(deployed).resolve_asset_graph()
+
+
+def test_every_asset_stands_in_its_group(graph):
+    found: dict[str, list[str]] = {}
+    for noun in NOUNS:
+        found.setdefault(graph.get(dg.AssetKey(noun.name)).group_name, []).append(noun.name)
+    assert found == GROUPS
+    assert {key.to_user_string() for key in graph.get_all_asset_keys()} == set(GRAPH)
+
+
+def test_every_asset_explains_itself_to_whoever_opens_its_page(graph):
+    for name in GRAPH:
+        text = graph.get(dg.AssetKey(name)).description
+        first, _, rest = text.partition("\n\n")
+        assert len(first) < 120 and first.endswith("."), f"{name}: one sentence first"
+        assert len(rest) > 100, f"{name}: and then what is in it"
+    for name in ("raw_videos", "scenes", "clip_shards", "encoder", "planning_report"):
+        assert "Payload" in graph.get(dg.AssetKey(name)).description or ".parquet" in text
+
+
+def test_upstreams_are_those_of_the_graph(graph):
+    for name, node in GRAPH.items():
+        parents = {key.to_user_string() for key in graph.get(dg.AssetKey(name)).parent_keys}
+        assert parents == set(node.upstream)
+
+
+def test_partitions_are_sources_buckets_and_labs(graph, deployed):
+    def keys(name: str) -> set[str]:
+        partitions = graph.get(dg.AssetKey(name)).partitions_def
+        return set(partitions.get_partition_keys()) if partitions else set()
+
+    buckets = {key for key in keys("raw_videos") if key.startswith("yt1b-")}
+    assert len(buckets) == deployed.profile.raw_videos.sources.yt1b.buckets
+    trained = {"ssv2", "kinetics", "howto100m", "imagenet"} | buckets
+    assert keys("raw_videos") == keys("scenes") == trained | {"coin", "epic_kitchens"}
+    assert keys("scene_embeddings") == buckets | {"kinetics", "ssv2", "coin", "epic_kitchens"}
+    assert keys("curated_scenes") == buckets
+    assert keys("clip_shards") == trained
+    assert keys("droid_episodes") == keys("episode_shards") != set()
+    for whole in ("clusters", "videomix22m", *GROUPS["training"], *GROUPS["evaluation"]):
+        assert keys(whole) == set()
+
+
+def test_a_partition_depends_on_exactly_what_it_is_made_from(graph, deployed):
+    """Dagster's own answer (what the page shows) against the graph's (what the stage is given)."""
+    for name, node in GRAPH.items():
+        below = graph.get(dg.AssetKey(name))
+        for upstream in node.upstream:
+            above = graph.get(dg.AssetKey(upstream))
+            if below.partitions_def is None or above.partitions_def is None:
+                continue
+            mapping = below.partition_mappings.get(dg.AssetKey(upstream)) or (
+                dg.IdentityPartitionMapping()
+            )
+            for partition in below.partitions_def.get_partition_keys():
+                subset = below.partitions_def.subset_with_partition_keys([partition])
+                asked = mapping.get_upstream_mapped_partitions_result_for_partitions(
+                    subset, below.partitions_def, above.partitions_def
+                ).partitions_subset.get_partition_keys()
+                made_from = upstream_keys(node, partition, deployed.profile)
+                assert set(asked) == {str(key) for asset, key in made_from if asset == upstream}
+
+
+def test_gates_are_blocking_checks_and_every_asset_is_checked_for_determinism(graph):
+    for name in GRAPH:
+        checks = {key.name: graph.get_check_spec(key) for key in graph.asset_check_keys
+                  if key.asset_key == dg.AssetKey(name)}  # fmt: skip
+        gates = {gate.name for gate in GATES.get(name, ())}
+        assert {check for check, spec in checks.items() if spec.blocking} == gates
+        assert set(checks) == gates | {"deterministic"}
+
+
+def test_what_trains_is_gated_before_it_is_used():
+    for name in ("raw_videos", "scenes", "scene_embeddings", "clip_shards", "episode_shards"):
+        assert "quarantine_small" in {gate.name for gate in GATES[name]}
+    assert {"loss_finite", "features_not_collapsed"} <= {g.name for g in GATES["encoder"]}
+    assert {"ranks_true_action", "needs_true_actions"} <= {g.name for g in GATES["world_model"]}
+    assert {gate.name for gate in GATES["videomix22m"]} == {"weights_match"}
+
+
+def test_code_versions_are_those_of_the_stages(graph):
+    for name, node in GRAPH.items():
+        assert graph.get(dg.AssetKey(name)).code_version == str(node.stage.version)
+
+
+def test_the_jobs_cover_the_graph(deployed, graph):
+    definitions = build(deployed)
+    everything = definitions.resolve_job_def("everything")
+    assert everything.asset_layer.executable_asset_keys == graph.get_all_asset_keys()
+    covered = set()
+    for name in JOBS:
+        covered |= definitions.resolve_job_def(name).asset_layer.executable_asset_keys
+    assert covered == graph.get_all_asset_keys()
+
+
+def test_nothing_phones_home_and_no_form_covers_the_page():
+    settings = yaml.safe_load((ROOT / "dagster_home" / "dagster.yaml").read_text())
+    assert settings["telemetry"] == {"enabled": False}
+    assert settings["nux"] == {"enabled": False}

@@ -1,0 +1,54 @@
+"""What a deployment is: the command line's arguments before the environment, and back into it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from assets.deployment import ROOT, deployment, prepare_home
+from pipelines.overrides import OverrideError
+
+
+def test_the_default_lives_in_the_cellar(house):
+    deployed = deployment("tiny", environment={})
+    assert deployed.home == ROOT / "dagster_home"
+    assert deployed.store_at == str(ROOT / "dagster_home" / "store")
+
+
+def test_arguments_come_before_the_environment(house):
+    environment = {
+        "VJEPA2_PROFILE": "paper",
+        "VJEPA2_STORE": "/elsewhere",
+        "VJEPA2_SET": "counts.upto=2",
+    }
+    deployed = deployment("tiny", ["counts.broken=0"], "s3://bucket/x", environment)
+    assert (deployed.profile_name, deployed.store_at) == ("tiny", "s3://bucket/x")
+    assert (deployed.profile.counts.upto, deployed.profile.counts.broken) == (2, 0)
+    assert deployment("tiny", ["counts.upto=3"], None, environment).profile.counts.upto == 3
+
+
+def test_the_page_builds_the_same_deployment_as_the_command_line(house):
+    """`vjepa2 ui` hands its deployment over in the environment: also values with blanks in them."""
+    deployed = house.deployed("total.label=my grand total", "counts.upto=3")
+    assert deployment(environment=deployed.environment()) == deployed
+    assert deployed.profile.total.label == "my grand total"
+
+
+def test_a_relative_store_is_one_place_whatever_the_working_directory(house, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert deployment("tiny", store="store", environment={}).store_at == str(tmp_path / "store")
+
+
+def test_an_unknown_profile_is_refused_with_the_nearest(house):
+    with pytest.raises(OverrideError, match="--profile tinny: no such profile; did you mean tiny?"):
+        deployment("tinny", environment={})
+
+
+def test_a_new_home_gets_this_projects_settings_and_an_old_one_keeps_its_own(tmp_path: Path):
+    prepare_home(tmp_path / "new")
+    assert yaml.safe_load((tmp_path / "new" / "dagster.yaml").read_text())["telemetry"]
+    (tmp_path / "new" / "dagster.yaml").write_text("# mine\n")
+    prepare_home(tmp_path / "new")
+    assert (tmp_path / "new" / "dagster.yaml").read_text() == "# mine\n"

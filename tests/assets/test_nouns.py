@@ -1,0 +1,128 @@
+"""What an asset tells its page: digests, numbers, pictures, checks; and that it remembers answers.
+
+- a materialisation carries content as data version, stage version as code version, and both
+  digests, the manifest's place, the metrics as plots and the pictures beside it;
+- the launchpad's values reach the stage, and how it is run reaches the record, not the recipe;
+- an answer that was given before is found again, also when another question was asked in between;
+- two contents under one recipe turn the determinism check red.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import dagster as dg
+import pytest
+
+from assets.definitions import build
+from assets.nouns import noun
+from storage.digests import digest_json
+from storage.places import write_file
+
+
+@pytest.fixture
+def launch(house):
+    """Launch one asset as the page does: launch("counts", "a", {"upto": 3})."""
+
+    def launched(asset, partition=None, config=None, machine=None, ok=True):
+        job = build(house.deployed()).resolve_implicit_global_asset_job_def()
+        result = job.execute_in_process(
+            instance=house.instance,
+            asset_selection=[dg.AssetKey(asset)],
+            partition_key=partition,
+            run_config={
+                "ops": {asset: {"config": config or {}}},
+                "resources": {"machine": {"config": machine or {}}},
+                "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+            },
+            raise_on_error=False,
+        )
+        assert result.success is ok
+        return result
+
+    return launched
+
+
+def materialised(result) -> dg.AssetMaterialization:
+    [event] = result.get_asset_materialization_events()
+    return event.step_materialization_data.materialization
+
+
+def test_a_materialisation_tells_digests_numbers_and_pictures(launch, house):
+    told = materialised(launch("counts", "a"))
+    manifest = house.store.ref("counts", "a")
+    assert told.tags["dagster/data_version"] == manifest.content
+    values = {name: value.value for name, value in told.metadata.items()}
+    assert (values["recipe"], values["content"]) == (manifest.recipe, manifest.content)
+    assert values["manifest"].endswith(f"/{manifest.key}")
+    assert (values["metrics/numbers"], values["metrics/nested.broken"]) == (5, 1)
+    assert "metrics/listed" not in values
+    assert values["sheet"].startswith("![sheet](data:image/png;base64,")
+
+
+def test_the_launchpads_values_reach_the_stage(launch, house):
+    launch("counts", "a", {"upto": 3})
+    artifact = house.store.open(house.store.ref("counts", "a"))
+    assert json.loads((artifact.path / "counts.json").read_text()) == [0, 1, 2]
+    _, told, _ = house.walk("counts/a")
+    assert "counts/a is stale: config.upto: 3 -> 5" in told
+
+
+def test_how_it_is_run_is_recorded_and_never_asked(launch, house):
+    launch("counts", "a", machine={"workers": 1})
+    first = house.store.ref("counts", "a")
+    result = launch("counts", "a", machine={"workers": 7})
+    assert materialised(result).metadata["reused"].value is True
+    assert first.record["workers"] == 1
+    assert house.store.ref("counts", "a") == first
+
+
+def test_an_answer_that_was_given_before_is_found_again(launch, house):
+    first = materialised(launch("counts", "a"))
+    launch("counts", "a", {"upto": 9})
+    again = materialised(launch("counts", "a"))
+    assert again.metadata["reused"].value is True
+    assert again.tags["dagster/data_version"] == first.tags["dagster/data_version"]
+
+
+def test_a_value_that_the_stage_refuses_fails_the_run_with_its_reason(launch):
+    result = launch("counts", "a", {"upto": 0}, ok=False)
+    assert "upto = 0: count at least to 1" in why(result, "counts")
+
+
+def why(result, asset: str) -> str:
+    """The error that failed an asset, with what caused it."""
+    error = result.failure_data_for_node(asset).error
+    return f"{error} {error.cause}"
+
+
+def checks(result) -> dict[str, bool]:
+    return {e.check_name: e.passed for e in result.get_asset_check_evaluations()}
+
+
+def test_checks_are_per_partition_and_a_gate_that_fails_is_red(launch, house):
+    assert checks(launch("counts", "a")) == {"few_broken": True, "deterministic": True}
+    result = launch("counts", "b", {"broken": 3}, ok=False)
+    assert checks(result) == {"few_broken": False, "deterministic": True}
+    refused = launch("sums", "b", ok=False)
+    assert "does not pass few_broken" in why(refused, "sums")
+    launch("sums", "a")
+
+
+def test_two_contents_under_one_recipe_are_shown(launch, house):
+    launch("counts", "a")
+    manifest = house.store.ref("counts", "a")
+    # What a second build of a stage that is not deterministic would leave: the same question,
+    # another answer.
+    other = dataclasses.replace(manifest, files=(), content=digest_json([]))
+    write_file(house.folder / "store" / other.key, other.to_json())
+    assert checks(launch("counts", "a"))["deterministic"] is False
+
+
+def test_an_asset_without_a_text_is_refused():
+    def mute(artifact, inputs):
+        return {}
+
+    with pytest.raises(TypeError, match="asset mute has no docstring"):
+        noun(mute)

@@ -1,0 +1,168 @@
+"""What gates say.
+
+Each gate passes an artifact that is good enough, refuses one that is not, and sits exactly on its
+threshold; the verdict says the number it rests on. Nothing is refused for being empty.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.gates import GATES, GateConfig, refusals
+from storage.artifacts import Artifact, Manifest
+from storage.tables import QUARANTINE, write_table
+
+LIMITS = GateConfig()
+
+
+def artifact(folder: Path, asset: str, config: dict[str, Any] | None = None) -> Artifact:
+    question = {"config": config or {}}
+    return Artifact(Manifest(asset, None, question, "r", "c", (), {}), folder)
+
+
+def judged(found: Artifact, gate: str, gates: GateConfig = LIMITS):
+    [judge] = [g.judge for g in GATES[found.manifest.asset] if g.name == gate]
+    return judge(found, gates)
+
+
+@pytest.mark.parametrize(
+    ("kept", "lost", "passed"),
+    [(3, 3, True), (3, 4, False), (0, 0, True), (0, 1, False), (5, 0, True)],
+)
+def test_at_most_half_of_a_partition_may_be_set_aside(tmp_path, kept, lost, passed):
+    write_table(
+        tmp_path / "videos.parquet",
+        [{"video_id": str(i)} for i in range(kept)],
+        {"video_id": "string"},
+    )
+    rows = [{"item": str(i), "stage": "raw_videos", "reason": "broken"} for i in range(lost)]
+    write_table(tmp_path / "quarantine.parquet", rows, QUARANTINE)
+    verdict = judged(artifact(tmp_path, "raw_videos"), "quarantine_small")
+    assert verdict.passed is passed
+    assert verdict.numbers["quarantined"] == lost
+
+
+def test_an_item_that_failed_twice_counts_once(tmp_path):
+    """And a video that was cut into many scenes is one video."""
+    write_table(
+        tmp_path / "scenes.parquet",
+        [{"video_id": "v"}] * 9 + [{"video_id": "w"}],
+        {"video_id": "string"},
+    )
+    rows = [{"item": "x", "stage": "scenes", "reason": r} for r in ("no frame", "no end")]
+    write_table(tmp_path / "quarantine.parquet", rows, QUARANTINE)
+    verdict = judged(artifact(tmp_path, "scenes"), "quarantine_small")
+    assert verdict.numbers == {"kept": 2, "quarantined": 1, "share": pytest.approx(1 / 3)}
+
+
+def mixture(folder: Path, weights: dict[str, float], rows: list[tuple[str, float]]) -> None:
+    (folder / "mixture.json").write_text(json.dumps({"weights": weights, "samples": {}}))
+    table = [{"source": source, "weight": weight} for source, weight in rows]
+    write_table(folder / "index.parquet", table, {"source": "string", "weight": "float64"})
+
+
+@pytest.mark.parametrize(
+    ("weights", "rows", "passed", "told"),
+    [
+        ({"a": 0.25, "b": 0.75}, [("a", 1.0), ("b", 2.0)], True, "sum 1"),
+        ({"a": 0.25, "b": 0.75}, [("a", 1.0), ("b", 0.0)], False, "no clip to train on in b"),
+        ({"a": 0.25, "b": 0.70}, [("a", 1.0), ("b", 1.0)], False, "sum 0.95"),
+        ({"a": 1.0, "b": 0.0}, [("a", 1.0)], True, "b 0"),
+    ],
+)
+def test_the_mixture_draws_as_asked(tmp_path, weights, rows, passed, told):
+    mixture(tmp_path, weights, rows)
+    verdict = judged(artifact(tmp_path, "videomix22m", {"weights": weights}), "weights_match")
+    assert verdict.passed is passed
+    assert told in verdict.summary
+
+
+def test_a_mixture_by_other_weights_than_asked_is_refused(tmp_path):
+    mixture(tmp_path, {"a": 0.5, "b": 0.5}, [("a", 1.0), ("b", 1.0)])
+    asked = artifact(tmp_path, "videomix22m", {"weights": {"a": 0.4, "b": 0.6}})
+    assert not judged(asked, "weights_match").passed
+
+
+def training(folder: Path, losses: list[float], ranks: list[float | None]) -> Artifact:
+    rows = [
+        {"step": i + 1, "loss": loss, "effective_rank": rank, "feature_std": 0.9}
+        for i, (loss, rank) in enumerate(zip(losses, ranks, strict=True))
+    ]
+    kinds = {
+        "step": "int64",
+        "loss": "float64",
+        "effective_rank": "float64",
+        "feature_std": "float64",
+    }
+    write_table(folder / "log.parquet", rows, kinds)
+    (folder / "model.json").write_text(json.dumps({"encoder": {"width": 128}}))
+    return artifact(folder, "encoder")
+
+
+def test_a_loss_that_is_not_finite_is_refused_with_its_step(tmp_path):
+    good = training(tmp_path, [1.0, 0.5], [50.0, 40.0])
+    assert judged(good, "loss_finite").passed
+    bad = training(tmp_path, [1.0, float("nan"), float("inf")], [50.0, 40.0, 40.0])
+    verdict = judged(bad, "loss_finite")
+    assert not verdict.passed
+    assert "first not finite at step 2" in verdict.summary
+    assert not judged(training(tmp_path, [], []), "loss_finite").passed
+
+
+@pytest.mark.parametrize(("rank", "passed"), [(12.8, True), (12.7, False)])
+def test_features_collapse_below_a_tenth_of_their_width(tmp_path, rank, passed):
+    """The last rank that was taken counts; the loss may fall all the while."""
+    run = training(tmp_path, [1.0, 0.1, 0.05], [60.0, rank, None])
+    verdict = judged(run, "features_not_collapsed")
+    assert verdict.passed is passed
+    assert verdict.numbers["effective_rank"] == rank
+    assert judged(run, "features_not_collapsed", GateConfig(effective_rank=0.05)).passed
+
+
+def test_a_rank_that_was_never_taken_is_no_rank_that_is_good_enough(tmp_path):
+    assert not judged(training(tmp_path, [1.0], [None]), "features_not_collapsed").passed
+
+
+def ranking(folder: Path, mean: float, low_ratio: float) -> Artifact:
+    told = {
+        "candidates": 21, "chance_rank": 10.0,
+        "rank": {"mean": mean, "low": mean - 1, "high": mean + 1},
+        "shuffled_over_true": {"mean": low_ratio + 0.1, "low": low_ratio, "high": low_ratio + 0.2},
+    }  # fmt: skip
+    (folder / "ranking.json").write_text(json.dumps(told))
+    return artifact(folder, "world_model")
+
+
+@pytest.mark.parametrize(("mean", "passed"), [(4.0, True), (4.1, False), (10.0, False)])
+def test_the_true_action_must_rank_far_above_chance(tmp_path, mean, passed):
+    assert judged(ranking(tmp_path, mean, 1.2), "ranks_true_action").passed is passed
+
+
+@pytest.mark.parametrize(("low", "passed"), [(1.01, True), (1.0, False), (0.9, False)])
+def test_shuffled_actions_must_predict_worse_beyond_the_interval(tmp_path, low, passed):
+    assert judged(ranking(tmp_path, 1.0, low), "needs_true_actions").passed is passed
+
+
+def test_a_bundle_that_lacks_its_weights_does_not_load(tmp_path):
+    verdict = judged(artifact(tmp_path, "planner_bundle"), "bundle_loads")
+    assert not verdict.passed
+    assert verdict.summary
+
+
+def test_refusals_name_the_artifact_the_gate_and_the_number(tmp_path):
+    run = training(tmp_path, [1.0], [2.0])
+    assert refusals({"encoder": run}, LIMITS) == [
+        "encoder does not pass features_not_collapsed: "
+        "effective rank 2.0 of 128 (at least 12.8), spread 0.900"
+    ]
+    assert refusals({"encoder": run}, GateConfig(effective_rank=0.0)) == []
+
+
+@pytest.mark.parametrize("name", ["quarantined", "effective_rank", "action_rank"])
+def test_thresholds_are_shares(name):
+    with pytest.raises(ValueError, match=f"{name} = 1.5: a share, so from 0 to 1"):
+        GateConfig(**{name: 1.5})
