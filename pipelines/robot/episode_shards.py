@@ -45,7 +45,7 @@ INDEX = {
 }
 _BATCH = 8
 # Near-lossless; what 4:2:0 colour loses is little at 256 pixels.
-_QUALITY = {"crf": "8"}
+_QUALITY = {"crf": "8", "x264-params": "cpu-independent=1"}
 
 
 @dataclass(frozen=True, kw_only=True)

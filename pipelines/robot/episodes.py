@@ -83,7 +83,7 @@ class EpisodesConfig:
             )
 
 
-def narrow(config: EpisodesConfig, partition: str | None) -> EpisodesConfig:
+def narrow(config: EpisodesConfig, _: str | None) -> EpisodesConfig:
     """One lab's episodes do not depend on which other labs there are."""
     kept = replace(config, labs=())
     if config.location == GENERATED:
@@ -181,7 +181,7 @@ def _record_all(config: EpisodesConfig, partition: str, out: Workspace) -> None:
     map_items(record_batch, batches, out, noun="batches of episodes recorded")
 
 
-def run(config: EpisodesConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
+def run(config: EpisodesConfig, _: Inputs, out: Workspace) -> dict[str, Any]:
     """Record or find the lab's episodes, read every one, and list the good and the bad."""
     partition = str(out.partition)
     generated = config.location == GENERATED

@@ -78,7 +78,7 @@ class Wander:
         grip = rng.uniform(-1.0, 1.0) if rng.random() < 0.25 else 0.0
         return np.concatenate([self._drift, turn, [np.clip(grip, -state[6], 1 - state[6])]])
 
-    def succeeded(self, state: Array) -> bool:
+    def succeeded(self, state: Array) -> bool:  # noqa: ARG002 - wandering has no aim
         """See Policy."""
         return False
 
@@ -144,7 +144,7 @@ class Grasp:
         above = np.array([0.0, 0.0, (0.12, 0.0, 0.0, 0.2)[self._phase]])
         return np.asarray(self.where()[:3] + above)
 
-    def succeeded(self, state: Array) -> bool:
+    def succeeded(self, state: Array) -> bool:  # noqa: ARG002 - the thing tells, not the hand
         """See Policy."""
         return self._phase == 3 and float(self.where()[2]) > self._lift_from + LIFTED
 

@@ -31,8 +31,9 @@ _WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 # Shares of episodes that wander and that reach; the others grasp.
 _WANDER, _REACH = 0.5, 0.35
-# Low constant-rate factor: what is lost here is lost to everything after.
-_QUALITY = {"crf": "12"}
+# A low rate factor, as what is lost here is lost to everything after. Without "cpu-independent",
+# x264's fastest instructions give other bytes from run to run on frames as small as these.
+_QUALITY = {"crf": "12", "x264-params": "cpu-independent=1"}
 
 FAULTS = ("short recording", "no recording", "broken trajectory", "state not finite")
 """What can be wrong with an episode; each is found in real DROID folders."""

@@ -40,7 +40,9 @@ class Hits:
 class Cast(Protocol):
     """Casts rays from one point along unit `directions` [N, 3] at geoms of the given groups."""
 
-    def __call__(self, origin: Array, directions: Array, groups: tuple[int, ...]) -> Hits: ...
+    def __call__(self, origin: Array, directions: Array, groups: tuple[int, ...]) -> Hits:
+        """What the rays hit, and where."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,7 @@ def test_patterns_mix_two_colours_and_vary(pattern):
     assert colours.std(axis=0).min() > 0.01
     # On a wall the pattern lies in the wall: what is behind it does not matter.
     side = np.tile([1.0, 0.0, 0.0], (500, 1))
-    deeper = points + [0.37, 0, 0]
+    deeper = points + np.array([0.37, 0, 0])
     assert (surface_colour(surface, points, side) == surface_colour(surface, deeper, side)).all()
 
 

@@ -183,7 +183,7 @@ def assert_same(one, two):
 
 def test_goals_out_of_reach_are_refused():
     environment = ReachEnvironment("lab-a", 0, 32, samples=1)
-    with pytest.raises(ValueError, match="the arm stops .* m before it"):
+    with pytest.raises(ValueError, match=r"the arm stops .* m before it"):
         environment.goal(np.array([0.5, 0.0, 0.9]))
     with pytest.raises(ValueError, match=r"no goal 2\.0 m away"):
         environment.random_goal(2.0, seed=0)
@@ -223,6 +223,6 @@ def test_another_arm_stands_in(real_data, tmp_path):
     other = Simulator("lab-a", 3, 32, samples=1, arm=load_arm(str(tmp_path / "arm.json")))
     frame, state = other.observe()
     assert (frame != Simulator("lab-a", 3, 32, samples=1).observe()[0]).any()
-    assert other.move_to(state[:3] + [0.05, -0.05, 0.05]) < 0.003
+    assert other.move_to(state[:3] + np.array([0.05, -0.05, 0.05])) < 0.003
     other.step(np.array([0.0, 0, 0, 0, 0, 0, 1.0]))
     assert other.state()[6] > 0.7

@@ -1,0 +1,249 @@
+"""Claims: both stages run on Ray and give the same bytes again; what is broken is listed with its
+reason; samples are what the camera saw and the robot measured, row by row; stock readers read them;
+a user's folder works like the simulator's."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import shutil
+
+import numpy as np
+import pytest
+import webdataset
+
+from pipelines.robot import episode_shards, episodes
+from pipelines.robot.droid import EpisodeError, open_episode, read_episode
+from pipelines.robot.episode_shards import EpisodeShardsConfig, load_episode, make_sample
+from pipelines.robot.episodes import EpisodesConfig, narrow, observe
+from pipelines.robot.poses import positive_roll
+from pipelines.robot.recorder import record
+from pipelines.robot.simulator import Simulator
+from pipelines.stage import How, materialise
+from storage.artifacts import ArtifactStore
+from storage.digests import digest_json
+from storage.tables import read_table
+
+COUNT, FRAMES = 9, 6
+RECORDING = EpisodesConfig(
+    episodes=COUNT, frames=FRAMES, hz=4.0, container_fps=60.0, frame_size=64, faulty=4, seed=5
+)
+SHARDS = EpisodeShardsConfig(size=32, min_seconds=1.0, codec="png")
+
+
+def psnr(one, two):
+    return 10 * np.log10(255**2 / np.mean((one.astype(float) - two) ** 2))
+
+
+def build(folder, config=RECORDING, shards=SHARDS, partition="lab-a"):
+    """Both artifacts of a lab, made by their stages."""
+    store = ArtifactStore(str(folder / "store"))
+    how = How(workers=2, cache=folder / "cache")
+    recorded = materialise(
+        store, episodes.STAGE, config, {}, asset="droid_episodes", partition=partition, how=how
+    ).artifact
+    packed = materialise(
+        store,
+        episode_shards.STAGE,
+        shards,
+        {f"droid_episodes/{partition}": recorded},
+        asset="episode_shards",
+        partition=partition,
+        how=how,
+    ).artifact
+    return recorded, packed
+
+
+@pytest.fixture(scope="module")
+def built(ray_cluster, tmp_path_factory):
+    return build(tmp_path_factory.mktemp("robot"))
+
+
+def test_what_is_broken_is_listed_with_its_reason(built):
+    recorded, packed = built
+    lost = read_table(recorded.path / "quarantine.parquet")
+    assert {row["stage"] for row in lost} == {"droid_episodes"}
+    reasons = " | ".join(sorted(row["reason"] for row in lost))
+    assert len(lost) == 3
+    for part in ("is missing", "no readable HDF5 file", "is not finite"):
+        assert part in reasons
+    rows = read_table(recorded.path / "episodes.parquet")
+    assert len(rows) == COUNT - 3
+    assert recorded.metrics["episodes"] == COUNT - 3
+    assert recorded.record["media"] == "payload"
+    # The recording that is a frame short is cut to what both have, and counted.
+    assert packed.metrics["trimmed"] == 1
+    index = read_table(packed.path / "index.parquet")
+    assert sorted(row["frames"] for row in index) == [FRAMES - 1] + [FRAMES] * (COUNT - 4)
+    assert read_table(packed.path / "quarantine.parquet") == []
+
+
+def test_two_builds_give_the_same_bytes(built, tmp_path):
+    again = build(tmp_path)
+    assert [artifact.content for artifact in again] == [artifact.content for artifact in built]
+
+
+def test_samples_are_what_was_seen_and_measured(built):
+    recorded, packed = built
+    rows = {row["episode"]: row for row in read_table(recorded.path / "episodes.parquet")}
+    for row in read_table(packed.path / "index.parquet"):
+        frames, states = load_episode(packed, row)
+        assert frames.shape == (row["frames"], 32, 32, 3)
+        assert frames.dtype == np.uint8
+        trajectory, _ = open_episode(recorded.path, rows[row["episode"]])
+        assert (states == positive_roll(trajectory.states[: row["frames"]])).all()
+        assert (row["fps"], row["lab"]) == (4.0, "lab-a")
+        assert states[:, 3].min() > 2  # points down: near pi, on one branch
+
+
+def test_the_first_frame_is_the_simulators(built):
+    _, packed = built
+    first = min(read_table(packed.path / "index.parquet"), key=lambda row: row["episode"][15:])
+    number = next(
+        n for n in range(COUNT) if digest_json(["uuid", 5, "lab-a", n])[:8] in first["episode"]
+    )
+    camera = Simulator("lab-a", int(digest_json(["scene", 5, "lab-a", number])[:12], 16), 32)
+    frames, states = load_episode(packed, first)
+    assert np.allclose(states[0], camera.state(), atol=1e-9)
+    assert psnr(frames[0], camera.observe()[0]) > 28
+    moved = [psnr(frame, frames[0]) for frame in frames[2:]]
+    assert max(moved) < psnr(frames[0], camera.observe()[0])
+
+
+def test_the_stock_package_reads_the_shards(built):
+    _, packed = built
+    index = {row["key"]: row for row in read_table(packed.path / "index.parquet")}
+    shards = sorted((packed.path / "shards").glob("*.tar"))
+    stream = webdataset.WebDataset([str(path) for path in shards], shardshuffle=False)
+    seen = {sample["__key__"]: sample for sample in stream}
+    assert set(seen) == set(index)
+    for key, sample in seen.items():
+        states = np.load(io.BytesIO(sample["states.npy"]))
+        assert states.dtype == np.float64
+        assert states.shape == (index[key]["frames"], 7)
+        about = json.loads(sample["json"])
+        assert about["episode"] == index[key]["episode"]
+        assert len(about["camera_extrinsics"]) == 6
+
+
+def test_h264_shards_are_near_lossless(built):
+    recorded, _ = built
+    [row] = read_table(recorded.path / "episodes.parquet")[:1]
+    config = dataclasses.replace(SHARDS, size=64, codec="h264")
+    sample = make_sample(recorded.path, row, config)
+    ext, data = episode_shards._encode(sample, "h264")
+    decoded = np.stack([frame.rgb for frame in episode_shards.iterate(data)])
+    assert ext == "mp4"
+    assert psnr(decoded, sample.frames) > 33
+
+
+def test_a_users_folder_works_like_the_simulators(built, tmp_path):
+    recorded, packed = built
+    # The same lab elsewhere and under another name, as a user's own robot would be.
+    shutil.copytree(recorded.path / "lab-a", tmp_path / "droid" / "AUTOLab")
+    config = EpisodesConfig(location=str(tmp_path / "droid"), labs=("AUTOLab",))
+    theirs, shards = build(tmp_path, config, partition="lab-AUTOLab")
+    assert theirs.record["media"] == str(tmp_path / "droid")
+    assert not (theirs.path / "AUTOLab").exists()  # nothing is copied
+    ours, mine = (read_table(a.path / "episodes.parquet") for a in (recorded, theirs))
+    assert [row["mp4_sha256"] for row in ours] == [row["mp4_sha256"] for row in mine]
+    frames = [
+        load_episode(artifact, row)[0]
+        for artifact in (packed, shards)
+        for row in read_table(artifact.path / "index.parquet")[:1]
+    ]
+    assert (frames[0] == frames[1]).all()
+
+
+def test_a_changed_file_is_a_changed_question(built, tmp_path):
+    recorded, _ = built
+    shutil.copytree(recorded.path / "lab-a", tmp_path / "droid" / "lab-a")
+    shutil.copytree(recorded.path / "lab-a", tmp_path / "droid" / "lab-b")
+    config = EpisodesConfig(location=str(tmp_path / "droid"))
+    how = How(cache=tmp_path / "cache")
+    before = [observe(config, lab, how) for lab in ("lab-a", "lab-b")]
+    assert before == [observe(config, lab, how) for lab in ("lab-a", "lab-b")]
+    path = next((tmp_path / "droid" / "lab-a").rglob("*.mp4"))
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    after = [observe(config, lab, how) for lab in ("lab-a", "lab-b")]
+    assert after[0] != before[0]
+    assert after[1] == before[1]
+
+
+def test_one_lab_does_not_depend_on_the_others():
+    both, one = EpisodesConfig(labs=("a", "b")), EpisodesConfig(labs=("a",))
+    assert narrow(both, "lab-a") == narrow(one, "lab-a")
+    assert narrow(both, "lab-a") != narrow(dataclasses.replace(both, seed=1), "lab-a")
+    # What is recorded in the simulator does not matter to a folder.
+    folder = EpisodesConfig(location="/data/droid", episodes=3)
+    assert narrow(folder, "lab-a") == narrow(dataclasses.replace(folder, episodes=4), "lab-a")
+
+
+@pytest.fixture(scope="module")
+def fast(tmp_path_factory):
+    """A folder with one episode of 30 rows at 15 Hz whose container claims 60."""
+    folder = tmp_path_factory.mktemp("fast")
+    arm = Simulator("lab-b", 0, 32, samples=1, hz=15.0)
+    for path, data in record(arm, seed=0, number=0, frames=30, container_fps=60.0).items():
+        target = folder / "lab-b" / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+    [episode] = episodes.find_episodes(folder / "lab-b")
+    return folder, read_episode(folder, episode)
+
+
+@pytest.mark.parametrize(("clock", "stride", "fps"), [("control", 4, 3.75), ("nominal", 15, 4.0)])
+def test_the_clock_decides_which_frames_are_kept(fast, clock, stride, fps):
+    folder, episode = fast
+    config = EpisodeShardsConfig(size=32, clock=clock, min_seconds=0.4)
+    sample = make_sample(folder, episode.row, config)
+    assert sample.fps == pytest.approx(fps, rel=0.01)
+    wanted = positive_roll(episode.trajectory.states[::stride])
+    assert (sample.states == wanted).all()
+    assert len(sample.frames) == len(wanted)
+
+
+def test_short_is_short_by_the_chosen_clock(fast):
+    folder, episode = fast
+    make_sample(folder, episode.row, EpisodeShardsConfig(size=32, min_seconds=1.9))
+    nominal = EpisodeShardsConfig(size=32, min_seconds=1.9, clock="nominal")
+    with pytest.raises(EpisodeError, match=r"0\.50 s by the nominal clock, less than 1\.9 s"):
+        make_sample(folder, episode.row, nominal)
+
+
+def test_recordings_that_do_not_fit_are_refused(fast, tmp_path):
+    folder, episode = fast
+    arm = Simulator("lab-b", 0, 32, samples=1, hz=15.0)
+    shorter = record(arm, seed=0, number=0, frames=27, container_fps=60.0)
+    shutil.copytree(folder / "lab-b", tmp_path / "lab-b")
+    video = tmp_path / episode.row["mp4"]
+    video.write_bytes(next(data for path, data in shorter.items() if path.endswith(".mp4")))
+    row = read_episode(tmp_path, tmp_path / episode.row["path"]).row
+    loose = EpisodeShardsConfig(size=32, min_seconds=1.0, frame_gap=3)
+    assert make_sample(tmp_path, row, loose).trimmed == 3
+    with pytest.raises(EpisodeError, match="recording has 27 frames, trajectory 30 rows"):
+        make_sample(tmp_path, row, dataclasses.replace(loose, frame_gap=2))
+    video.write_bytes(b"no video at all")
+    row = read_episode(tmp_path, tmp_path / episode.row["path"]).row
+    with pytest.raises(EpisodeError, match="recording: "):
+        make_sample(tmp_path, row, loose)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: EpisodesConfig(labs=("c",)), "names 'c'; the simulator has a, b"),
+        (lambda: EpisodesConfig(hz=0.0), r"episodes\.hz is 0\.0"),
+        (lambda: EpisodesConfig(frame_size=33), "even size"),
+        (lambda: EpisodesConfig(episodes=0), "at least 1"),
+        (lambda: EpisodesConfig(renderer="x"), "'rays' or 'gl'"),
+        (lambda: EpisodeShardsConfig(clock="wall"), "control"),
+        (lambda: EpisodeShardsConfig(codec="gif"), "h264"),
+        (lambda: EpisodeShardsConfig(size=7), "even size"),
+        (lambda: EpisodeShardsConfig(fps=0.0), "rate above 0"),
+    ],
+)
+def test_bad_settings_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
