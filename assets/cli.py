@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     top = _Parser("vjepa2", description=ABOUT, epilog=EXAMPLES, formatter_class=raw)
     commands = top.add_subparsers(dest="command", required=True, metavar="command")
-    where = argparse.ArgumentParser(add_help=False)
+    where = _Parser(add_help=False)
     where.add_argument("--profile", help="demo (default), laptop or paper")
     where.add_argument(
         "--set", action="append", default=[], metavar="a.b=c", dest="settings",

@@ -40,9 +40,9 @@ def carry_out(asked: argparse.Namespace) -> int:
 
 def _refuse_failure(error: Exception) -> NoReturn:
     """Tell a failure of a stage: what a person can cure (ValueError, OSError) from what broke."""
-    from assets.walk import GateRefused
+    from assets.walk import GateError
 
-    if isinstance(error, GateRefused):
+    if isinstance(error, GateError):
         refuse(
             f"stopped at a check: {error}; change a threshold with --set gates.…, or the data", 1
         )
@@ -62,7 +62,7 @@ def _run(asked: argparse.Namespace, deployed: Deployment) -> int:
     return 1 if refused else 0
 
 
-def _status(asked: argparse.Namespace, deployed: Deployment) -> int:
+def _status(_: argparse.Namespace, deployed: Deployment) -> int:
     states = list(statuses(deployed.profile, deployed.open_store()))
     for state, keys in _alike(states):
         alone = key_name((state.asset, state.partition))
@@ -97,13 +97,13 @@ def _lineage(asked: argparse.Namespace, deployed: Deployment) -> int:
     return 0
 
 
-def _verify(asked: argparse.Namespace, deployed: Deployment) -> int:
+def _verify(_: argparse.Namespace, deployed: Deployment) -> int:
     from assets.audit import verify
 
     return 1 if verify(deployed.open_store(), sys.stdout) else 0
 
 
-def _settings(asked: argparse.Namespace, deployed: Deployment) -> int:
+def _settings(_: argparse.Namespace, deployed: Deployment) -> int:
     for name, value in settings(deployed.profile):
         print(f"{name} = {value}")
     return 0
@@ -128,4 +128,5 @@ def _ui(asked: argparse.Namespace, deployed: Deployment) -> int:
         sys.executable, "-W", "ignore", "-m", "dagster", "dev", "-m", "assets.definitions",
         "-h", "127.0.0.1", "-p", str(asked.port),
     ]  # fmt: skip
-    os.execve(sys.executable, command, {**os.environ, **deployed.environment()})
+    # Fixed words and our own interpreter; becoming it keeps Ctrl-C and the exit code simple.
+    os.execve(sys.executable, command, {**os.environ, **deployed.environment()})  # noqa: S606

@@ -1,6 +1,8 @@
-"""What Dagster loads: every asset, its checks, the jobs, the machine. `dagster dev -m
-assets.definitions` (or `vjepa2 ui`) serves it; profile, store and settings come from the
-environment, see assets/deployment.py."""
+"""What Dagster loads: every asset, its checks, the jobs, the machine.
+
+`vjepa2 ui` (or `dagster dev -m assets.definitions`) serves it; profile, store and settings come
+from the environment, see assets/deployment.py.
+"""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from assets.watching import watched
 from pipelines.gates import GATES, refusals
 from pipelines.graph import GRAPH, Node, open_inputs, upstream_keys
 from pipelines.profiles import Profile
-from pipelines.stage import How, Inputs, Materialised, Stage, materialise
+from pipelines.stage import How, Inputs, Materialised, materialise
 from storage.artifacts import Artifact, ArtifactStore, Manifest
 
 Look = Callable[[Artifact, Inputs], Mapping[str, bytes]]
@@ -51,7 +51,7 @@ def built(thing: Noun, deployment: Deployment) -> dg.AssetsDefinition:
     node, profile = GRAPH[thing.name], deployment.profile
     stage = node.stage
 
-    def compute(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    def compute(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         partition = context.partition_key if context.has_partition_key else None
         return _materialised(context, thing, deployment, partition)
 
@@ -130,7 +130,7 @@ def _materialised(
     context: dg.AssetExecutionContext, thing: Noun, deployment: Deployment, partition: str | None
 ) -> dg.MaterializeResult[None]:
     node, profile = GRAPH[thing.name], deployment.profile
-    config = parsed(node.stage.config, context.op_execution_context.op_config)
+    config: Any = parsed(node.stage.config, context.op_execution_context.op_config)
     store = deployment.open_store()
     inputs = open_inputs(node, partition, profile, store)
     if refused := refusals(inputs, profile.gates):
@@ -150,7 +150,7 @@ def _materialised(
                 for title, picture in thing.look(made.artifact, Inputs(inputs)).items()
             },
         },
-        check_results=list(_verdicts(node.stage, made.artifact, store, deployment)),
+        check_results=list(_verdicts(made.artifact, store, deployment)),
     )
 
 
@@ -196,7 +196,7 @@ def markdown(title: str, picture: bytes) -> str:
 
 
 def _verdicts(
-    stage: Stage, artifact: Artifact, store: ArtifactStore, deployment: Deployment
+    artifact: Artifact, store: ArtifactStore, deployment: Deployment
 ) -> Iterator[dg.AssetCheckResult]:
     for gate in GATES.get(artifact.manifest.asset, ()):
         verdict = gate.judge(artifact, deployment.profile.gates)

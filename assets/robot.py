@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from itertools import pairwise
 
 import numpy as np
 
@@ -93,5 +94,5 @@ def _histogram(values: list[int]) -> dict[str, float]:
     if len(set(values)) <= 6:
         return {str(value): float(values.count(value)) for value in sorted(set(values))}
     counts, edges = np.histogram(values, bins=6)
-    names = [f"{low:.0f}-{high:.0f}" for low, high in zip(edges, edges[1:], strict=False)]
+    names = [f"{low:.0f}-{high:.0f}" for low, high in pairwise(edges)]
     return dict(zip(names, counts.astype(float).tolist(), strict=True))

@@ -22,11 +22,11 @@ from storage.artifacts import ArtifactStore
 QUIET = {"console": {"config": {"log_level": "CRITICAL"}}}  # the run's own log has everything
 
 
-class UnknownAsset(ValueError):
+class UnknownAssetError(ValueError):
     """A name that is no asset of the graph, or no partition of that asset."""
 
 
-class GateRefused(RuntimeError):
+class GateError(RuntimeError):
     """An artifact was made and does not pass a gate, so nothing may be made from it."""
 
 
@@ -42,7 +42,7 @@ def chosen(wanted: Sequence[str], profile: Profile) -> list[Key]:
     """The (asset, partition) keys that some names ask for, with all they are made from, in order.
 
     A name is an asset (all its partitions) or `asset/partition`; no names ask for everything.
-    Raises UnknownAsset with the nearest valid name.
+    Raises UnknownAssetError with the nearest valid name.
     """
     keys: set[Key] = set()
     todo = [key for name in wanted or list(GRAPH) for key in named(name, profile)]
@@ -58,14 +58,14 @@ def named(name: str, profile: Profile) -> list[Key]:
     """The keys of `asset` or `asset/partition`."""
     asset, slash, partition = name.partition("/")
     if asset not in GRAPH:
-        raise UnknownAsset(f"{name}: no such asset{nearest(asset, GRAPH)}")
+        raise UnknownAssetError(f"{name}: no such asset{nearest(asset, GRAPH)}")
     partitions = GRAPH[asset].keys(profile)
     if not slash:
         return [(asset, key) for key in partitions]
     if partition not in partitions:
         known = [key for key in partitions if key]
         hint = nearest(partition, known) if known else "; it has no partitions"
-        raise UnknownAsset(f"{name}: no such partition of {asset}{hint}")
+        raise UnknownAssetError(f"{name}: no such partition of {asset}{hint}")
     return [(asset, partition)]
 
 
@@ -84,7 +84,7 @@ def walk(
 ) -> Outcome:
     """Make what is not fresh among the wanted assets and their upstreams, one run of Dagster each.
 
-    Raises whatever a stage raises, and GateRefused; what was made before that stays made.
+    Raises whatever a stage raises, and GateError; what was made before that stays made.
     """
     keys = chosen(wanted, deployed.profile)
     states = {(s.asset, s.partition): s for s in statuses(deployed.profile, store)}
@@ -158,9 +158,9 @@ def _run_all(
             manifest = store.ref(asset, partition)
             assert manifest is not None  # checks judge what was just sealed
             refused = refusals({key_name(key): store.open(manifest)}, deployed.profile.gates)
-            raise GateRefused("; ".join(refused)) from None
+            raise GateError("; ".join(refused)) from None
         except dg.Failure as refusal:
-            raise GateRefused(str(refusal.description)) from None
+            raise GateError(str(refusal.description)) from None
         print(f"{name} {clock.tick(key)}", file=out, flush=True)
 
 

@@ -84,7 +84,7 @@ def quarantine_small(artifact: Artifact, gates: GateConfig) -> Verdict:
     )
 
 
-def weights_match(artifact: Artifact, gates: GateConfig) -> Verdict:
+def weights_match(artifact: Artifact, _: GateConfig) -> Verdict:
     """The mixture draws by the weights that were asked for, and has clips for each of them."""
     mixture = json.loads((artifact.path / "mixture.json").read_text())
     asked = artifact.manifest.question["config"]["weights"]
@@ -98,7 +98,7 @@ def weights_match(artifact: Artifact, gates: GateConfig) -> Verdict:
     return Verdict(passed, f"{listed}; sum {total:.6g}{lacking}", {**mixture["weights"]})
 
 
-def loss_finite(artifact: Artifact, gates: GateConfig) -> Verdict:
+def loss_finite(artifact: Artifact, _: GateConfig) -> Verdict:
     """Every logged loss is a finite number."""
     log = read_columns(artifact.path / "log.parquet", ["step", "loss"])
     bad = log["step"][~np.isfinite(log["loss"].astype(np.float64))]
@@ -149,7 +149,7 @@ def ranks_true_action(artifact: Artifact, gates: GateConfig) -> Verdict:
     )
 
 
-def needs_true_actions(artifact: Artifact, gates: GateConfig) -> Verdict:
+def needs_true_actions(artifact: Artifact, _: GateConfig) -> Verdict:
     """Another pair's action predicts worse, beyond the test's 95 % interval: actions are used."""
     ratio = json.loads((artifact.path / "ranking.json").read_text())["shuffled_over_true"]
     return Verdict(
@@ -160,7 +160,7 @@ def needs_true_actions(artifact: Artifact, gates: GateConfig) -> Verdict:
     )
 
 
-def bundle_loads(artifact: Artifact, gates: GateConfig) -> Verdict:
+def bundle_loads(artifact: Artifact, _: GateConfig) -> Verdict:
     """Every file of the bundle is there and as sealed, and its networks can be rebuilt."""
     from pipelines.planner.bundle import BundleError, load_planner  # torch: only when it is needed
 
@@ -178,7 +178,7 @@ _RANK = Gate(
 )
 
 GATES: Mapping[str, Sequence[Gate]] = {
-    **{asset: (_QUARANTINE,) for asset in _KEPT},
+    **dict.fromkeys(_KEPT, (_QUARANTINE,)),
     "videomix22m": (Gate("weights_match", "sources are drawn as asked", weights_match),),
     "encoder": (_LOSS, _RANK),
     "cooled_encoder": (_LOSS, _RANK),

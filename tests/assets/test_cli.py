@@ -110,7 +110,7 @@ def test_what_a_person_gets_wrong_is_one_line(ask, words, message):
 
 
 def test_a_failing_stage_is_one_line_and_what_was_made_stays(ask):
-    code, out, err = ask("run", "total", "--set", "total.fails=true")
+    code, _, err = ask("run", "total", "--set", "total.fails=true")
     assert code == 2
     assert "total: asked to fail" in err and err.count("\n") == 1
     assert "2 fresh" not in ask("status")[1]

@@ -42,7 +42,7 @@ def test_a_relative_store_is_one_place_whatever_the_working_directory(house, mon
 
 
 def test_an_unknown_profile_is_refused_with_the_nearest(house):
-    with pytest.raises(OverrideError, match="--profile tinny: no such profile; did you mean tiny?"):
+    with pytest.raises(OverrideError, match="--profile tinny: no such profile; did you mean tiny"):
         deployment("tinny", environment={})
 
 

@@ -14,7 +14,7 @@ import re
 import dagster as dg
 import pytest
 
-from assets.walk import GateRefused, UnknownAsset, chosen, records
+from assets.walk import GateError, UnknownAssetError, chosen, records
 
 ALL = ["counts/a", "counts/b", "counts/c", "sums/a", "sums/b", "total"]
 
@@ -71,7 +71,7 @@ def test_a_name_asks_for_its_upstreams_and_nothing_else(house):
     ],
 )
 def test_a_wrong_name_is_refused_with_the_nearest_one(house, name, message):
-    with pytest.raises(UnknownAsset) as refusal:
+    with pytest.raises(UnknownAssetError) as refusal:
         house.walk(name)
     assert message in str(refusal.value)
 
@@ -85,10 +85,10 @@ def test_a_failing_stage_stops_the_walk_and_the_next_one_goes_on(house):
 
 def test_a_gate_that_says_no_stops_what_follows(house):
     settings = ("counts.broken=3",)
-    with pytest.raises(GateRefused, match="counts/a does not pass few_broken: 3 set aside"):
+    with pytest.raises(GateError, match="counts/a does not pass few_broken: 3 set aside"):
         house.walk("sums/a", settings=settings)
     # The refused answer is sealed and fresh: the gate itself has to keep what follows from it.
-    with pytest.raises(GateRefused, match="counts/a does not pass few_broken"):
+    with pytest.raises(GateError, match="counts/a does not pass few_broken"):
         house.walk("sums/a", settings=settings)
     assert house.store.ref("counts", "a") is not None, "what was refused can still be looked at"
     assert house.store.ref("sums", "a") is None
