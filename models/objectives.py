@@ -94,7 +94,7 @@ class WorldModelLoss:
     """Losses of one batch of the world model."""
 
     total: Tensor
-    """What is minimised: teacher_forcing + rollout."""
+    """What is minimised: teacher_forcing + rollout_weight * rollout."""
     teacher_forcing: Tensor
     rollout: Tensor
 
@@ -107,12 +107,14 @@ def world_model_loss(
     grid: tuple[int, int],
     *,
     rollout_steps: int = 2,
+    rollout_weight: float = 1.0,
     change_weight: float = 0.0,
 ) -> WorldModelLoss:
     """V-JEPA 2-AC's loss: one step from true frames, and a rollout from the first.
 
     features: [B, T*HW, E], actions: [B, T-1, 7] or longer, states: [B, T, 7]. The rollout starts
     where teacher forcing did: its first prediction and its keys and values are those, exactly.
+    A rollout_weight other than the paper's 1 scales the rollout's share of the total.
     """
     span = grid[0] * grid[1]
     steps = features.shape[1] // span - 1
@@ -138,4 +140,5 @@ def world_model_loss(
         )
         frames.append(normalise(following))
     rolled = rollout_loss(torch.cat(frames, dim=1), features, span)
-    return WorldModelLoss(forced + rolled, forced.detach(), rolled.detach())
+    total = forced + rollout_weight * rolled
+    return WorldModelLoss(total, forced.detach(), rolled.detach())

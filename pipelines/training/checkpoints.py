@@ -88,7 +88,7 @@ def write_checkpoint(
         _force_to_disk(path)
     _force_to_disk(aside)
     try:
-        os.rename(aside, final)
+        aside.rename(final)
     except OSError:
         if not final.is_dir():
             raise
@@ -151,10 +151,10 @@ def publish(folder: Path, payload: Path, columns: Mapping[str, str]) -> Path:
 
     Safe to repeat. Returns the final checkpoint inside the payload.
     """
+    shutil.rmtree(payload / "checkpoints", ignore_errors=True)
     final = Path()
     for step, source in list_checkpoints(folder).items():
         final = payload / "checkpoints" / checkpoint_name(step)
-        shutil.rmtree(final, ignore_errors=True)
         final.mkdir(parents=True)
         for path in sorted(source.iterdir()):
             if path.name != "rows.json":

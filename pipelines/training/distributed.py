@@ -112,7 +112,7 @@ class Workers:
                 dist.barrier()
 
 
-class WorkerLost(RuntimeError):
+class WorkerLostError(RuntimeError):
     """Another worker went away in the middle of an exchange."""
 
 
@@ -121,4 +121,4 @@ def _together() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise WorkerLost(f"an exchange between workers broke off: {error}") from error
+        raise WorkerLostError(f"an exchange between workers broke off: {error}") from error

@@ -31,7 +31,7 @@ DTYPES = {"float16": np.float16, "float32": np.float32}
 
 
 @dataclass(frozen=True)
-class _Group:
+class Group:
     """One unit of work."""
 
     encoder: Path
@@ -73,12 +73,12 @@ def cache_features(
         name = f"{start // _EPISODES:06d}"
         group = tuple(episodes[start : start + _EPISODES])
         target = folder / f"{name}.npy"
-        groups[name] = _Group(encoder, group, how, dtype, out.how.device, target)
+        groups[name] = Group(encoder, group, how, dtype, out.how.device, target)
     map_items(encode_group, groups, out, noun="groups of episodes")
     return [group.target for group in groups.values()]
 
 
-def encode_group(group: _Group) -> int:
+def encode_group(group: Group) -> int:
     """Write the features of a group's frames; returns their number."""
     device = torch.device(group.device)
     with one_thread_on(device), torch.inference_mode():
@@ -94,5 +94,5 @@ def encode_group(group: _Group) -> int:
     with open(aside, "wb") as stream:
         np.save(stream, features, allow_pickle=False)
         os.fsync(stream.fileno())
-    os.replace(aside, group.target)
+    aside.replace(group.target)
     return len(features)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,19 +25,11 @@ from models.predictor import Predictor, PredictorConfig
 from pipelines.training.clips import ClipConfig, ClipLoader
 from pipelines.training.tasks import LoopSettings
 
-LOG_COLUMNS = {
-    "step": "int64",
-    "loss": "float64",
-    "masked_loss": "float64",
-    "context_loss": "float64",
-    "lr": "float64",
-    "weight_decay": "float64",
-    "ema": "float64",
-    "gradient_norm": "float64",
-    "effective_rank": "float64",
-    "feature_std": "float64",
-    "replaced_clips": "float64",
-}
+_MEASURED = (
+    "loss", "masked_loss", "context_loss", "lr", "weight_decay", "ema", "gradient_norm",
+    "effective_rank", "feature_std", "replaced_clips",
+)  # fmt: skip
+LOG_COLUMNS = {"step": "int64"} | dict.fromkeys(_MEASURED, "float64")
 
 CLIP_CACHE = 256 << 20
 """Bytes of decoded clips that each worker keeps; changes how fast a clip comes, never which."""
@@ -49,7 +41,7 @@ class JepaConfig:
 
     seed: int = 239
     """Of weights, masks and clips."""
-    clip: ClipConfig = ClipConfig()
+    clip: ClipConfig = field(default_factory=ClipConfig)
     """Frames, rate, size and crop of a clip."""
     batch: int = 3072
     """Clips per step, over all workers."""
@@ -128,11 +120,9 @@ class JepaTask:
     ) -> None:
         """A task on a device.
 
-        Args:
-            rate: step of this training -> learning rate.
-            first_step: steps of the training that this one branches off; clips and masks go on
-                from there instead of starting again.
-            start_from: the checkpoint it branches off.
+        `rate` gives the learning rate of a step. A training that branches off another one gives
+        its checkpoint (`start_from`) and the steps behind it (`first_step`): clips and masks go on
+        from there instead of starting again.
         """
         self.config, self.clips, self.rate, self.device = config, clips, rate, device
         self.described = architecture
@@ -196,7 +186,7 @@ class JepaTask:
             scalars["context_loss"] = out.context
         return out.total, scalars
 
-    def after_step(self, step: int) -> None:
+    def after_step(self) -> None:
         """Move the target encoder towards the encoder."""
         update_average(self.target_encoder, self.encoder, self.config.ema)
 

@@ -6,7 +6,7 @@ checkpoints from which a killed run goes on to the same bytes, the log, and a cl
 loss is no longer finite. It never chooses "the latest" of anything but its own checkpoints.
 
     step t:  lr, decay = schedules(t);  gradient = tree sum over shards s of d loss(t, s) / shards;
-             AdamW;  task.after_step(t);  every checkpoint_every steps: write, then report
+             AdamW;  task.after_step();  every checkpoint_every steps: write, then report
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from pipelines.training.checkpoints import (
     optimizer_tensors,
     write_checkpoint,
 )
-from pipelines.training.distributed import TreeSum, WorkerLost, Workers, usable_workers
+from pipelines.training.distributed import TreeSum, WorkerLostError, Workers, usable_workers
 from pipelines.training.progress import ProgressWriter, read_progress, shown
 from pipelines.training.tasks import Build, LoopSettings, Task
 
 
-class TrainingDiverged(RuntimeError):
+class TrainingDivergedError(RuntimeError):
     """The loss or its gradient is no longer finite."""
 
 
-class TrainingFailed(RuntimeError):
+class TrainingFailedError(RuntimeError):
     """A worker stopped with an error that trying again would not cure."""
 
 
@@ -54,7 +54,7 @@ def run_training(build: Build, settings: LoopSettings, out: Workspace) -> dict[s
     record: never part of an artifact, and absent when nothing was left to train.
 
     Raises:
-        TrainingDiverged, TrainingFailed: with step, learning rate and what to do.
+        TrainingDivergedError, TrainingFailedError: with step, learning rate and what to do.
     """
     folder = run_folder(out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -108,13 +108,13 @@ def train_or_note(
         return
     try:
         train(build, settings, folder, Workers(rank, world), device, report)
-    except WorkerLost:
+    except WorkerLostError:
         raise
     except Exception as error:
         aside = note.with_suffix(f".{os.getpid()}.aside")
         aside.write_text(json.dumps({"kind": type(error).__name__, "message": str(error)}))
-        os.replace(aside, note)
-        if not isinstance(error, TrainingDiverged):
+        aside.replace(note)
+        if not isinstance(error, TrainingDivergedError):
             raise
         # Every worker computed the same number and leaves here, so nobody waits for another.
 
@@ -122,9 +122,9 @@ def train_or_note(
 def _raise_noted(note: Path) -> None:
     if note.is_file():
         failure = json.loads(note.read_text())
-        if failure["kind"] == TrainingDiverged.__name__:
-            raise TrainingDiverged(failure["message"])
-        raise TrainingFailed(f"{failure['kind']}: {failure['message']}")
+        if failure["kind"] == TrainingDivergedError.__name__:
+            raise TrainingDivergedError(failure["message"])
+        raise TrainingFailedError(f"{failure['kind']}: {failure['message']}")
 
 
 def train(
@@ -203,7 +203,7 @@ class Trainer:
             parameter.grad = gradient
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.task.after_step(step)
+        self.task.after_step()
         return row
 
     def restore(self, folder: Path) -> int:
@@ -249,7 +249,7 @@ class Trainer:
     def _refuse_non_finite(self, row: Row) -> None:
         for name in ("loss", "gradient_norm"):
             if not math.isfinite(row[name]):
-                raise TrainingDiverged(
+                raise TrainingDivergedError(
                     f"{self.settings.noun}: {name} is {row[name]} at step {row['step']} of "
                     f"{self.settings.steps}, learning rate {row['lr']:.3g}. The weights up to the "
                     "last checkpoint are finite. Lower the learning rate or lengthen the warm-up."

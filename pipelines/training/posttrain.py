@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,18 +40,11 @@ from pipelines.training.robot_windows import (
 )
 from pipelines.training.tasks import LoopSettings
 
-LOG_COLUMNS = {
-    "step": "int64",
-    "loss": "float64",
-    "teacher_forcing": "float64",
-    "rollout": "float64",
-    "lr": "float64",
-    "weight_decay": "float64",
-    "gradient_norm": "float64",
-    "held_out_rank": "float64",
-    "held_out_loss": "float64",
-    "held_out_shuffled_loss": "float64",
-}
+_MEASURED = (
+    "loss", "teacher_forcing", "rollout", "lr", "weight_decay", "gradient_norm",
+    "held_out_rank", "held_out_loss", "held_out_shuffled_loss",
+)  # fmt: skip
+LOG_COLUMNS = {"step": "int64"} | dict.fromkeys(_MEASURED, "float64")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +60,7 @@ class PosttrainConfig:
     """Predict the change since the current frame; small models need it."""
     token_merge: int = 1
     """Side of the square of patch tokens merged into one."""
-    picture: Preprocessing = Preprocessing(antialias=False)
+    picture: Preprocessing = field(default_factory=lambda: Preprocessing(antialias=False))
     """How a camera frame becomes the encoder's input. The paper crops at random; a fixed crop (as
     in its released code) lets features be computed once."""
     frames: int = 16
@@ -105,7 +98,7 @@ class PosttrainConfig:
     """Steps between small rank tests for the log."""
     held_out: float = 0.1
     """Share of episodes kept out of training, by a hash of their key."""
-    ranking: RankingConfig = RankingConfig()
+    ranking: RankingConfig = field(default_factory=RankingConfig)
     """The rank test at the end."""
 
     def __post_init__(self) -> None:
@@ -201,21 +194,24 @@ class PosttrainTask:
         states = torch.from_numpy(np.stack([window.states for window in windows])).float()
         return Windows(features.flatten(1, 2), actions, states)
 
-    def loss(self, batch: Windows, step: int, shard: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, batch: Windows, step: int, _shard: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Teacher forcing and rollout on a shard."""
         features, actions, states = (t.to(self.device, non_blocking=True) for t in batch)
+        # Before it joins, the rollout is one step: the first prediction, measured at no cost.
+        rolls = step >= self.config.rollout_from
         out = world_model_loss(
             self.world_model,
             features,
             actions,
             states,
             self.described.grid,
-            rollout_steps=self.config.rollout_steps if step >= self.config.rollout_from else 1,
+            rollout_steps=self.config.rollout_steps if rolls else 1,
+            rollout_weight=float(rolls),
             change_weight=self.config.change_weight,
         )
         return out.total, {"teacher_forcing": out.teacher_forcing, "rollout": out.rollout}
 
-    def after_step(self, step: int) -> None:
+    def after_step(self) -> None:
         """Nothing follows the optimizer here."""
 
     def diagnose(self) -> dict[str, float]:

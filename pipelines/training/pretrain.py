@@ -79,9 +79,7 @@ class PretrainConfig(JepaConfig):
     @property
     def phases(self) -> tuple[Phase, ...]:
         """The learning rate over the steps."""
-        warm = Phase(
-            name="warm-up", steps=self.warmup_steps, start=self.lr_start, end=self.lr
-        )
+        warm = Phase(name="warm-up", steps=self.warmup_steps, start=self.lr_start, end=self.lr)
         flat = Phase(name="constant", steps=self.constant_steps, start=self.lr, end=self.lr)
         return (warm, flat)
 
@@ -90,7 +88,7 @@ class PretrainConfig(JepaConfig):
 class CooldownConfig(JepaConfig):
     """The cool-down. Defaults: the paper's, 12,000 steps at 64 frames of 384 pixels."""
 
-    clip: ClipConfig = ClipConfig(frames=64, crop=384)
+    clip: ClipConfig = field(default_factory=lambda: ClipConfig(frames=64, crop=384))
     """Frames, rate, size and crop of a clip."""
     gradient_shards: int = 512
     """Parts of the batch whose gradients are computed apart; 6 clips each by default."""

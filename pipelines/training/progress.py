@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -37,13 +38,12 @@ class Progress:
     """Seconds spent on them, checkpoints included."""
 
     def line(self) -> str:
-        """E.g. `encoder: step 40/240, loss 0.512, 31.2 samples/s, ends 14:32:05 (in 1:52)`."""
+        """E.g. `encoder step 40/240, loss 0.5120, 31.2 samples/s, ends 14:32:05`."""
         left = (self.steps - self.done) * self.seconds / max(1, self.trained_steps)
         end = time.strftime("%H:%M:%S", time.localtime(time.time() + left))
         return (
-            f"{self.noun}: step {self.done}/{self.steps}, loss {self.loss:.4f}, "
-            f"{self.samples_per_second:.1f} samples/s, ends {end} "
-            f"(in {int(left) // 60}:{int(left) % 60:02d})"
+            f"{self.noun} step {self.done}/{self.steps}, loss {self.loss:.4f}, "
+            f"{self.samples_per_second:.1f} samples/s, ends {end}"
         )
 
 
@@ -69,7 +69,7 @@ class ProgressWriter:
         look = Progress(self._noun, done, self._steps, loss, rate, self._trained, seconds)
         aside = self._path.with_suffix(f".{os.getpid()}.aside")
         aside.write_text(json.dumps(asdict(look)))
-        os.replace(aside, self._path)
+        aside.replace(self._path)
 
 
 def read_progress(folder: Path) -> Progress | None:
@@ -98,7 +98,7 @@ def _print_until(folder: Path, stop: threading.Event) -> None:
         ended = stop.wait(_PRINT_EVERY)
         look = read_progress(folder)
         if look is not None and look != last:
-            print(look.line(), flush=True)
+            print(f"    {look.line()}", file=sys.stderr, flush=True)
             last = look
         if ended:
             return

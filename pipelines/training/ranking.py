@@ -3,8 +3,8 @@
 For a frame and a later one, the true action between them stands among candidates that move the hand
 elsewhere (same rotation, same gripper). A candidate's energy is the L1 distance between the frame
 predicted from it and the frame that came. The rank of the true action is the number of candidates
-of lower energy: 0 is best, (K-1)/2 is chance. A loss beside a copy of the last frame says little:
-most of a picture stands still, and a model that ignores actions comes close to it.
+of lower energy, ties counting half: 0 is best, (K-1)/2 is chance. A loss beside that of copying the
+last frame says little: most of a picture stands still, and ignoring actions comes close to it.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class Pair:
     episode: str
     lab: str
     stride: int
-    rank: int
-    """Candidates of lower energy than the true action."""
+    rank: float
+    """Candidates of lower energy than the true action; one of equal energy counts half."""
     error: float
     """Metres between the true displacement and that of the candidate of lowest energy."""
     nearest_error: float
@@ -126,7 +126,7 @@ def _ask(
         episode=window.episode.key,
         lab=window.episode.lab,
         stride=stride,
-        rank=sum(e < energy[0] for e in energy[1:]),
+        rank=sum(0.5 * (e < energy[0]) + 0.5 * (e <= energy[0]) for e in energy[1:]),
         error=float(away[int(np.argmin(energy))]),
         nearest_error=float(away[1 + int(np.argmin(energy[1:]))]),
         chance_error=float(away[1:].mean()),

@@ -16,26 +16,34 @@ from pipelines.training.distributed import is_power_of_two
 class Task(Protocol):
     """What is trained. Everything is a function of (step, shard): step 0 is the first."""
 
-    networks: Mapping[str, nn.Module]
-    """What a checkpoint holds, one safetensors file per name."""
-    trained: tuple[str, ...]
-    """Those of the networks that AdamW updates (parameters without gradients excepted)."""
-    start_from: Path | None
-    """A checkpoint folder whose weights and optimizer moments the first step starts from."""
+    @property
+    def networks(self) -> Mapping[str, nn.Module]:
+        """What a checkpoint holds, one safetensors file per name."""
+        ...
 
-    def schedule(self, step: int) -> dict[str, float]:
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """Those of the networks that AdamW updates (parameters without gradients excepted)."""
+        ...
+
+    @property
+    def start_from(self) -> Path | None:
+        """A checkpoint folder whose weights and optimizer moments the first step starts from."""
+        ...
+
+    def schedule(self, step: int, /) -> dict[str, float]:
         """Numbers of this step for the log; "lr" and "weight_decay" drive AdamW."""
         ...
 
-    def batch(self, step: int, shard: int) -> Any:
+    def batch(self, step: int, shard: int, /) -> Any:
         """The shard's inputs in host memory. Called ahead of time by threads on a GPU machine."""
         ...
 
-    def loss(self, batch: Any, step: int, shard: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, batch: Any, step: int, shard: int, /) -> tuple[Tensor, dict[str, Tensor]]:
         """The shard's loss [] and further scalars [] for the log (same names for every shard)."""
         ...
 
-    def after_step(self, step: int) -> None:
+    def after_step(self) -> None:
         """What follows the optimizer's step, e.g. the moving average of the target encoder."""
         ...
 

@@ -57,7 +57,5 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
     assert not torch.equal(expected, sum(leaves()))  # another order, another sum
     (tmp_path / "one").mkdir()
     train(toy.ToyTask, toy.settings(4), tmp_path / "one", Workers(), torch.device("cpu"))
-    one, two = (
-        digests(tmp_path / name / "checkpoints") for name in ("one", "two/run")
-    )
+    one, two = (digests(tmp_path / name / "checkpoints") for name in ("one", "two/run"))
     assert one == two and "step-000004/network.safetensors" in one

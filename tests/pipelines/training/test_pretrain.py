@@ -47,9 +47,7 @@ def trunk(mixture: dict[str, Artifact], tmp_path_factory: pytest.TempPathFactory
 
 def test_defaults_are_the_paper() -> None:
     config = PretrainConfig()
-    assert config.networks.encoder == replace(
-        PUBLISHED["vit_giant_xformers"], frames=16, size=256
-    )
+    assert config.networks.encoder == replace(PUBLISHED["vit_giant_xformers"], frames=16, size=256)
     assert (config.batch, config.weight_decay, config.ema) == (3072, 0.04, 0.99925)
     rates = [p.start for p in config.phases] + [p.end for p in config.phases]
     assert rates == [1e-4, 5.25e-4, 5.25e-4, 5.25e-4]
@@ -67,9 +65,7 @@ def test_log_holds_the_schedule(trunk: Artifact) -> None:
     assert measured == [1, 2, 4]
 
 
-def test_target_encoder_is_the_moving_average(
-    mixture: dict[str, Artifact], tmp_path: Path
-) -> None:
+def test_target_encoder_is_the_moving_average(mixture: dict[str, Artifact], tmp_path: Path) -> None:
     out = material.workspace(tmp_path)
     config = material.pretrain_config(constant_steps=1, warmup_steps=1, checkpoint_every=1)
     run_main(config, Inputs(mixture), out)
@@ -151,5 +147,5 @@ def test_context_loss_is_learnt_and_logged(mixture: dict[str, Artifact], tmp_pat
 
 
 def test_sizes_must_agree() -> None:
-    with pytest.raises(ValueError, match="encoder.frames, encoder.size = 4, 32"):
+    with pytest.raises(ValueError, match=r"encoder\.frames, encoder\.size = 4, 32"):
         material.pretrain_config(clip=material.ClipConfig(frames=8, crop=32))

@@ -1,0 +1,157 @@
+"""Claims: post-training ends in weights, a log and a rank test; a run resumed after a kill has the
+bytes of an undisturbed one; the rollout joins when it should; normalisation is that of the training
+episodes; the planner can open what was written; bad numbers are refused by name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from models.encoder import Encoder
+from models.objectives import world_model_loss
+from pipelines.planner.weights import open_world
+from pipelines.planner.world import Preprocessing
+from pipelines.stage import Inputs
+from pipelines.training import posttrain
+from pipelines.training.frame_features import FrameFeatures
+from pipelines.training.posttrain import PosttrainConfig, run
+from pipelines.training.ranking import RankingConfig
+from pipelines.training.robot_windows import all_actions, read_episodes, split_held_out
+from storage.artifacts import Artifact
+from storage.tables import read_table
+from tests.pipelines.training import material
+from tests.pipelines.training.test_robot_windows import encoder_artifact
+
+CPU = torch.device("cpu")
+SMALL: dict[str, Any] = {
+    "width": 16, "depth": 1, "heads": 2, "residual": True, "token_merge": 2, "normalise": True,
+    "picture": Preprocessing(size=32), "frames": 3, "strides": (1, 2), "batch": 4,
+    "gradient_shards": 2, "warmup_steps": 1, "constant_steps": 2, "decay_steps": 1,
+    "checkpoint_every": 2, "diagnose_every": 2, "held_out": 0.4, "change_weight": 0.5,
+    "rollout_from": 2, "ranking": RankingConfig(pairs=8, candidates=5),
+}  # fmt: skip
+
+
+def config(**changes: Any) -> PosttrainConfig:
+    return PosttrainConfig(**(SMALL | changes))
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
+    folder = tmp_path_factory.mktemp("inputs")
+    torch.manual_seed(0)
+    shards = {
+        f"episode_shards/{lab}": material.episodes(folder / lab, lab, 4)
+        for lab in ("lab-a", "lab-b")
+    }
+    encoder = encoder_artifact(folder, Encoder(material.ENCODER))
+    return Inputs({"cooled_encoder": encoder, **shards})
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Encode in this process: what Ray adds has its own tests."""
+
+    def map_here(
+        function: Callable[[Any], Any], items: dict[str, Any], out: object, *, noun: str
+    ) -> dict[str, Any]:
+        return {key: function(item) for key, item in items.items()}
+
+    monkeypatch.setattr("pipelines.training.frame_features.map_items", map_here)
+
+
+def result(inputs: Inputs, folder: Path, **changes: Any) -> Artifact:
+    out = material.workspace(folder)
+    run(config(**changes), inputs, out)
+    return material.artifact(out.payload, "world_model")
+
+
+@pytest.mark.usefixtures("here")
+def test_a_whole_run_and_a_resumed_one(inputs: Inputs, tmp_path: Path) -> None:
+    whole = result(inputs, tmp_path / "whole")
+    log = read_table(whole.path / "log.parquet")
+    assert [row["step"] for row in log] == [1, 2, 3, 4]
+    assert [row["lr"] for row in log] == pytest.approx([4.25e-4, 4.25e-4, 4.25e-4, 0.0])
+    assert [row["held_out_rank"] is not None for row in log] == [True, True, False, True]
+    ranking = json.loads((whole.path / "ranking.json").read_text())
+    assert (ranking["pairs"], ranking["chance_rank"]) == (8, 2.0)
+    assert len(ranking["by_pair"]) == 8
+    # Killed after step 2: the checkpoints after it, log and rank test are not there.
+    out = material.workspace(tmp_path / "resumed")
+    run(config(), inputs, out)
+    for path in (out.scratch / "training" / "checkpoints").glob("step-000004/*"):
+        path.unlink()
+    (out.scratch / "training" / "checkpoints" / "step-000004").rmdir()
+    run(config(), inputs, out)
+    assert material.digests(out.payload) == material.digests(whole.path)
+    opened = open_world(inputs["cooled_encoder"].path, whole.path)
+    assert opened.world_model.config.grid == (4, 4)
+
+
+def task(inputs: Inputs, tmp_path: Path, **changes: Any) -> posttrain.PosttrainTask:
+    """The task on random features."""
+    episodes = read_episodes(inputs.parts("episode_shards"))
+    frames = sum(len(episode) for episode in episodes)
+    source = np.random.default_rng(0)
+    np.save(tmp_path / "f.npy", source.normal(size=(frames, 16, 24)).astype(np.float32))
+    features = FrameFeatures([tmp_path / "f.npy"])
+    return posttrain.PosttrainTask(config(**changes), material.ENCODER, episodes, features, CPU)
+
+
+def test_the_rollout_joins_at_its_step(inputs: Inputs, tmp_path: Path) -> None:
+    made = task(inputs, tmp_path)
+    batch = made.batch(0, 0)
+    assert batch.features.shape == (2, 3 * 16, 24)
+    assert batch.actions.shape == (2, 2, 7) and batch.states.shape == (2, 3, 7)
+
+    out = world_model_loss(made.world_model, *batch, (4, 4), rollout_steps=2, change_weight=0.5)
+    assert made.loss(batch, 1, 0)[0].item() == pytest.approx(out.teacher_forcing.item())
+    together = out.teacher_forcing.item() + out.rollout.item()
+    assert made.loss(batch, 2, 0)[0].item() == pytest.approx(together)
+
+
+def test_normalisation_is_of_the_training_episodes(inputs: Inputs, tmp_path: Path) -> None:
+    made = task(inputs, tmp_path)
+    training, held_out = split_held_out(read_episodes(inputs.parts("episode_shards")), 0.4, 239)
+    assert {e.key for e in made.held_out} == {e.key for e in held_out}
+    states = np.concatenate([episode.states for episode in training])
+    np.testing.assert_allclose(made.world_model.state_mean, states.mean(axis=0), atol=1e-5)
+    spread = all_actions(training, (1, 2)).std(axis=0)[:3]
+    np.testing.assert_allclose(made.world_model.action_std[:3], spread, rtol=1e-4)
+    plain = task(inputs, tmp_path, normalise=False).world_model
+    assert plain.state_mean.abs().sum() == 0 and (plain.action_std == 1).all()
+
+
+def test_windows_come_from_training_episodes_only(inputs: Inputs, tmp_path: Path) -> None:
+    made = task(inputs, tmp_path)
+    held = {episode.key for episode in made.held_out}
+    drawn = {made.windows.window(step, slot).episode.key for step in range(50) for slot in range(4)}
+    assert drawn and not drawn & held
+
+
+def test_defaults_are_the_paper() -> None:
+    paper = PosttrainConfig()
+    assert paper.steps == 94_500 and paper.batch == 256 and paper.frames == 16
+    assert [p.end for p in paper.phases] == [4.25e-4, 4.25e-4, 0.0]
+    assert paper.phases[0].start == 7.5e-5
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"cache": "int8"}, "cache = 'int8': must be one of float16, float32"),
+        ({"strides": ()}, "strides = (): must name at least one"),
+        ({"rollout_steps": 3}, "rollout_steps = 3: windows of 3 frames allow 1 to 2"),
+    ],
+)
+def test_bad_configs(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError) as error:
+        config(**change)
+    assert message in str(error.value)
