@@ -27,34 +27,26 @@ from storage.pictures import Clip, Picture, Probe, Size, Source, VideoError, fit
 
 Timed = tuple[av.VideoFrame, float]
 
-# No playlists (hls, concat, dash), devices or text renderers: only containers that hold pictures.
+# No playlists (hls, concat, dash), devices or text renderers. Sound is opened to say what it is.
 CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpeg,mpegts,mpegvideo,h264,hevc,ivf,ogg,asf,nut,"
-    "mxf,gif,apng,png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe,gif_pipe"
+    "mxf,gif,apng,png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe,gif_pipe,wav,mp3,flac,aac"
 )
-# A flipped bit in a header can ask for gigabytes a frame; 8K video and large photographs pass.
-MAX_PIXELS = 1 << 26
-# Containers with an index; in the others a seek guesses by byte position.
+MAX_PIXELS = 1 << 26  # a flipped bit in a header can ask for gigabytes a frame; 8K passes
+# Containers with an index; elsewhere a seek guesses.
 SEEKABLE = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
-# Containers round times to milliseconds, so a frame may be stamped half of one too late.
-ROUNDING = 0.0006
-# The disposition of a cover picture attached to a sound file.
-COVER = 0x400
+ROUNDING = 0.0006  # containers round to milliseconds: a frame may be stamped half of one late
+COVER = 0x400  # the disposition of a cover picture attached to a sound file
 # swscale's exact arithmetic: the same pixels with every instruction set.
-EXACT = (
-    Interpolation.BICUBIC
-    | Interpolation.ACCURATE_RND
-    | Interpolation.BITEXACT
-    | Interpolation.FULL_CHR_H_INT
-)
-# Outside `_listening` nothing may reach a terminal, whatever thread libav speaks from.
+EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+EXACT |= Interpolation.BITEXACT
+# Nothing may reach a terminal, whatever thread libav speaks from.
 logging.getLogger("libav").addHandler(logging.NullHandler())
+av.logging.set_skip_repeated(False)  # else a fault that the file before had too goes unheard
 
 
 class _Nameless(io.BufferedReader):
-    """A file that libav sees as bytes: it guesses from names and follows them."""
-
-    name = "<bytes>"
+    name = "<bytes>"  # libav guesses from names and follows them
 
 
 class Decoder:
@@ -64,12 +56,10 @@ class Decoder:
     """
 
     def __init__(self, source: Source) -> None:
-        self._file = (
-            io.BytesIO(source) if isinstance(source, bytes) else _Nameless(io.FileIO(source))
-        )
-        self._scaler = VideoReformatter()
+        file = source if isinstance(source, bytes) else _Nameless(io.FileIO(source))
+        self._file = io.BytesIO(file) if isinstance(file, bytes) else file
+        self._scaler, self._trusted = VideoReformatter(), True
         self._size: tuple[int, int] | None = None
-        self._trusted = True
         self._open()
 
     def _open(self) -> None:
@@ -105,7 +95,7 @@ class Decoder:
 
     @property
     def seekable(self) -> bool:
-        """Whether a seek may be tried: the container has an index and none went wrong yet."""
+        """Whether a seek may be tried: the container has an index, and no seek went wrong yet."""
         return self._trusted and self.container.format.name in SEEKABLE
 
     def _decoded(self) -> Iterator[av.VideoFrame]:
@@ -142,7 +132,7 @@ class Decoder:
     def jump(self, time: float) -> Iterator[Timed]:
         """Frames up to and past `time`: from the keyframe before it, or else from the start.
 
-        The file is opened anew each time: a flushed decoder keeps traces of what it saw before.
+        The file is opened anew: a flushed decoder keeps traces of what it saw before.
         """
         origin = self._origin
         self.container.close()
@@ -170,50 +160,56 @@ class Decoder:
             shape = _upright(frame)
             self._size = fitted(shape, size) if isinstance(size, int) else size or shape
         height, width = self._size[:: -1 if turns % 2 else 1]
-        scaled = self._scaler.reformat(
-            frame, width, height, "rgb24", interpolation=EXACT, threads=1
-        )
+        scaled = self._scaler.reformat(frame, width, height, "rgb24", None, None, EXACT, threads=1)
         return np.ascontiguousarray(np.rot90(scaled.to_ndarray(), turns), dtype=np.uint8)
 
 
 def probe(source: Source) -> Probe:
     """Decode every frame once and describe the file. Raises VideoError when there is none."""
-    with _listening() as said, closing(Decoder(source)) as video:
-        frames, last, shape = 0, 0.0, (0, 0)
-        for frames, timed in enumerate(video.timed(), 1):
-            shape, last = shape if frames > 1 else _upright(timed[0]), timed[1]
-        if not frames:
-            raise VideoError(f"no frame can be decoded: {video.reason}")
-        name, codec = video.container.format.name, video.stream.codec_context.name
-        image = name.endswith("_pipe")
-        fps = (frames - 1) / last if frames > 1 else video.rate
-        if abs(fps - video.rate) <= 0.01 * video.rate:
-            fps = video.rate  # measured times carry the container's rounding, this does not
-        faults = [text for _, who, text in said if who in (name, codec)]
-        return Probe(
-            kind="image" if image else "video",
-            container=name.split(",")[0].removesuffix("_pipe"),
-            codec=codec,
-            width=shape[1],
-            height=shape[0],
-            fps=0.0 if image else fps,
-            frames=frames,
-            seconds=0.0 if image else last + 1.0 / fps,
-            damaged=video.damaged,
-            fault=_why(faults[0]) if faults else video.reason if video.damaged else None,
-        )
+    with _listening() as said:
+        try:
+            with closing(Decoder(source)) as video:
+                return _measured(video, said)
+        except VideoError as error:
+            heard = f" ({_why(said[0][2])})" if said else ""
+            raise VideoError(f"{error}{heard}") from None
+
+
+def _measured(video: Decoder, said: list[tuple[int, str, str]]) -> Probe:
+    frames, last, shape = 0, 0.0, (0, 0)
+    for frames, (frame, time) in enumerate(video.timed(), 1):
+        shape, last = shape if frames > 1 else _upright(frame), time
+    if not frames:
+        raise VideoError(f"no frame can be decoded: {video.reason}")
+    name, codec = video.container.format.name, video.stream.codec_context.name
+    image = name.endswith("_pipe")
+    fps = (frames - 1) / last if frames > 1 else video.rate
+    if abs(fps - video.rate) <= 0.01 * video.rate:
+        fps = video.rate  # without the container's rounding
+    faults = [_why(text) for _, who, text in said if who in (name, codec)]
+    return Probe(
+        kind="image" if image else "video",
+        container=name.split(",")[0].removesuffix("_pipe"),
+        codec=codec,
+        width=shape[1],
+        height=shape[0],
+        fps=0.0 if image else fps,
+        frames=frames,
+        seconds=0.0 if image else last + 1.0 / fps,
+        damaged=video.damaged,
+        fault=faults[0] if faults else video.reason if video.damaged else None,
+    )
 
 
 @contextmanager
 def _listening() -> Iterator[list[tuple[int, str, str]]]:
     """Collects what libav reports as errors on this thread: (level, who, text)."""
-    level = av.logging.get_level()
     av.logging.set_level(av.logging.ERROR)
     try:
         with av.logging.Capture(local=True) as said:
             yield said
     finally:
-        av.logging.set_level(level)
+        av.logging.set_level(None)
 
 
 def _turns(frame: av.VideoFrame) -> int:
@@ -222,8 +218,7 @@ def _turns(frame: av.VideoFrame) -> int:
 
 
 def _upright(frame: av.VideoFrame) -> tuple[int, int]:
-    odd = _turns(frame) % 2
-    return (frame.width, frame.height) if odd else (frame.height, frame.width)
+    return (frame.height, frame.width)[:: -1 if _turns(frame) % 2 else 1]
 
 
 def _whole(frame: av.VideoFrame) -> bool:
@@ -232,8 +227,8 @@ def _whole(frame: av.VideoFrame) -> bool:
 
 def _why(error: Exception | str) -> str:
     """The reason on one line, without errno and file name."""
-    text = str(getattr(error, "strerror", None) or error)
-    return "".join(c if c.isprintable() else " " for c in text).strip()[:200]
+    line = str(getattr(error, "strerror", None) or error).split()
+    return "".join(c for c in " ".join(line) if c.isprintable())[:200]
 
 
 # What makes each codec quick and repeatable.
@@ -258,7 +253,6 @@ def encode(
     container: mp4, mov, matroska, webm or avi. keyframes: at most so many seconds apart. options:
     for the codec, over the defaults (`{"crf": "12"}`). An odd last row or column is cut off.
     """
-    defaults = _ENCODERS[codec]
     buffer, count, width, height = io.BytesIO(), 0, 0, 0
     rate, scaler = Fraction(fps).limit_denominator(1001), VideoReformatter()
     with av.open(buffer, "w", format=container, options={"fflags": "+bitexact"}) as out:
@@ -266,7 +260,9 @@ def encode(
         for count, frame in enumerate(frames, 1):
             if stream is None:
                 height, width = frame.shape[0] & ~1, frame.shape[1] & ~1
-                stream = out.add_stream(codec, rate=rate, options=defaults | (options or {}))
+                stream = out.add_stream(
+                    codec, rate=rate, options=_ENCODERS[codec] | (options or {})
+                )
                 stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
                 stream.codec_context.thread_count = 1
                 stream.codec_context.gop_size = max(1, round(keyframes * float(rate)))
@@ -276,7 +272,7 @@ def encode(
             picture = scaler.reformat(picture, format="yuv420p", interpolation=EXACT, threads=1)
             picture.pts, picture.time_base = count - 1, 1 / rate
             out.mux(stream.encode(picture))
-        if stream is None:
+        if not count:
             raise ValueError("encode: no frames")
         out.mux(stream.encode(None))
     return Clip(buffer.getvalue(), count, float(rate), width, height)
@@ -292,12 +288,12 @@ def decode_image(source: Source, size: Size = None) -> Picture:
 
 def encode_image(rgb: Picture, extension: str, quality: int = 3) -> bytes:
     """`rgb` [H, W, 3] uint8 as a "jpg" (quality 2, the best, to 31) or a "png"."""
-    name, pixels = {"jpg": ("mjpeg", "yuvj420p"), "png": ("png", "rgb24")}[extension]
+    name, pixels = ("mjpeg", "yuvj420p") if extension == "jpg" else ("png", "rgb24")
     context: Any = av.CodecContext.create(name, "w")
     context.height, context.width, context.pix_fmt = *rgb.shape[:2], pixels
     context.time_base, context.thread_count = Fraction(1, 1), 1
     context.flags |= Flags.bitexact
-    if name == "mjpeg":
+    if extension == "jpg":
         context.qmin = context.qmax = quality
     picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
     picture = picture.reformat(format=pixels, interpolation=EXACT, threads=1)

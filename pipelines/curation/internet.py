@@ -1,0 +1,288 @@
+"""A small internet: real video files, pictures and broken downloads, from (seed, source, index).
+
+It stands in for the five sources of VideoMix22M and the retrieval targets where no data set is at
+hand. Every file is encoded for real, in several containers and codecs, sizes and rates. `yt1b` and
+`howto100m` are cut together from several shots; the others are single shots. `ssv2` and `kinetics`
+are labelled with the law of motion, `imagenet` with the shape. Backgrounds of the targets resemble
+part of the `yt1b` pool and never the rest of it, so retrieval has something to keep and to drop.
+What the generator knows (where it cut) goes nowhere: later stages have only the files.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import wave
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipelines.curation.backdrops import THEMES
+from pipelines.curation.shots import MOTIONS, SHAPES, Pixels, Shot, draw, draw_still, stream
+from storage.digests import unit_interval
+from storage.video import encode, encode_image
+
+# What a source looks like. Nothing but the pool shows bricks, night or water.
+LOOKS: dict[str, tuple[str, ...]] = {
+    "yt1b": THEMES,
+    "howto100m": ("planks", "metal", "tiles", "paper", "foliage"),
+    "kinetics": ("foliage", "sky", "sand"),
+    "ssv2": ("planks", "paper"),
+    "coin": ("metal", "planks"),
+    "epic_kitchens": ("tiles",),
+    "imagenet": THEMES,
+}
+EDITED = ("yt1b", "howto100m")
+LABELLED = ("ssv2", "kinetics", "imagenet")
+# Container, codec, file extension; the first is as common as the others together.
+FORMATS = (
+    ("mp4", "libx264", "mp4"),
+    ("webm", "libvpx-vp9", "webm"),
+    ("avi", "mpeg4", "avi"),
+    ("matroska", "libx264", "mkv"),
+    ("mov", "mpeg4", "mov"),
+)
+BREAKAGES = ("truncated", "empty", "error_page", "bit_flips", "audio_only", "text")
+SHAPE_OF_PICTURES = ((4, 3), (16, 9), (1, 1), (9, 16))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CountsConfig:
+    """Files per source; the first ones stay the same when a number grows."""
+
+    ssv2: int = 320
+    """Short clips of one motion each."""
+    kinetics: int = 24
+    """Clips of one motion each."""
+    howto100m: int = 8
+    """Longer videos of several shots."""
+    yt1b: int = 100
+    """Videos of several shots: the pool to curate."""
+    imagenet: int = 16
+    """Pictures, jpg and png."""
+    coin: int = 8
+    """Target clips."""
+    epic_kitchens: int = 8
+    """Target clips."""
+    broken: int = 6
+    """Broken files in each of yt1b and ssv2, of six kinds: cut short, empty, a web page, ..."""
+
+    def __post_init__(self) -> None:
+        for name, count in vars(self).items():
+            if count < 0:
+                raise ValueError(f"raw_videos.internet.counts.{name} is {count}; give 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StyleConfig:
+    """What all sources of the generated internet have in common."""
+
+    seed: int = 0
+    """Another seed is another internet."""
+    sides: tuple[int, int] = (96, 144)
+    """Shortest and longest shorter side of a video, pixels."""
+    rates: tuple[int, ...] = (12, 15, 20, 24, 25, 30)
+    """Frames a second that occur."""
+    shots: tuple[int, int] = (2, 4)
+    """Fewest and most shots of a yt1b video; howto100m has twice as many."""
+    shot_seconds: tuple[float, float] = (2.2, 4.0)
+    """Shortest and longest shot of an edited video."""
+    clip_seconds: tuple[float, float] = (2.2, 3.2)
+    """Shortest and longest single-shot clip."""
+    fades: float = 0.2
+    """Share of transitions that fade through black; the others are hard cuts."""
+
+    def __post_init__(self) -> None:
+        for name, low in (
+            ("sides", 16),
+            ("shots", 1),
+            ("shot_seconds", 0.2),
+            ("clip_seconds", 0.2),
+        ):
+            first, last = getattr(self, name)
+            if not low <= first <= last:
+                raise ValueError(
+                    f"raw_videos.internet.style.{name} is {(first, last)}; give two numbers of at "
+                    f"least {low}, the smaller one first"
+                )
+        if not self.rates or min(self.rates) < 1:
+            raise ValueError(f"raw_videos.internet.style.rates is {self.rates}; give rates above 0")
+        if not 0.0 <= self.fades <= 1.0:
+            raise ValueError(f"raw_videos.internet.style.fades is {self.fades}; give 0 to 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InternetConfig:
+    """The generated internet."""
+
+    counts: CountsConfig = CountsConfig()
+    """How many files of each source."""
+    style: StyleConfig = StyleConfig()
+    """How they look."""
+
+
+@dataclass(frozen=True)
+class Post:
+    """One file of the internet: where it is, and what it is drawn from."""
+
+    source: str
+    index: int
+    path: str
+    label: str | None
+    split: str | None
+    breakage: str | None = None
+
+
+def posts(source: str, count: int, broken: int, style: StyleConfig) -> Iterator[Post]:
+    """All files of a source, in order of their index; the broken ones last."""
+    for index in range(count):
+        name, motions = _name(source, index, style.seed), tuple(MOTIONS)
+        if source == "imagenet":
+            extension = "png" if index % 4 == 3 else "jpg"
+            label = SHAPES[index % len(SHAPES)]
+            yield Post(source, index, f"{label}/{name}.{extension}", label, _split(index, 4))
+            continue
+        extension = FORMATS[_format(source, index, style.seed)][2]
+        if source in LABELLED:
+            label = motions[index % len(motions)]
+            yield Post(source, index, f"{name}.{extension}", label, _split(index, len(motions)))
+        else:
+            folder = f"channel-{index % 5}/" if source in EDITED else ""
+            yield Post(source, index, f"{folder}{name}.{extension}", None, "train")
+    for number in range(broken if source in ("yt1b", "ssv2") else 0):
+        breakage = BREAKAGES[number % len(BREAKAGES)]
+        index = count + number
+        extension = "webm" if breakage == "truncated" else "mp4"
+        name = f"{_name(source, 1_000_000 + number, style.seed)}.{extension}"
+        yield Post(source, index, name, None, None, breakage)
+
+
+def make(post: Post, style: StyleConfig) -> bytes:
+    """The bytes of a file."""
+    if post.breakage:
+        return _broken(post, style)
+    if post.source == "imagenet":
+        return _still(post, style)
+    kind, codec, _ = FORMATS[_format(post.source, post.index, style.seed)]
+    height, width, rate = _screen(post, style)
+    return encode(_frames(post, style, height, width, rate), rate, container=kind, codec=codec).data
+
+
+def shots_of(post: Post, style: StyleConfig) -> list[Shot]:
+    """The shots that a video is cut together from (for tests: no stage asks)."""
+    key = (style.seed, post.source, post.index)
+    random, looks = stream(*key, "edit"), LOOKS[post.source]
+    # Walked in turn and not drawn, so that a small pool has every look and they go evenly.
+    main = looks[post.index % len(looks)]
+    if post.source not in EDITED:
+        motion = post.label or tuple(MOTIONS)[random.integers(len(MOTIONS))]
+        theme = looks[int(random.integers(len(looks)))] if post.label else main
+        return [Shot(key, theme, motion, float(random.uniform(*style.clip_seconds)))]
+    double = 2 if post.source == "howto100m" else 1
+    count = int(random.integers(style.shots[0], style.shots[1] + 1)) * double
+    shots: list[Shot] = []
+    for number in range(count):
+        other = looks[int(random.integers(len(looks)))]
+        # A channel has its look, and neighbouring shots differ, as they do in edited videos.
+        before = shots[-1].theme if shots else None
+        theme = next(t for t in (main if number % 2 == 0 else other, other, *looks) if t != before)
+        motion = tuple(MOTIONS)[random.integers(len(MOTIONS))]
+        seconds = float(random.uniform(*style.shot_seconds))
+        shots.append(Shot((*key, number), theme, motion, seconds))
+    return shots
+
+
+def _frames(
+    post: Post, style: StyleConfig, height: int, width: int, rate: float
+) -> Iterator[Pixels]:
+    """All frames of a video; where it fades, a third of a second to black and as long back."""
+    shots, dark = shots_of(post, style), max(1, round(rate / 3))
+    fades = [
+        unit_interval(style.seed, post.source, post.index, "fade", number) < style.fades
+        for number in range(len(shots) - 1)
+    ]
+    for number, shot in enumerate(shots):
+        out = number < len(fades) and fades[number]
+        back = number > 0 and fades[number - 1]
+        frames = list(draw(shot, height, width, rate))
+        for step, frame in enumerate(frames):
+            light = min(
+                (step + 0.5) / dark if back else 1.0,
+                (len(frames) - step - 0.5) / dark if out else 1.0,
+            )
+            yield frame if light >= 1.0 else (frame * np.float32(light)).astype(np.uint8)
+
+
+def _still(post: Post, style: StyleConfig) -> bytes:
+    height, width, _ = _screen(post, style)
+    look = LOOKS["imagenet"][post.index // len(SHAPES) % len(THEMES)]
+    shot = Shot((style.seed, post.source, post.index), look, "spinning", 0.0)
+    picture = draw_still(shot, height, width, str(post.label))
+    return encode_image(picture, post.path.rsplit(".", 1)[1])
+
+
+def _broken(post: Post, style: StyleConfig) -> bytes:
+    whole = Post("ssv2", post.index, post.path, "rolling", None)
+    height, width, rate = _screen(whole, style)
+    if post.breakage == "empty":
+        return b""
+    if post.breakage == "error_page":
+        return b"<!DOCTYPE html><html><head><title>403 Forbidden</title></head></html>\n"
+    if post.breakage == "text":
+        return f"This video ({post.index}) has been removed by its owner.\n".encode()
+    if post.breakage == "audio_only":
+        return _sound()
+    frames = _frames(whole, style, height, width, rate)
+    if post.breakage == "truncated":
+        cut = encode(frames, rate, container="webm", codec="libvpx-vp9").data
+        return cut[: len(cut) * 2 // 3]
+    data = bytearray(encode(frames, rate).data)
+    table = data.rindex(b"moov")  # the header that says where every frame lies
+    for place in range(table, len(data), 7):
+        data[place] ^= 0x55
+    return bytes(data)
+
+
+def _sound() -> bytes:
+    """One second of a square wave."""
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(8000)
+        tone = (6000 if step // 20 % 2 else -6000 for step in range(8000))
+        out.writeframes(b"".join(struct.pack("<h", level) for level in tone))
+    return buffer.getvalue()
+
+
+def _screen(post: Post, style: StyleConfig) -> tuple[int, int, int]:
+    """Height and width in pixels (even), and frames a second."""
+    random = stream(style.seed, post.source, post.index, "screen")
+    side = int(random.integers(style.sides[0], style.sides[1] + 1))
+    across, down = SHAPE_OF_PICTURES[random.choice(4, p=(0.4, 0.4, 0.1, 0.1))]
+    unit = side / min(across, down)
+    rate = style.rates[int(random.integers(len(style.rates)))]
+    return 2 * round(unit * down / 2), 2 * round(unit * across / 2), rate
+
+
+def _format(source: str, index: int, seed: int) -> int:
+    """Which of FORMATS: the first for every other file."""
+    draw = unit_interval(seed, source, index, "format")
+    return 0 if draw < 0.5 else 1 + int((draw - 0.5) * 2 * (len(FORMATS) - 1))
+
+
+def _name(source: str, index: int, seed: int) -> str:
+    """Eleven letters and digits."""
+    letters, rest = "abcdefghijkmnpqrstuvwxyz23456789", unit_interval(seed, source, index, "name")
+    name = ""
+    for _ in range(9):
+        rest *= len(letters)
+        name += letters[int(rest)]
+        rest -= int(rest)
+    return f"{name}{index % 100:02d}"
+
+
+def _split(index: int, classes: int) -> str:
+    """Every fourth round of classes is held out."""
+    return "validation" if index // classes % 4 == 3 else "train"

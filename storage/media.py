@@ -1,0 +1,158 @@
+"""A user's media where they lie: a folder or an S3 prefix, read and never written.
+
+Folders are untrusted: a link that leads out of the folder is listed and refused when read, links to
+folders are not followed, and hidden files are left alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from storage.digests import digest_file, digest_json
+from storage.places import write_file
+
+# Not media: what a source says about itself.
+TABLES = ("labels.csv",)
+
+
+class MediaError(ValueError):
+    """A source or file that cannot be used; one line: where, what, what to do."""
+
+
+class Media(Protocol):
+    """Files of one source; paths are relative and posix."""
+
+    location: str
+
+    def paths(self) -> list[str]:
+        """All files but hidden ones and tables, sorted. Raises MediaError if there are none."""
+        ...
+
+    def has(self, path: str) -> bool:
+        """Whether there is such a file."""
+        ...
+
+    def read(self, path: str) -> bytes:
+        """The bytes of a file. Raises MediaError."""
+        ...
+
+    def digests(self, paths: Sequence[str], cache: Path) -> dict[str, str]:
+        """Path -> what changes with the content; remembered in `cache` between calls."""
+        ...
+
+
+def open_media(location: str) -> Media:
+    """The source at `location`. Raises MediaError (or PlaceError for a bucket that is silent)."""
+    return Bucket(location) if location.startswith("s3://") else Folder(location)
+
+
+def _media(paths: list[str], location: str) -> list[str]:
+    kept = [p for p in paths if p not in TABLES and not any(q[0] == "." for q in p.split("/"))]
+    if not kept:
+        raise MediaError(f"{location}: no files there; put videos in it or set another location")
+    return sorted(kept)
+
+
+class Folder:
+    """A folder of this machine."""
+
+    def __init__(self, location: str) -> None:
+        self.root = Path(location).expanduser().resolve()
+        self.location = str(self.root)
+        if not self.root.is_dir():
+            found = "is no folder" if self.root.exists() else "does not exist"
+            raise MediaError(f"{location}: {found}; give a folder of videos or s3://bucket/prefix")
+
+    def paths(self) -> list[str]:
+        """See Media."""
+        found: list[str] = []
+        for folder, folders, files in os.walk(self.root):
+            here = Path(folder)
+            links = [name for name in folders if (here / name).is_symlink()]
+            found += [(here / name).relative_to(self.root).as_posix() for name in (*files, *links)]
+        return _media(found, self.location)
+
+    def has(self, path: str) -> bool:
+        """See Media."""
+        return (self.root / path).is_file()
+
+    def read(self, path: str) -> bytes:
+        """See Media."""
+        try:
+            return self._inside(path).read_bytes()
+        except OSError as error:
+            raise MediaError(f"{self.location}: {path}: {error.strerror}") from None
+
+    def digests(self, paths: Sequence[str], cache: Path) -> dict[str, str]:
+        """See Media: sha256, taken again only when a file's size or time of change is another."""
+        book = cache / "digests" / f"{digest_json(self.location)[:16]}.json"
+        known = json.loads(book.read_bytes()) if book.is_file() else {}
+        result: dict[str, str] = {}
+        changed = False
+        for path in paths:
+            try:
+                file = self._inside(path)
+                state = file.stat()
+                mark = [state.st_size, state.st_mtime_ns]
+                if known.get(path, [])[:2] != mark:
+                    known[path], changed = [*mark, digest_file(file)], True
+                result[path] = known[path][2]
+            except (MediaError, OSError) as error:
+                # Unreadable: becomes a quarantined row, and another question once it is readable.
+                result[path] = f"unreadable: {type(error).__name__}"
+        if changed:
+            write_file(book, json.dumps(known, sort_keys=True).encode())
+        return result
+
+    def _inside(self, path: str) -> Path:
+        target = (self.root / path).resolve()
+        if not target.is_relative_to(self.root):
+            raise MediaError(f"{path} leads out of its folder; copy the file in")
+        if not target.is_file():
+            kind = "a link to a folder, which is not followed" if target.is_dir() else "missing"
+            raise MediaError(f"{path} is {kind}; put the file itself there")
+        return target
+
+
+class Bucket:
+    """A prefix of an S3 bucket."""
+
+    def __init__(self, location: str) -> None:
+        from storage.s3 import S3Place  # boto3 is slow to import and folders do not need it
+
+        self.place = S3Place(location)
+        self.location = self.place.location
+
+    def paths(self) -> list[str]:
+        """See Media."""
+        return _media(list(self.place.keys("")), self.location)
+
+    def has(self, path: str) -> bool:
+        """See Media."""
+        return self.place.exists(path)
+
+    def read(self, path: str) -> bytes:
+        """See Media."""
+        try:
+            return self.place.read(path)
+        except KeyError:
+            raise MediaError(f"{self.location}: {path} is missing; put the file back") from None
+
+    def digests(self, paths: Sequence[str], cache: Path) -> dict[str, str]:
+        """See Media: the ETag, which S3 changes with the content; nothing need be read or kept."""
+        del cache
+        place = self.place
+        pages = place.client.get_paginator("list_objects_v2").paginate(
+            Bucket=place.bucket, Prefix=f"{place.prefix}/" if place.prefix else ""
+        )
+        skip = len(place.prefix) + 1 if place.prefix else 0
+        marks = {
+            entry["Key"][skip:]: entry["ETag"].strip('"')
+            for page in pages
+            for entry in page.get("Contents", ())
+        }
+        return {path: marks[path] for path in paths}
