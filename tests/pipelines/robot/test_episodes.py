@@ -14,6 +14,7 @@ import pytest
 import webdataset
 
 from pipelines.robot import episode_shards, episodes
+from pipelines.robot.arms import FRANKA
 from pipelines.robot.droid import EpisodeError, open_episode, read_episode
 from pipelines.robot.episode_shards import EpisodeShardsConfig, load_episode, make_sample
 from pipelines.robot.episodes import EpisodesConfig, narrow, observe
@@ -247,3 +248,32 @@ def test_recordings_that_do_not_fit_are_refused(fast, tmp_path):
 def test_bad_settings_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_another_arm_is_another_question(tmp_path):
+    (tmp_path / "mine").mkdir()
+    shutil.copy(FRANKA.model, tmp_path / "mine" / "mine.xml")
+    fields = {
+        "model": "mine.xml",
+        "visual_group": 1,
+        **{name: getattr(FRANKA, name) for name in ("tcp", "gripper", "finger", "open_fingers")},
+        **{name: getattr(FRANKA, name) for name in ("gripper_range", "finger_range")},
+    }
+    description = tmp_path / "mine" / "arm.json"
+    description.write_text(json.dumps(fields))
+    config = dataclasses.replace(RECORDING, arm=str(description), labs=(), faulty=0)
+    how = How(cache=tmp_path / "cache")
+    before = observe(config, "lab-a", how)
+    assert observe(RECORDING, "lab-a", how) == {}
+    item = {"config": dataclasses.asdict(config), "lab": "lab-a", "numbers": [0]}
+    # The same arm under another name records the same bytes.
+    for arm in (str(description), "franka"):
+        item["config"]["arm"] = arm
+        episodes.record_batch({**item, "folder": str(tmp_path / arm[-4:])})
+    mine, ours = ({p.name: p.read_bytes() for p in (tmp_path / name).rglob("*.*") if p.is_file()}
+                  for name in ("json", "anka"))  # fmt: skip
+    assert mine == ours
+    assert len(mine) == 3
+    model = tmp_path / "mine" / "mine.xml"
+    model.write_text(model.read_text().replace('kp="4500"', 'kp="4400"'))
+    assert observe(config, "lab-a", how) != before
