@@ -46,7 +46,7 @@ if TYPE_CHECKING:  # torch takes seconds to import: only a process that embeds p
 
 ROWS = {"scene_id": "string", "source": "string", "split": "string"}
 MODELS = ("dinov2", "efficientnet_lite0")
-# Scenes of one task: a second or two of work, so that a killed run loses no more than that.
+# Scenes of one task, or four batches of a GPU: some seconds of work, so that a kill costs no more.
 CHUNK = 16
 # RGB of ImageNet in [0, 1]; both networks were trained with it.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -127,7 +127,7 @@ def centre_square(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True)
 class Chunk:
-    """What one task embeds: up to CHUNK scenes of one partition, and where the result goes."""
+    """What one task embeds: some scenes of one partition, and where the result goes."""
 
     scenes: Sequence[Mapping[str, Any]]
     media: Artifact
@@ -176,12 +176,13 @@ def run(config: EmbeddingsConfig, inputs: Inputs, out: Workspace) -> dict[str, A
     scenes.sort(key=lambda scene: (scene["video_id"], scene["start_frame"]))
     folder = out.scratch / "embeddings"
     folder.mkdir(parents=True, exist_ok=True)
+    size = max(CHUNK, 4 * config.batch)
     chunks = {
         f"{first:09d}": Chunk(
-            scenes[first : first + CHUNK], inputs["raw_videos"], config, out.how.device,
+            scenes[first : first + size], inputs["raw_videos"], config, out.how.device,
             folder / f"{first:09d}.npy",
         )
-        for first in range(0, len(scenes), CHUNK)
+        for first in range(0, len(scenes), size)
     }  # fmt: skip
     done = map_items(embed_chunk, chunks, out, noun="chunks of scenes")
     rows = [row for result in done.values() for row in result["rows"]]

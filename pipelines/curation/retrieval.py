@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.curation.scenes import COLUMNS as SCENES
 from pipelines.stage import Inputs, Stage, Workspace
 from storage.digests import unit_interval
 from storage.tables import QUARANTINE, read_columns, read_table, write_table
@@ -210,12 +211,6 @@ def _write_clusters(
     write_table(path, rows, schema | {f"n_{target}": "int64" for target in counts})
 
 
-SCENES = {
-    "scene_id": "string", "video_id": "string", "source": "string", "path": "string",
-    "sha256": "string", "kind": "string", "start": "float64", "end": "float64",
-    "start_frame": "int64", "end_frame": "int64", "fps": "float64", "cut": "string",
-    "label": "string", "split": "string",
-}  # fmt: skip
 CURATED = SCENES | {"cluster": "int32", "weight": "float64", "draws": "int32"}
 
 STAGE = Stage("curated_scenes", version=1, config=RetrievalConfig, run=run)

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.curation.retrieval import CURATED, SCENES
+from pipelines.curation.retrieval import CURATED
+from pipelines.curation.scenes import COLUMNS as SCENES
 from pipelines.stage import How, Inputs, Workspace
 from storage.artifacts import Artifact, Manifest, content_digest, list_files
 from storage.digests import digest_bytes

@@ -14,7 +14,6 @@ import pytest
 
 from pipelines.curation.clusters import ASSIGNMENTS, TARGETS
 from pipelines.curation.retrieval import (
-    SCENES,
     RetrievalConfig,
     RetrievalWeights,
     cluster_weights,
@@ -23,6 +22,7 @@ from pipelines.curation.retrieval import (
     kept_clusters,
     run,
 )
+from pipelines.curation.scenes import COLUMNS as SCENES
 from storage.tables import read_table, write_table
 from tests.pipelines.curation.builders import artifact, content, inputs, scene, workspace
 
