@@ -23,7 +23,7 @@ _TRIES = 5
 
 # Whether a bucket is there at all is asked with little patience, and only twice: a person waits.
 _ASK = Config(
-    connect_timeout=3, read_timeout=4, retries={"total_max_attempts": 2, "mode": "standard"}
+    connect_timeout=3, read_timeout=3, retries={"total_max_attempts": 2, "mode": "standard"}
 )
 _WORK = Config(
     connect_timeout=5, read_timeout=60, retries={"total_max_attempts": 4, "mode": "standard"}
@@ -42,8 +42,10 @@ class S3Place:
         self.bucket, self.prefix = bucket, prefix.strip("/")
         self.location = location.rstrip("/")
         try:
-            boto3.client("s3", config=_ASK).head_bucket(Bucket=bucket)
-            self.client: Any = boto3.client("s3", config=_WORK)
+            # A session of its own: boto3's default one keeps the first credentials it has seen.
+            session = boto3.session.Session()
+            session.client("s3", config=_ASK).head_bucket(Bucket=bucket)
+            self.client: Any = session.client("s3", config=_WORK)
         except (BotoCoreError, ClientError, ValueError) as error:
             raise PlaceError(
                 f"store {self.location}: the bucket does not answer ({_reason(error)}); check its "
