@@ -14,26 +14,31 @@ from assets.nouns import Noun, built, machine
 
 NOUNS: tuple[Noun, ...] = (*curation.NOUNS, *robot.NOUNS, *training.NOUNS, *evaluation.NOUNS)
 
+# The assets of a job share their partitions. For the whole graph there is `vjepa2 run`, or
+# "Materialize all" on the page.
 JOBS = {
-    "curate": (("curation",), "Raw videos to the VideoMix22M mixture."),
-    "record": (("robot",), "DROID episodes to episode shards."),
-    "train": (("training",), "Encoder, cool-down, world model."),
-    "evaluate": (("evaluation", "planner"), "Probe, planning, and the planner to take away."),
+    "ingest": (("raw_videos", "scenes"), "Probe the files of one source and cut its videos."),
+    "record": (
+        ("droid_episodes", "episode_shards"),
+        "Robot episodes of one lab, and their shards.",
+    ),
+    "train": (("encoder", "cooled_encoder", "world_model"), "All three networks in a row."),
+    "evaluate": (
+        ("probe_report", "planning_report", "planner_bundle"),
+        "What the networks are worth, and the planner to take away.",
+    ),
 }
 
 
 def build(deployed: Deployment) -> dg.Definitions:
     """All definitions of one deployment."""
     jobs = [
-        dg.define_asset_job(name, dg.AssetSelection.groups(*groups), description=text)
-        for name, (groups, text) in JOBS.items()
+        dg.define_asset_job(name, dg.AssetSelection.assets(*names), description=text)
+        for name, (names, text) in JOBS.items()
     ]
-    everything = dg.define_asset_job(
-        "everything", dg.AssetSelection.all(), description="From raw files to an exported planner."
-    )
     return dg.Definitions(
         assets=[built(noun, deployed) for noun in NOUNS],
-        jobs=[*jobs, everything],
+        jobs=jobs,
         resources={"machine": machine(deployed.profile)},
         # Steps run one after another in one process; a stage spreads its own work over the cores.
         executor=dg.in_process_executor,

@@ -172,6 +172,7 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     monkeypatch.setitem(profiles.PROFILES, "tiny", TinyProfile())
     monkeypatch.setitem(gates.GATES, "counts", (Gate("few_broken", "few are broken", small),))
     monkeypatch.setattr(definitions, "NOUNS", (counts, sums, total))
+    monkeypatch.setattr(definitions, "JOBS", {"tiny": (("total",), "The tiny house's one job.")})
     graph.GRAPH.clear()
     graph.GRAPH.update(nodes)
     try:
