@@ -40,8 +40,8 @@ _STOP_WITHIN = 10.0  # seconds
 def start(how: How) -> None:
     """Have a Ray cluster: the one at RAY_ADDRESS, or a local one with a CPU per worker and core.
 
-    The local one listens on the loopback interface only, has no dashboard, and dies with this
-    process, whatever ends it.
+    The local one listens on the loopback interface only, has no dashboard, and ends with this
+    process, whatever ends it; after a kill -9 Ray's last two helpers take a minute to notice.
     """
     if ray.is_initialized():
         return
@@ -209,7 +209,7 @@ def train_on_ray(worker: Worker, *, how: How, world: int, folder: Path, restarts
         restarts: how often all workers may be started again.
 
     Raises:
-        RuntimeError: workers went on dying.
+        RuntimeError: workers went on dying, or there are fewer GPUs than workers.
     """
     import torch
     from ray.train import FailureConfig, RunConfig, ScalingConfig
@@ -218,6 +218,11 @@ def train_on_ray(worker: Worker, *, how: How, world: int, folder: Path, restarts
 
     start(how)
     gpu = torch.device(how.device).type == "cuda"
+    if gpu and (found := int(ray.cluster_resources().get("GPU", 0))) < world:
+        raise RuntimeError(
+            f"{world} workers on cuda need a GPU each and there are {found}: "
+            f"set how.workers={max(1, found)}, or how.device=cpu"
+        )
     trainer = TorchTrainer(
         _run_worker,
         train_loop_config={"worker": worker},
