@@ -43,10 +43,10 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]], schema: Schema) -
 
 def read_table(path: Path) -> list[dict[str, Any]]:
     """All rows of a parquet file, as dictionaries in the file's order."""
-    return pq.read_table(path).to_pylist()  # type: ignore[no-any-return]
+    return pq.read_table(path).to_pylist()
 
 
-def read_columns(path: Path, columns: Sequence[str]) -> dict[str, np.ndarray]:
+def read_columns(path: Path, columns: Sequence[str]) -> dict[str, np.ndarray[Any, Any]]:
     """Some columns of a parquet file as numpy arrays of shape [rows]."""
     table = pq.read_table(path, columns=list(columns))
     return {name: table[name].to_numpy() for name in columns}

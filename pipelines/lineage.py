@@ -1,0 +1,248 @@
+"""Lineage: from a checkpoint file back to every video, from a video on to all that saw it.
+
+Between artifacts it is a walk over manifests; inside them, the parquet tables say which clip comes
+from which file. Nothing but the store is asked, and only the tables of it are fetched.
+
+    trace(store, file)                  config, code, environment, shards, clips of a checkpoint
+    sources(store, manifest)            the source videos and robot recordings behind an artifact
+    checkpoints_that_saw(store, video)  what was made with one video or recording
+    descendants(store, manifest)        what was made with one artifact
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from storage.artifacts import ArtifactError, ArtifactStore, FileEntry, Manifest
+from storage.digests import digest_file
+from storage.tables import read_columns
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """Where a kind of source file is listed, and the index of what was trained on."""
+
+    listed_in: str
+    table: str
+    identity: str
+    path: str
+    digest: str
+    indexed_in: str
+    foreign: str
+    """The index's column that holds the source's identity."""
+
+
+_KINDS = (
+    _Kind("raw_videos", "videos.parquet", "video_id", "path", "sha256", "videomix22m", "video_id"),
+    _Kind("droid_episodes", "episodes.parquet", "episode", "mp4", "mp4_sha256",
+          "episode_shards", "episode"),
+)  # fmt: skip
+_SHARDS = ("clip_shards", "episode_shards")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One source file: a raw video (or image), or the recording of a robot episode."""
+
+    listed: Manifest
+    """The raw_videos or droid_episodes artifact that lists it."""
+    identity: str
+    """video_id, or the episode's id."""
+    path: str
+    """Relative to the media root, which is `listed.record["media"]`."""
+    sha256: str
+    clips: int = 0
+    """How many clips of it training could draw (`sources` only)."""
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """An artifact that was made with a video."""
+
+    artifact: Manifest
+    index: Manifest
+    """The mixture or episode shards through which it came in."""
+    clips: tuple[str, ...]
+    """Keys of the clips of that video that training could draw."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Where one file of a sealed artifact comes from."""
+
+    manifest: Manifest
+    """The artifact; its `question` holds stage, version, config; its `record` the environment."""
+    file: FileEntry
+    ancestors: tuple[Manifest, ...]
+    """Everything that it was made of, nearest first."""
+    shards: tuple[tuple[Manifest, FileEntry], ...]
+    """Every shard file among the ancestors, with the artifact that holds it."""
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """What was asked: the stage's configuration."""
+        config: Mapping[str, Any] = self.manifest.question["config"]
+        return config
+
+    @property
+    def environment(self) -> Mapping[str, Any]:
+        """Commit, digest of the stage's sources, interpreter, libraries, platform, device."""
+        return {name: v for name, v in self.manifest.record.items() if name != "metrics"}
+
+
+def trace(store: ArtifactStore, file: Path | str) -> list[Trace]:
+    """What made a file, by its path on this machine or by its SHA-256 (or the beginning of it).
+
+    More than one answer means that several artifacts hold the same bytes.
+
+    Raises:
+        ArtifactError: no artifact of the store holds such a file.
+    """
+    path = Path(file)
+    digest = digest_file(path) if path.is_file() else str(file)
+    if not re.fullmatch("[0-9a-f]{6,64}", digest):
+        raise ArtifactError(f"{file}: no such file, and no SHA-256 (6 to 64 hex digits) either")
+    traces = []
+    for manifest in store.manifests():
+        for entry in (e for e in manifest.files if e.digest.startswith(digest)):
+            above = tuple(store.ancestors(manifest))
+            shards = tuple(
+                (m, e)
+                for m in (manifest, *above)
+                if m.asset in _SHARDS
+                for e in m.files
+                if e.path.endswith(".tar")
+            )
+            traces.append(Trace(manifest, entry, above, shards))
+    if not traces:
+        raise ArtifactError(
+            f"no artifact of {store.place.location} holds {file} (sha256 {digest[:16]}…): it was "
+            "changed after sealing, or made elsewhere; name the other store with --store"
+        )
+    return traces
+
+
+def sources(store: ArtifactStore, manifest: Manifest) -> Iterator[Source]:
+    """The source files whose clips training could draw for an artifact, in order of path.
+
+    An artifact that no training set lies behind (a table of scenes, say) has those that its
+    raw_videos or droid_episodes list, with `clips` 0.
+    """
+    lineage = [manifest, *store.ancestors(manifest)]
+    for kind in _KINDS:
+        indices = [m for m in lineage if m.asset == kind.indexed_in]
+        drawn: Counter[tuple[str, str]] = Counter()
+        for index in indices:
+            drawn.update((clip.partition, clip.identity) for clip in _drawable(store, kind, index))
+        for listed in sorted((m for m in lineage if m.asset == kind.listed_in), key=_by_name):
+            for found in _listed(store, kind, listed):
+                clips = drawn[str(listed.partition), found.identity]
+                if clips or not indices:
+                    yield replace(found, clips=clips)
+
+
+def find_sources(store: ArtifactStore, video: str) -> list[Source]:
+    """Source files by video id or episode, by SHA-256 (or its beginning), by path or file name.
+
+    Raises:
+        ArtifactError: no artifact of the store lists such a file.
+    """
+    found = [
+        source
+        for kind in _KINDS
+        for manifest in store.manifests()
+        if manifest.asset == kind.listed_in
+        for source in _listed(store, kind, manifest)
+        if video in (source.path, Path(source.path).name, source.identity)
+        or (len(video) >= 6 and source.sha256.startswith(video))
+    ]
+    if not found:
+        raise ArtifactError(
+            f"no raw_videos or droid_episodes of {store.place.location} list {video!r}; give a "
+            "video id, a sha256 (6 digits or more) or a path as in videos.parquet"
+        )
+    return found
+
+
+def checkpoints_that_saw(store: ArtifactStore, video: str) -> list[Sighting]:
+    """Every encoder, world model, report and bundle that was made with a video or robot recording.
+
+    `video` is what `find_sources` takes. A video counts as seen when training could draw a clip of
+    it: curation may have dropped all its scenes, a validation clip is not trained on, and a source
+    may have weight 0.
+
+    Raises:
+        ArtifactError: no artifact of the store lists such a file.
+    """
+    identities = {source.identity for source in find_sources(store, video)}
+    manifests = list(store.manifests())
+    sightings: dict[str, Sighting] = {}
+    for kind in _KINDS:
+        for index in (m for m in manifests if m.asset == kind.indexed_in):
+            seen = (clip for clip in _drawable(store, kind, index) if clip.identity in identities)
+            clips = tuple(clip.key for clip in seen)
+            for artifact in _below(manifests, index) if clips else ():
+                sighting = Sighting(artifact, index, clips)
+                sightings[f"{artifact.key} {index.key}"] = sighting
+    return sorted(sightings.values(), key=lambda s: (_by_name(s.artifact), s.artifact.key))
+
+
+def descendants(store: ArtifactStore, manifest: Manifest) -> list[Manifest]:
+    """Everything that was made with an artifact, nearest first, each once.
+
+    A child counts when it was made with these bytes under this name, whichever question they
+    answered: questions hold contents, so one child may serve under several.
+    """
+    return _below(list(store.manifests()), manifest)
+
+
+def _below(manifests: list[Manifest], manifest: Manifest) -> list[Manifest]:
+    found: dict[str, Manifest] = {}
+    queue = [manifest]
+    while queue:
+        parent = queue.pop(0)
+        for child in manifests:
+            used = child.parents.get(parent.name)
+            if used and used[1] == parent.content and child.key not in found:
+                found[child.key] = child
+                queue.append(child)
+    return list(found.values())
+
+
+class _Clip(NamedTuple):
+    partition: str
+    identity: str
+    key: str
+
+
+def _drawable(store: ArtifactStore, kind: _Kind, index: Manifest) -> Iterator[_Clip]:
+    """Every clip of an index that training could draw."""
+    path = store.open_file(index, "index.parquet")
+    if kind.indexed_in != "videomix22m":
+        columns = read_columns(path, [kind.foreign, "key"])
+        for identity, key in zip(columns[kind.foreign], columns["key"], strict=True):
+            yield _Clip(str(index.partition), identity, key)
+        return
+    weights = index.question["config"]["weights"]
+    names = ("partition", kind.foreign, "key", "weight", "source")
+    columns = read_columns(path, names)
+    rows = zip(*(columns[name].tolist() for name in names), strict=True)
+    for partition, identity, key, weight, source in rows:
+        if weight > 0 and weights[source] > 0:
+            yield _Clip(partition, identity, key)
+
+
+def _listed(store: ArtifactStore, kind: _Kind, manifest: Manifest) -> Iterator[Source]:
+    columns = (kind.identity, kind.path, kind.digest)
+    table = read_columns(store.open_file(manifest, kind.table), columns)
+    for identity, path, digest in zip(*(table[name] for name in columns), strict=True):
+        yield Source(manifest, identity, path, digest)
+
+
+def _by_name(manifest: Manifest) -> tuple[str, str]:
+    return manifest.asset, manifest.partition or ""
