@@ -251,8 +251,8 @@ class Trainer:
             if not math.isfinite(row[name]):
                 raise TrainingDivergedError(
                     f"{self.settings.noun}: {name} is {row[name]} at step {row['step']} of "
-                    f"{self.settings.steps}, learning rate {row['lr']:.3g}. The weights up to the "
-                    "last checkpoint are finite. Lower the learning rate or lengthen the warm-up."
+                    f"{self.settings.steps}, learning rate {row['lr']:.3g}. The checkpoints before "
+                    "it are sound. Lower the learning rate or lengthen the warm-up."
                 )
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.stage import Workspace
+from pipelines.compute import train_on_ray
+from pipelines.stage import How, Workspace
 from pipelines.training.checkpoints import list_checkpoints, logged_rows
 from pipelines.training.loop import (
     TrainingDivergedError,
@@ -65,6 +66,9 @@ def test_killed_and_started_again(tmp_path: Path) -> None:
     run_training(toy.ToyTask, toy.settings(STEPS), out)
     assert digests(run_folder(out) / "checkpoints") == undisturbed(tmp_path / "undisturbed")
     assert [row["step"] for row in logged_rows(run_folder(out), STEPS)] == [*range(1, STEPS + 1)]
+    # The cluster is there now; more workers than it has GPUs would wait for ever.
+    with pytest.raises(RuntimeError, match="1024 workers on cuda need a GPU each"):
+        train_on_ray(print, how=How(device="cuda"), world=1024, folder=tmp_path)
 
 
 @pytest.mark.heavy

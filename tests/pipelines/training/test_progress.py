@@ -1,0 +1,44 @@
+"""Claims: the progress file says what was done and how fast; its reader sees whole looks only; the
+line names step, loss, rate and the time of the end; it is printed when the training ends.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from pipelines.training.progress import Progress, ProgressWriter, read_progress, shown
+
+
+def test_line_by_hand() -> None:
+    look = Progress("encoder", 50, 250, 0.5, 32.0, trained_steps=10, seconds=5.0)
+    # Half a second a step in this session, 200 steps to go.
+    soon = time.time() + 100
+    ends = [time.strftime("%H:%M:%S", time.localtime(soon + late)) for late in (0, 1)]
+    lines = [f"encoder step 50/250, loss 0.5000, 32.0 samples/s, ends {end}" for end in ends]
+    assert look.line() in lines
+
+
+def test_writer_and_reader(tmp_path: Path) -> None:
+    assert read_progress(tmp_path) is None
+    writer = ProgressWriter(tmp_path, "world_model", steps=7, samples_per_step=4)
+    for done in (5, 6, 7):  # a resumed run: steps 1 to 4 were another session's
+        writer.step(done, 1.0 / done)
+    look = read_progress(tmp_path)
+    assert look is not None
+    assert (look.noun, look.done, look.steps, look.trained_steps) == ("world_model", 7, 7, 3)
+    assert look.loss == 1 / 7
+    assert look.samples_per_second == pytest.approx(3 * 4 / look.seconds)
+    assert [path.name for path in tmp_path.iterdir()] == ["progress.json"]
+
+
+def test_last_line_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with shown(tmp_path):
+        ProgressWriter(tmp_path, "encoder", 2, 1).step(2, 0.25)
+    assert "encoder step 2/2, loss 0.2500" in capsys.readouterr().err
+    # A rerun with nothing to train shows nothing of the run before.
+    with shown(tmp_path):
+        pass
+    assert capsys.readouterr().err == "" and read_progress(tmp_path) is None
