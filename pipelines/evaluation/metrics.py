@@ -1,4 +1,7 @@
-"""Counts, intervals and confusion: what every evaluation reports. The one door to scikit-learn."""
+"""Counts, intervals and confusion: what every evaluation reports. The one door to scikit-learn.
+
+It is imported where it is used: it takes seconds, and the command line reads this module.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import confusion_matrix, recall_score
 
 from storage.digests import unit_interval
 
@@ -75,12 +77,16 @@ def confusion(
     truth: NDArray[np.int64], predicted: NDArray[np.int64], classes: int
 ) -> NDArray[np.int64]:
     """Counts [classes, classes]: row = true class, column = predicted class."""
+    from sklearn.metrics import confusion_matrix
+
     counts = confusion_matrix(truth, predicted, labels=np.arange(classes))
     return np.asarray(counts, dtype=np.int64)
 
 
 def mean_class_recall(truth: NDArray[np.int64], predicted: NDArray[np.int64]) -> float:
     """Recall of every class that occurs in `truth`, averaged over those classes."""
+    from sklearn.metrics import recall_score
+
     present = np.unique(truth)
     recall = recall_score(truth, predicted, labels=present, average="macro", zero_division=0)
     return float(recall)

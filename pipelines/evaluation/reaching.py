@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,10 +19,14 @@ from numpy.typing import NDArray
 from pipelines.planner.cem import PlannerConfig
 from pipelines.planner.control import Planner, as_batch, checked_state
 from pipelines.planner.weights import open_world
-from pipelines.robot.environment import Observation, ReachEnvironment
 from storage.digests import digest_json
 
+if TYPE_CHECKING:
+    from pipelines.robot.environment import ReachEnvironment
+
 Array = NDArray[np.float64]
+Observation = tuple[NDArray[np.uint8], Array]
+"""A frame [H, W, 3] and a state [7]."""
 
 POLICIES = ("planner", "random", "still", "straight")
 """The planner; uniformly random motions; none; straight to the goal, knowing where it is."""
@@ -96,6 +100,17 @@ def opened(trial: Trial) -> Planner:
     return open_planner(trial.encoder, trial.world_model, config.search, config.seed, trial.device)
 
 
+def laid_out(trial: Trial) -> ReachEnvironment:
+    """The trial's lab, things and camera."""
+    # Imported here: the simulator takes a while, and settings are read without it.
+    from pipelines.robot.environment import ReachEnvironment
+
+    config = trial.config
+    return ReachEnvironment(
+        trial.lab, trial.seed, config.frame_size, camera_jitter=config.camera_jitter
+    )
+
+
 def place_goal(environment: ReachEnvironment, trial: Trial) -> tuple[Array, Observation]:
     """A goal at the trial's distance that the arm can truly reach, and what it looks like there.
 
@@ -136,9 +151,7 @@ def run_trial(trial: Trial) -> dict[str, Any]:
         stayed: for each motion, whether the policy chose not to move.
     """
     config = trial.config
-    environment = ReachEnvironment(
-        trial.lab, trial.seed, config.frame_size, camera_jitter=config.camera_jitter
-    )
+    environment = laid_out(trial)
     place, goal = place_goal(environment, trial)
     seen = environment.reset()
     environment.goal(place)
@@ -173,9 +186,7 @@ def energy_landscape(trial: Trial) -> dict[str, float]:
         error_xz_cm, error_xy_cm: from the motion of least energy on the grid to the true one.
     """
     config = trial.config
-    environment = ReachEnvironment(
-        trial.lab, trial.seed, config.frame_size, camera_jitter=config.camera_jitter
-    )
+    environment = laid_out(trial)
     frame, state = environment.reset()
     truth = np.random.default_rng([trial.seed, 2]).uniform(-0.9, 0.9, 3) * config.search.reach
     goal_frame, goal_state = environment.step(np.concatenate([truth, np.zeros(4)]))

@@ -54,11 +54,10 @@ def open_world_model(folder: Path, device: str = "cpu") -> WorldModel:
 
 
 def open_world(encoder: Path, world_model: Path, device: str = "cpu") -> ImaginedWorld:
-    """Both of them as one world, at the frame size that the world model was trained on.
+    """Both of them as one world, with frames prepared as the world model was trained.
 
     Raises:
         ValueError: as above, or the two do not belong together.
     """
-    eyes, world = open_encoder(encoder, device), open_world_model(world_model, device)
-    size = world.config.grid[0] * eyes.config.patch
-    return ImaginedWorld(eyes, world, Preprocessing(size=size))
+    how = Preprocessing(**read_model(world_model)[0]["preprocessing"])
+    return ImaginedWorld(open_encoder(encoder, device), open_world_model(world_model, device), how)

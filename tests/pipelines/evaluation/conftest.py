@@ -13,6 +13,7 @@ import torch
 from models.checkpoints import save_weights
 from models.encoder import Encoder, EncoderConfig
 from models.world_model import WorldModel, WorldModelConfig
+from pipelines.planner.world import Preprocessing
 from storage.artifacts import Artifact, Manifest, content_digest, list_files
 from storage.digests import digest_json
 
@@ -53,7 +54,11 @@ def trainings(tmp_path: Path) -> dict[str, Artifact]:
     seen = tmp_path / "cooled_encoder"
     _finish(seen, {"encoder": asdict(ENCODER)}, {"encoder": encoder, "target_encoder": target})
     imagined = tmp_path / "world_model"
-    _finish(imagined, {"world_model": asdict(WORLD_MODEL)}, {"world_model": world_model})
+    described = {
+        "world_model": asdict(WORLD_MODEL),
+        "preprocessing": asdict(Preprocessing(size=32)),
+    }
+    _finish(imagined, described, {"world_model": world_model})
     return {
         "cooled_encoder": as_artifact("cooled_encoder", seen),
         "world_model": as_artifact("world_model", imagined),

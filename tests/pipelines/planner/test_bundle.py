@@ -55,11 +55,11 @@ def upstream(tmp_path, tiny_world) -> Inputs:
     seen, imagined = tmp_path / "cooled_encoder", tmp_path / "world_model"
     weights = {"encoder": other.encoder, "target_encoder": world.encoder}
     training(seen, {"encoder": asdict(world.encoder.config)}, weights)
-    training(
-        imagined,
-        {"world_model": asdict(world.world_model.config)},
-        {"world_model": world.world_model},
-    )
+    described = {
+        "world_model": asdict(world.world_model.config),
+        "preprocessing": asdict(world.how),
+    }
+    training(imagined, described, {"world_model": world.world_model})
     pooled = {"reached": RATE, "final_cm": {"median": 2.5}, "closed": 0.9}
     policies = ("planner", "random", "still", "straight")
     settings = {"seed": 11, "steps": 10, "nearest": 0.2, "farthest": 0.3, "success": 0.04}

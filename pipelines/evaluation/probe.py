@@ -1,0 +1,287 @@
+"""What frozen features know about motion: an attentive probe on the labelled source.
+
+The same probe is trained on the encoder's features, on those of a randomly initialised encoder, and
+on the encoder's features of clips that stand still (every frame the middle one): the second says
+what training added, the third what a class gives away by its looks. Learning rate and weight decay
+are chosen on a held-out part of the TRAINING clips, and the probe is then trained on all of them.
+The paper takes the best of 20 heads on the validation set itself; `selection="validation"` does
+that, and the report says so, for the number is then optimistic.
+
+Inputs: `cooled_encoder`, `clip_shards`. Payload:
+    report.json           accuracy with 95 % Wilson intervals per arm, chance, confusion, settings
+    predictions.parquet   key, label, and the predicted class of each arm
+    log.parquet           arm, epoch, loss of the final probes
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.compute import map_items
+from pipelines.evaluation.features import (
+    ARMS,
+    LabelledClip,
+    ViewConfig,
+    encode_clips,
+    labelled_clips,
+)
+from pipelines.evaluation.metrics import Rate, confusion, held_out, mean_class_recall, sign_test
+from pipelines.evaluation.probing import (
+    HeadConfig,
+    ProbeTask,
+    labels_of,
+    share_right,
+    train_probe,
+)
+from pipelines.overrides import plain
+from pipelines.planner.weights import read_model
+from pipelines.stage import Inputs, Stage, Workspace
+from storage.tables import write_table
+
+Files = Mapping[str, Mapping[str, tuple[Path, ...]]]
+
+SELECTIONS = {
+    "held_out": "a held-out part of the training clips",
+    "validation": "the validation clips themselves, as in the paper: optimistic",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeConfig:
+    """The probe of frozen features; the defaults are the paper's SSv2 protocol for ViT-L."""
+
+    source: str = "ssv2"
+    """The labelled source."""
+    views: ViewConfig = field(default_factory=ViewConfig)
+    """How clips are shown to the encoder."""
+    head: HeadConfig = field(default_factory=HeadConfig)
+    """The probe and how it learns."""
+    lrs: tuple[float, ...] = (5e-3, 3e-3, 1e-3, 3e-4, 1e-4)
+    """Learning rates to choose from."""
+    weight_decays: tuple[float, ...] = (0.01, 0.1, 0.4, 0.8)
+    """Weight decays to choose from."""
+    selection: str = "held_out"
+    """Where they are chosen: "held_out" (part of train), or "validation" (the paper's way)."""
+    held_out: float = 0.2
+    """Share of the training clips, class by class, that is held out to choose on."""
+    still: bool = True
+    """Whether to probe clips without motion too."""
+
+    def __post_init__(self) -> None:
+        if not self.lrs or not self.weight_decays or min(self.lrs) <= 0:
+            raise ValueError("lrs and weight_decays must each name one value or more, lrs above 0")
+        if self.selection not in SELECTIONS:
+            raise ValueError(
+                f"selection is '{self.selection}': it must be one of {', '.join(SELECTIONS)}"
+            )
+        if not 0 < self.held_out < 1:
+            raise ValueError(f"held_out is {self.held_out}: it must lie between 0 and 1")
+
+    @property
+    def grid(self) -> tuple[tuple[float, float], ...]:
+        """(learning rate, weight decay) of every head that is tried."""
+        return tuple((lr, decay) for lr in self.lrs for decay in self.weight_decays)
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Who is probed."""
+        return ARMS if self.still else ARMS[:-1]
+
+
+@dataclass(frozen=True)
+class Clips:
+    """The clips of both sides of the split, in the order of the feature files."""
+
+    train: tuple[LabelledClip, ...]
+    validation: tuple[LabelledClip, ...]
+    classes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, clips: Sequence[LabelledClip]) -> Clips:
+        """Sort clips into their sides."""
+        train = tuple(clip for clip in clips if clip.split == "train")
+        rest = tuple(clip for clip in clips if clip.split == "validation")
+        return cls(train, rest, tuple(sorted({clip.label for clip in train})))
+
+    def labels(self, side: str, rows: Sequence[int] | None = None) -> tuple[int, ...]:
+        """Class numbers of a side's clips, or of some of them."""
+        clips: tuple[LabelledClip, ...] = getattr(self, side)
+        rows = range(len(clips)) if rows is None else rows
+        return labels_of([clips[row].label for row in rows], self.classes)
+
+
+def task_of(
+    config: ProbeConfig, clips: Clips, files: Mapping[str, tuple[Path, ...]],
+    grid: tuple[int, int, int], device: str,
+) -> ProbeTask:  # fmt: skip
+    """The first head's task on all training clips, asked about the validation clips."""
+    everything = tuple(range(len(clips.train)))
+    lr, decay = config.grid[0]
+    return ProbeTask(
+        config=config.head,
+        lr=lr,
+        weight_decay=decay,
+        classes=len(clips.classes),
+        grid=grid,
+        fit=files["train"],
+        fit_clips=everything,
+        fit_labels=clips.labels("train"),
+        fit_views=config.views.train_views,
+        asked=files["validation"],
+        asked_clips=tuple(range(len(clips.validation))),
+        asked_views=config.views.views,
+        device=device,
+    )
+
+
+def on_held_out(task: ProbeTask, config: ProbeConfig, clips: Clips) -> ProbeTask:
+    """The same task on a part of the training clips, asked about the rest of them."""
+    labels = {clip.key: clip.label for clip in clips.train}
+    taken = held_out(labels, config.held_out, config.head.seed)
+    sides: dict[bool, list[int]] = {False: [], True: []}
+    for row, clip in enumerate(clips.train):
+        sides[clip.key in taken].append(row)
+    return replace(
+        task,
+        fit_clips=tuple(sides[False]),
+        fit_labels=clips.labels("train", sides[False]),
+        asked=task.fit,
+        asked_clips=tuple(sides[True]),
+        asked_views=task.fit_views,
+    )
+
+
+def choose(
+    config: ProbeConfig, clips: Clips, tasks: Mapping[str, ProbeTask], out: Workspace
+) -> dict[str, tuple[float, float]]:
+    """The best head of each arm; one head alone needs no choosing."""
+    if len(config.grid) == 1:
+        return dict.fromkeys(tasks, config.grid[0])
+    tries: dict[str, ProbeTask] = {}
+    for arm, task in tasks.items():
+        asked = task if config.selection == "validation" else on_held_out(task, config, clips)
+        for lr, decay in config.grid:
+            tries[f"{arm} lr {lr:g} decay {decay:g}"] = replace(asked, lr=lr, weight_decay=decay)
+    found = map_items(train_probe, tries, out, noun="heads")
+    best: dict[str, tuple[float, float]] = {}
+    for arm in tasks:
+        scores = {}
+        for name, task in tries.items():
+            if name.startswith(f"{arm} "):
+                side = "validation" if config.selection == "validation" else "train"
+                truth = clips.labels(side, task.asked_clips)
+                right = share_right(found[name]["predicted"], truth)
+                scores[(task.lr, task.weight_decay)] = (right, -found[name]["losses"][-1])
+        best[arm] = max(scores, key=lambda head: scores[head])
+    return best
+
+
+def judge(clips: Clips, result: Mapping[str, Any], head: tuple[float, float]) -> dict[str, Any]:
+    """The numbers of one arm's probe."""
+    truth, predicted = np.array(clips.labels("validation")), np.array(result["predicted"])
+    return {
+        "accuracy": Rate(int((truth == predicted).sum()), len(truth)).as_json(),
+        "mean_class_recall": mean_class_recall(truth, predicted),
+        "train_accuracy": share_right(result["fitted"], clips.labels("train")),
+        "first_loss": result["losses"][0],
+        "last_loss": result["losses"][-1],
+        "lr": head[0],
+        "weight_decay": head[1],
+        "confusion": confusion(truth, predicted, len(clips.classes)).tolist(),
+    }
+
+
+def run(config: ProbeConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
+    """Encode, choose, train and ask, each resuming after a kill; then write the report."""
+    clips = Clips.of(labelled_clips(inputs.parts("clip_shards"), config.source))
+    folder = inputs["cooled_encoder"].path
+    files = encode_clips(folder, (*clips.train, *clips.validation), config.views, config.arms, out)
+    grid = token_grid(config.views, read_model(folder)[0]["encoder"])
+    tasks = {arm: task_of(config, clips, files[arm], grid, out.how.device) for arm in config.arms}
+    heads = choose(config, clips, tasks, out)
+    final = {
+        arm: replace(task, lr=heads[arm][0], weight_decay=heads[arm][1])
+        for arm, task in tasks.items()
+    }
+    results = map_items(train_probe, final, out, noun="probes")
+    arms = {arm: judge(clips, results[arm], heads[arm]) for arm in config.arms}
+    report = describe(config, clips, arms, results)
+    (out.payload / "report.json").write_text(json.dumps(report, indent=2, sort_keys=True) + "\n")
+    write_tables(clips, results, out.payload)
+    return headline(report)
+
+
+def token_grid(views: ViewConfig, encoder: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Tokens of a view along time (all segments), height and width."""
+    side = views.size // encoder["patch"]
+    return views.segments * (views.frames // encoder["tubelet"]), side, side
+
+
+def describe(
+    config: ProbeConfig, clips: Clips, arms: Mapping[str, Any], results: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The contents of report.json."""
+    truth = np.array(clips.labels("validation"))
+    right = {arm: np.array(results[arm]["predicted"]) == truth for arm in ("trained", "random")}
+    better = int((right["trained"] & ~right["random"]).sum())
+    worse = int((right["random"] & ~right["trained"]).sum())
+    return {
+        "source": config.source,
+        "classes": clips.classes,
+        "chance": 1 / len(clips.classes),
+        "largest_class": float(np.bincount(truth).max() / len(truth)),
+        "train_clips": len(clips.train),
+        "validation_clips": len(clips.validation),
+        "selected_on": SELECTIONS[config.selection],
+        "encoders": {arm: arms[arm] for arm in ("trained", "random")},
+        "controls": {arm: found for arm, found in arms.items() if arm == "still"},
+        "trained_against_random": {
+            "only_trained_right": better,
+            "only_random_right": worse,
+            "p": sign_test(better, worse),
+        },
+        "settings": plain(config),
+    }
+
+
+def write_tables(clips: Clips, results: Mapping[str, Any], folder: Path) -> None:
+    """Write predictions.parquet and log.parquet."""
+    rows = [
+        {"key": clip.key, "label": clip.label}
+        | {arm: clips.classes[found["predicted"][row]] for arm, found in results.items()}
+        for row, clip in enumerate(clips.validation)
+    ]
+    columns = dict.fromkeys(("key", "label", *results), "string")
+    write_table(folder / "predictions.parquet", rows, columns)
+    log = [
+        {"arm": arm, "epoch": epoch, "loss": loss}
+        for arm, found in results.items()
+        for epoch, loss in enumerate(found["losses"])
+    ]
+    schema = {"arm": "string", "epoch": "int32", "loss": "float64"}
+    write_table(folder / "log.parquet", log, schema)
+
+
+def headline(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers worth showing."""
+    shown: dict[str, Any] = {"chance": report["chance"]}
+    for arm, found in {**report["encoders"], **report["controls"]}.items():
+        rate = found["accuracy"]
+        shown |= {
+            f"{arm}_accuracy": rate["rate"],
+            f"{arm}_accuracy_low": rate["low"],
+            f"{arm}_accuracy_high": rate["high"],
+            f"{arm}_train_accuracy": found["train_accuracy"],
+        }
+    shown["validation_clips"] = report["validation_clips"]
+    shown["trained_against_random_p"] = report["trained_against_random"]["p"]
+    return shown
+
+
+STAGE = Stage("probe_report", version=1, config=ProbeConfig, run=run)
