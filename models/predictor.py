@@ -91,10 +91,11 @@ class Predictor(nn.Module):
         """
         if return_context and not self.config.context_head:
             raise ValueError("this predictor has no context head: set PredictorConfig.context_head")
-        hidden = self._run(context, context_index, target_index, grid, mask_index)
-        kept = context_index.shape[1]
-        predicted: Tensor = self.predictor_proj(hidden[:, kept:])
+        last = None if return_context else target_index.shape[1]
+        hidden = self._run(context, context_index, target_index, grid, mask_index, last)
+        predicted: Tensor = self.predictor_proj(hidden[:, -target_index.shape[1] :])
         if return_context:
+            kept = context_index.shape[1]
             return predicted, self.predictor_proj_context(hidden[:, :kept])
         return predicted
 
@@ -105,8 +106,9 @@ class Predictor(nn.Module):
         target_index: Tensor,
         grid: Grid,
         mask_index: int,
+        last: int | None,
     ) -> Tensor:
-        """Normed hidden states of context then targets: [B, K + M, P]."""
+        """Normed hidden states of context then targets, or of the last: [B, K + M or last, P]."""
         check_tokens(context, self.config.encoder_width, "context", context_index.shape[-1])
         batch, tokens = context.shape[0], count(grid)
         check_index(context_index, batch, tokens, "context_index")
@@ -116,7 +118,8 @@ class Predictor(nn.Module):
         asked = mask.to(embedded.dtype).expand(batch, target_index.shape[1], -1)
         x = torch.cat([embedded, asked], dim=1)
         rotary = self._rotary(torch.cat([context_index, target_index], dim=1), grid)
-        x = run_blocks(self.predictor_blocks, x, rotary, checkpointing=self.config.checkpointing)
+        spared = self.config.checkpointing
+        x = run_blocks(self.predictor_blocks, x, rotary, checkpointing=spared, last=last)
         out: Tensor = self.predictor_norm(x)
         return out
 

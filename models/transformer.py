@@ -7,7 +7,7 @@ checkpoints (``norm1``, ``attn.qkv``, ``attn.proj``, ``norm2``, ``mlp.fc1``, ``m
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -31,20 +31,22 @@ class Attention(nn.Module):
     def project(self, x: Tensor, rotary: Rotary | None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of x [B, N, D], each [B, H, N, hd], rotated if tables come."""
         packed = self.qkv(x).unflatten(-1, (3, self.heads, -1))
-        queries_keys, values = packed.split([2, 1], dim=2)
         if rotary is not None:
-            queries_keys = rotate(queries_keys, rotary)
-        queries, keys = queries_keys.transpose(1, 3).unbind(2)
-        return queries, keys, values.squeeze(2).transpose(1, 2)
+            return rotate(packed, rotary)
+        queries, keys, values = packed.transpose(1, 3).unbind(2)
+        return queries, keys, values
 
     def merge(self, attended: Tensor) -> Tensor:
         """Heads side by side, projected: [B, H, N, hd] -> [B, N, D]."""
         merged: Tensor = self.proj(attended.transpose(1, 2).flatten(2))
         return merged
 
-    def forward(self, x: Tensor, rotary: Rotary | None = None) -> Tensor:
-        """Every token attends to every token: [B, N, D] -> [B, N, D]."""
-        return self.merge(F.scaled_dot_product_attention(*self.project(x, rotary)))
+    def forward(self, x: Tensor, rotary: Rotary | None = None, last: int | None = None) -> Tensor:
+        """Every token, or the last few, attends to every token: [B, N, D] -> [B, N or last, D]."""
+        queries, keys, values = self.project(x, rotary)
+        if last is not None:
+            queries = queries[:, :, -last:]
+        return self.merge(F.scaled_dot_product_attention(queries, keys, values))
 
 
 class Mlp(nn.Module):
@@ -71,22 +73,32 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width, eps=eps)
         self.mlp = Mlp(width, hidden)
 
-    def forward(self, x: Tensor, rotary: Rotary | None = None) -> Tensor:
-        """[B, N, D] -> [B, N, D]."""
-        x = x + self.attn(self.norm1(x), rotary)
+    def forward(self, x: Tensor, rotary: Rotary | None = None, last: int | None = None) -> Tensor:
+        """[B, N, D] -> [B, N, D], or [B, last, D] where only the last tokens are wanted."""
+        kept = x if last is None else x[:, -last:]
+        x = kept + self.attn(self.norm1(x), rotary, last)
         out: Tensor = x + self.mlp(self.norm2(x))
         return out
 
 
 def run_blocks(
-    blocks: Iterable[nn.Module], x: Tensor, rotary: Rotary | None, *, checkpointing: bool
+    blocks: Sequence[nn.Module] | nn.ModuleList,
+    x: Tensor,
+    rotary: Rotary | None,
+    *,
+    checkpointing: bool,
+    last: int | None = None,
 ) -> Tensor:
-    """All blocks in turn; with `checkpointing` each block's inside is computed again backwards."""
-    for block in blocks:
+    """All blocks in turn; with `checkpointing` each block's inside is computed again backwards.
+
+    Where only the last tokens are wanted, the final block computes nothing for the others.
+    """
+    for number, block in enumerate(blocks, start=1):
+        wanted = last if number == len(blocks) else None
         if checkpointing and x.requires_grad:
-            x = checkpoint(block, x, rotary, use_reentrant=False)
+            x = checkpoint(block, x, rotary, wanted, use_reentrant=False)
         else:
-            x = block(x, rotary)
+            x = block(x, rotary, wanted)
     return x
 
 

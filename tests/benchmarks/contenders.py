@@ -23,6 +23,8 @@ from models.world_model import WorldModel, WorldModelConfig
 from tests.models import peers
 
 LR, DECAY, MOMENTUM = 1e-4, 0.04, 0.99925
+PUBLISHED_BATCH = 24
+"""Clips per GPU in the paper: the official masks are cut to the least count among so many."""
 
 
 @dataclass
@@ -110,9 +112,9 @@ def pretraining_contenders(shape: Shape) -> list[Contender]:
         )
     ).to(shape.device)
     masks = [
-        tuple(index.to(shape.device) for index in drawn)
+        tuple(index[: shape.batch].to(shape.device) for index in drawn)
         for drawn in (
-            multiblock_masks(shape.grid, shape.batch, mask, 0, 0)
+            multiblock_masks(shape.grid, PUBLISHED_BATCH, mask, 0, 0, numerics="official")
             for mask in (SHORT_RANGE, LONG_RANGE)
         )
     ]

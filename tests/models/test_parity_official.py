@@ -16,7 +16,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models.attentive_probe import AttentiveProbe
+from models.attentive_probe import AnticipationProbe, AttentiveProbe
 from models.encoder import Encoder, EncoderConfig
 from models.masks import (
     LONG_RANGE,
@@ -204,6 +204,20 @@ def test_probe() -> None:
     ours.load_state_dict(theirs.state_dict())
     tokens = clip(2, 30, 96)
     close(ours(tokens), theirs(tokens))
+
+
+@torch.no_grad()
+def test_three_queries() -> None:
+    pooling = peers.official("models.attentive_pooler").AttentivePooler
+    theirs = peers.scatter(pooling(num_queries=3, embed_dim=96, num_heads=4, depth=4), 4)
+    heads = {"verb": 4, "noun": 5, "action": 6}
+    ours = AnticipationProbe(96, heads, heads=4)
+    ours.pooler.load_state_dict(theirs.state_dict())
+    tokens = clip(2, 30, 96)
+    pooled = theirs(tokens)
+    for place, (name, logits) in enumerate(ours(tokens).items()):
+        head = ours.get_submodule(f"{name}_classifier")
+        close(logits, pooled[:, place] @ head.weight.T, TOLERANCE)
 
 
 def same_gradients(ours: torch.nn.Module, theirs: torch.nn.Module, skip: str = "none") -> None:

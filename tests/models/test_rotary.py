@@ -36,27 +36,33 @@ def at(time: int, row: int, column: int, head_width: int, numerics: Numerics) ->
     return rotary_tables(*place, head_width, numerics)
 
 
+def turn(x: torch.Tensor, tables: Rotary) -> torch.Tensor:
+    """Queries x [B, N, H, hd] rotated."""
+    queries, keys, values = rotate(torch.stack([x, 2 * x, 3 * x], dim=2), tables)
+    assert torch.allclose(keys, 2 * queries, atol=1e-5)  # keys turn as queries do
+    assert torch.equal(values, 3 * x.transpose(1, 2))  # values never do
+    return queries.transpose(1, 2)
+
+
 @pytest.mark.parametrize("head_width", [32, 64, 80, 88, 104])
 def test_corrected_keeps_norms(head_width: int) -> None:
-    x = noise(2, 48, 2, 3, head_width)
-    turned = rotate(x, grid_rotary((3, 4, 4), head_width, "corrected", CPU))
+    x = noise(2, 48, 3, head_width)
+    turned = turn(x, grid_rotary((3, 4, 4), head_width, "corrected", CPU))
     assert torch.allclose(turned.norm(dim=-1), x.norm(dim=-1), rtol=1e-5)
     assert not torch.allclose(turned, x, atol=0.1)
 
 
 def test_official_does_not_keep_norms() -> None:
-    x = noise(2, 48, 2, 3, 64)
-    turned = rotate(x, grid_rotary((3, 4, 4), 64, "official", CPU))
+    x = noise(2, 48, 3, 64)
+    turned = turn(x, grid_rotary((3, 4, 4), 64, "official", CPU))
     assert (turned.norm(dim=-1) - x.norm(dim=-1)).abs().max() > 0.3
 
 
 def test_corrected_sees_relative_positions_only() -> None:
-    q, k = noise(1, 1, 1, 1, 64, seed=1), noise(1, 1, 1, 1, 64, seed=2)
+    q, k = noise(1, 1, 1, 64, seed=1), noise(1, 1, 1, 64, seed=2)
 
     def product(first: tuple[int, int, int], second: tuple[int, int, int], kind: Numerics) -> float:
-        turned_q = rotate(q.expand(-1, -1, 2, -1, -1), at(*first, 64, kind))[0, 0, 0, 0]
-        turned_k = rotate(k.expand(-1, -1, 2, -1, -1), at(*second, 64, kind))[0, 0, 1, 0]
-        return float(turned_q @ turned_k)
+        return float((turn(q, at(*first, 64, kind)) * turn(k, at(*second, 64, kind))).sum())
 
     near, far = ((1, 2, 3), (4, 0, 5)), ((6, 9, 4), (9, 7, 6))
     assert product(*near, "corrected") == pytest.approx(product(*far, "corrected"), abs=1e-4)
@@ -66,9 +72,9 @@ def test_corrected_sees_relative_positions_only() -> None:
 @pytest.mark.parametrize("head_width", [24, 32, 64, 88])
 @pytest.mark.parametrize("numerics", ["official", "corrected"])
 def test_formula(head_width: int, numerics: Numerics) -> None:
-    place, x = (3, 7, 2), noise(1, 1, 2, 1, head_width)
-    turned = rotate(x, at(*place, head_width, numerics))[0, 0, 0, 0]
-    a, vector = axis_width(head_width), x[0, 0, 0, 0].tolist()
+    place, x = (3, 7, 2), noise(1, 1, 1, head_width)
+    turned = turn(x, at(*place, head_width, numerics)).flatten()
+    a, vector = axis_width(head_width), x.flatten().tolist()
     expected = list(vector)
     for axis, position in enumerate(place):
         for element in range(a):
@@ -85,27 +91,47 @@ def test_formula(head_width: int, numerics: Numerics) -> None:
 
 @pytest.mark.parametrize("numerics", ["official", "corrected"])
 def test_origin_turns_nothing(numerics: Numerics) -> None:
-    x = noise(1, 1, 2, 2, 64)
-    assert torch.equal(rotate(x, at(0, 0, 0, 64, numerics)), x)
+    x = noise(1, 1, 2, 64)
+    assert torch.equal(turn(x, at(0, 0, 0, 64, numerics)), x)
 
 
 @pytest.mark.parametrize(("axis", "turned"), [(0, (0, 20)), (1, (20, 40)), (2, (40, 60))])
 def test_axes_are_apart(axis: int, turned: tuple[int, int]) -> None:
     place = [0, 0, 0]
     place[axis] = 5
-    x = noise(1, 1, 2, 1, 64)
-    changed = (rotate(x, at(*place, 64, "corrected")) != x)[0, 0, 0, 0].nonzero().flatten()
+    x = noise(1, 1, 1, 64)
+    changed = (turn(x, at(*place, 64, "corrected")) != x).flatten().nonzero().flatten()
     assert changed.min() >= turned[0]
     assert changed.max() < turned[1]
     assert len(changed) == 20
 
 
+def test_tables_of_each_clip() -> None:
+    tables = grid_rotary((2, 3, 4), 24, "corrected", CPU)
+    index = torch.tensor([[23, 0], [5, 6]])
+    x = noise(2, 2, 3, 24)
+    together = turn(x, tables.at(index))
+    for clip in range(2):
+        alone = turn(x[clip : clip + 1], Rotary(*(t[index[clip]] for t in tables)))
+        assert torch.equal(together[clip : clip + 1], alone)
+
+
 @pytest.mark.parametrize("numerics", ["official", "corrected"])
 def test_gradient(numerics: Numerics) -> None:
-    x = noise(2, 12, 2, 2, 24).double().requires_grad_()
-    tables = grid_rotary((3, 2, 2), 24, numerics, CPU)
-    doubled = Rotary(tables.cos.double(), tables.sin.double())
-    assert torch.autograd.gradcheck(lambda value: rotate(value, doubled), (x,))
+    packed = noise(2, 6, 3, 2, 12).double().requires_grad_()
+    tables = grid_rotary((3, 2, 1), 12, numerics, CPU)
+    doubled = Rotary(*(table.double().repeat(2, 1, 1) for table in tables))
+    assert torch.autograd.gradcheck(lambda value: rotate(value, doubled), (packed,))
+
+
+def test_half_precision_keeps_exact_angles() -> None:
+    packed = noise(1, 48, 3, 2, 32)
+    tables = grid_rotary((12, 2, 2), 32, "corrected", CPU)
+    exact = rotate(packed, tables)[0]
+    coarse = rotate(packed.bfloat16(), tables)[0]
+    assert coarse.dtype == torch.bfloat16
+    # Two roundings to 8 bits; a bfloat16 angle would be off by up to 0.06 here.
+    assert (coarse.float() - exact).abs().max() < 0.03
 
 
 def test_raster_order_and_rows_of_tokens() -> None:
