@@ -6,6 +6,7 @@ folders are not followed, and hidden files are left alone.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Sequence
@@ -47,7 +48,13 @@ class Media(Protocol):
 
 def open_media(location: str) -> Media:
     """The source at `location`. Raises MediaError (or PlaceError for a bucket that is silent)."""
-    return Bucket(location) if location.startswith("s3://") else Folder(location)
+    return _bucket(location) if location.startswith("s3://") else Folder(location)
+
+
+@functools.cache
+def _bucket(location: str) -> Bucket:
+    """One connection for a process: opening one costs as much as reading many files."""
+    return Bucket(location)
 
 
 def _media(paths: list[str], location: str) -> list[str]:
