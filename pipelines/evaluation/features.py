@@ -36,7 +36,7 @@ from storage.tables import read_table
 
 Pictures = NDArray[np.uint8]
 
-ARMS = ("trained", "random", "still")
+ARMS = ("pretrained", "random", "still")
 _CLIPS = 16  # clips in one file
 _SPLITS = ("train", "validation")
 

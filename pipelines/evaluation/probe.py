@@ -228,9 +228,9 @@ def describe(
 ) -> dict[str, Any]:
     """The contents of report.json."""
     truth = np.array(clips.labels("validation"))
-    right = {arm: np.array(results[arm]["predicted"]) == truth for arm in ("trained", "random")}
-    better = int((right["trained"] & ~right["random"]).sum())
-    worse = int((right["random"] & ~right["trained"]).sum())
+    right = {arm: np.array(results[arm]["predicted"]) == truth for arm in ("pretrained", "random")}
+    better = int((right["pretrained"] & ~right["random"]).sum())
+    worse = int((right["random"] & ~right["pretrained"]).sum())
     return {
         "source": config.source,
         "classes": clips.classes,
@@ -239,10 +239,10 @@ def describe(
         "train_clips": len(clips.train),
         "validation_clips": len(clips.validation),
         "selected_on": SELECTIONS[config.selection],
-        "encoders": {arm: arms[arm] for arm in ("trained", "random")},
+        "encoders": {arm: arms[arm] for arm in ("pretrained", "random")},
         "controls": {arm: found for arm, found in arms.items() if arm == "still"},
-        "trained_against_random": {
-            "only_trained_right": better,
+        "pretrained_against_random": {
+            "only_pretrained_right": better,
             "only_random_right": worse,
             "p": sign_test(better, worse),
         },
@@ -280,7 +280,7 @@ def headline(report: Mapping[str, Any]) -> dict[str, Any]:
             f"{arm}_train_accuracy": found["train_accuracy"],
         }
     shown["validation_clips"] = report["validation_clips"]
-    shown["trained_against_random_p"] = report["trained_against_random"]["p"]
+    shown["pretrained_against_random_p"] = report["pretrained_against_random"]["p"]
     return shown
 
 

@@ -128,18 +128,18 @@ def test_probe_tells_directions_apart_and_stills_do_not(inputs, tmp_path, withou
     out = workspace(tmp_path / "one")
     metrics = run(CONFIG, inputs, out)
     report = json.loads((out.payload / "report.json").read_text())
-    trained = report["encoders"]["trained"]
+    trained = report["encoders"]["pretrained"]
     assert trained["train_accuracy"] > 0.9 and trained["accuracy"]["rate"] >= 0.75
     assert report["controls"]["still"]["accuracy"]["rate"] < trained["accuracy"]["rate"]
     assert np.sum(trained["confusion"]) == report["validation_clips"] == 16
     assert report["chance"] == 0.5 and report["classes"] == ["left", "right"]
     assert report["selected_on"].startswith("a held-out part")
-    assert metrics["trained_accuracy"] == trained["accuracy"]["rate"]
+    assert metrics["pretrained_accuracy"] == trained["accuracy"]["rate"]
     rows = read_table(out.payload / "predictions.parquet")
-    right = sum(row["label"] == row["trained"] for row in rows)
+    right = sum(row["label"] == row["pretrained"] for row in rows)
     assert right == trained["accuracy"]["successes"] and len(rows) == 16
     assert {row["arm"] for row in read_table(out.payload / "log.parquet")} == {
-        "trained", "random", "still",
+        "pretrained", "random", "still",
     }  # fmt: skip
 
 
@@ -166,7 +166,7 @@ def test_heads_are_chosen_on_train_and_the_papers_way_is_named(inputs, tmp_path,
         out = workspace(tmp_path / selection)
         run(replace(config, selection=selection), inputs, out)
         report = json.loads((out.payload / "report.json").read_text())
-        chosen[selection] = report["encoders"]["trained"]["lr"]
+        chosen[selection] = report["encoders"]["pretrained"]["lr"]
         assert ("optimistic" in report["selected_on"]) == (selection == "validation")
     assert chosen["held_out"] == 3e-3  # at 1e-6 nothing is learned
 

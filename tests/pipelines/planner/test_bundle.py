@@ -67,7 +67,7 @@ def upstream(tmp_path, tiny_world) -> Inputs:
         "settings": settings | {"search": plain(SEARCH)},
         "policies": {policy: {"pooled": pooled} for policy in policies},
     }
-    encoders = {"trained": {"accuracy": RATE}, "random": {"accuracy": RATE}}
+    encoders = {"pretrained": {"accuracy": RATE}, "random": {"accuracy": RATE}}
     probe = {"chance": 0.125, "validation_clips": 4, "encoders": encoders}
     for name, report in (("planning_report", planning), ("probe_report", probe)):
         (tmp_path / name).mkdir()
