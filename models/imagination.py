@@ -56,7 +56,7 @@ def imagine(
         )
     for begin in range(0, actions.shape[0], chunk):
         plans, poses = actions[begin : begin + chunk], states[begin : begin + chunk]
-        frame, seen = tokens.expand(plans.shape[0], -1, -1), past
+        frame, seen = tokens, past
         for step in range(plans.shape[1]):
             last = step + 1 == plans.shape[1]
             out = world_model(

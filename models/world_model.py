@@ -143,8 +143,8 @@ class WorldModel(nn.Module):
     ) -> Tensor | tuple[Tensor, KeyValues]:
         """Predicted features of the frame after each step: [B, T*HW, E].
 
-        past: keys and values of the steps before these (batch B, or 1 to share them among all);
-        with return_past, also the keys and values of past and these steps together.
+        past: keys and values of the steps before these. tokens and past may have batch 1, to be
+        shared by all actions. With return_past, also the keys and values of all steps so far.
         """
         grid = grid or self.config.grid
         steps = self._check(tokens, actions, states, grid)
@@ -176,6 +176,7 @@ class WorldModel(nn.Module):
         steps = actions.shape[1]
         frames = torch.unflatten(tokens, 1, (steps, -1))
         patches = self.predictor_embed(merge_tokens(frames, grid, self.config.token_merge))
+        patches = patches.expand(actions.shape[0], -1, -1, -1)
         action = self.action_encoder((actions - self.action_mean) / self.action_std)
         state = self.state_encoder((states - self.state_mean) / self.state_std)
         x = torch.cat([action[:, :, None], state[:, :, None], patches], dim=2)
@@ -212,7 +213,7 @@ class WorldModel(nn.Module):
                 )
         count = actions.shape[1] * grid[0] * grid[1]
         check_tokens(tokens, self.config.encoder_width, "tokens", count)
-        if tokens.shape[0] != actions.shape[0]:
+        if tokens.shape[0] not in (1, actions.shape[0]):
             raise ValueError(
                 f"tokens are of batch {tokens.shape[0]}, actions of batch {actions.shape[0]}"
             )

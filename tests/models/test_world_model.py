@@ -105,6 +105,16 @@ def test_one_past_for_many() -> None:
     assert (together[0] - together[1]).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("options", OPTIONS)
+@torch.no_grad()
+def test_one_frame_for_many(options: dict[str, object]) -> None:
+    model, inputs = tiny(**options), batch(3)
+    inputs["tokens"] = inputs["tokens"][:1]
+    shared = model(**inputs)
+    repeated = model(**{**inputs, "tokens": inputs["tokens"].repeat(3, 1, 1)})
+    assert torch.allclose(shared, repeated, atol=1e-5)
+
+
 def test_checkpointing_changes_no_gradient() -> None:
     plain, spared = tiny(), tiny(checkpointing=True)
     for model in (plain, spared):
@@ -168,7 +178,7 @@ def test_other_grids() -> None:
     [
         ({"tokens": torch.zeros(2, 63, 24)}, r"tokens must be \[B, 64, 24\]; found \[2, 63, 24\]"),
         ({"tokens": torch.zeros(2, 64, 23)}, r"found \[2, 64, 23\]"),
-        ({"tokens": torch.zeros(1, 64, 24)}, r"batch 1, actions of batch 2"),
+        ({"tokens": torch.zeros(3, 64, 24)}, r"batch 3, actions of batch 2"),
         ({"actions": torch.zeros(2, 4, 6)}, r"actions must be \[B, T, 7\].*\[2, 4, 6\]"),
         ({"states": torch.zeros(2, 5, 7)}, r"actions \[2, 4, 7\], states \[2, 5, 7\]"),
     ],
