@@ -324,11 +324,22 @@ def test_the_name_of_a_file_means_nothing(tmp_path: Path) -> None:
     assert probe(tmp_path / "http:evil%03d.jpg") == probe(clip)
 
 
-def test_a_picture_too_large_to_hold_is_refused() -> None:
-    png = bytearray(encode_image(numbered(1)[0], "png"))
-    png[16:24] = (60_000).to_bytes(4, "big") * 2  # width and height of the header
-    with pytest.raises(VideoError):
-        probe(bytes(png))
+def test_only_listed_containers_are_opened() -> None:
+    raw = b"YUV4MPEG2 W2 H2 F1:1 C420\n" + b"FRAME\n" + bytes(6)
+    with pytest.raises(VideoError, match="not a video or image"):
+        probe(raw)
+
+
+def test_a_picture_too_large_to_hold_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    png, clip = encode_image(numbered(1)[0], "png"), encode(numbered(2), 10.0).data
+    for limit, fits in ((128 * 64, True), (96 * 64 - 1, False)):
+        monkeypatch.setattr("storage.video.MAX_PIXELS", limit)
+        for data in (png, clip):
+            if fits:
+                assert probe(data).width == 96
+            else:
+                with pytest.raises(VideoError):
+                    probe(data)
 
 
 def test_asking_for_too_much_is_an_error() -> None:
