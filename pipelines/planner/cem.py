@@ -59,6 +59,9 @@ class PlannerConfig:
     """Share of the old mean kept in each refit of the gripper."""
     momentum_spread_gripper: float = 0.15
     """Share of the old spread kept in each refit of the gripper."""
+    answer: str = "mean"
+    """"mean": the mean of the last distribution, as in the paper; "best": the candidate of lowest
+    energy that was seen, which few iterations find long before the mean gets there."""
     workspace: tuple[float, float, float, float, float, float] | None = None
     """Where the hand may be planned to go: lowest x, y, z, then highest, metres. None: anywhere."""
     stop_margin: float | None = None
@@ -84,6 +87,8 @@ class PlannerConfig:
             )
         if self.bound not in ("box", "l1"):
             raise ValueError(f"bound is '{self.bound}': it must be 'box' or 'l1'")
+        if self.answer not in ("mean", "best"):
+            raise ValueError(f"answer is '{self.answer}': it must be 'mean' or 'best'")
         for name in MOMENTA:
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must lie in [0, 1)")
@@ -107,7 +112,7 @@ class Plan:
 
     Attributes:
         actions: [H, 7] motions to make, metres and radians; all zero where the arm shall stay.
-        energy: energy of the mean of the last distribution.
+        energy: energy of the motions that were found.
         staying: energy of not moving at all.
         stayed: whether the stop rule chose not to move.
         trace: [iterations] mean energy of the elites, iteration by iteration.
@@ -216,22 +221,27 @@ def plan(
     mean = torch.zeros(config.horizon, 4 if config.gripper else 3)
     spread = torch.full_like(mean, config.reach)
     spread[:, 3:] = 1.0
-    trace = []
+    trace: list[float] = []
+    found, least = mean, float("inf")
     for _ in range(config.iterations):
         noise = torch.randn(config.samples, *mean.shape, generator=random)
         samples = bounded(mean + spread * noise, config, room)
         energies = energy(as_actions(samples, config))
         best = lowest(energies, config.elites)
+        if float(energies[best[0]]) < least:
+            found, least = samples[best[0]], float(energies[best[0]])
         trace.append(float(energies[best].mean()))
         mean, spread = refit(samples[best], mean, spread, config)
-    return _conclude(energy, config, bounded(mean, config, room), tuple(trace))
+    if config.answer == "mean":
+        found = bounded(mean, config, room)
+    return _conclude(energy, config, found, tuple(trace))
 
 
 def _conclude(
-    energy: Energy, config: PlannerConfig, mean: Tensor, trace: tuple[float, ...]
+    energy: Energy, config: PlannerConfig, vector: Tensor, trace: tuple[float, ...]
 ) -> Plan:
-    """The last mean as motions, or no motion where the stop rule prefers that."""
-    found = as_actions(mean, config)
+    """A search vector [H, 3 or 4] as motions, or no motion where the stop rule prefers that."""
+    found = as_actions(vector, config)
     if config.close_gripper_from is None:
         small = found[:, 6].abs() < config.gripper_dead_zone
         found[:, 6] = torch.where(small, torch.zeros_like(found[:, 6]), found[:, 6])

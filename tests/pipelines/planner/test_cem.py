@@ -105,6 +105,20 @@ def test_same_seed_and_step_same_plan_other_step_another():
     assert not torch.equal(first.actions, plan(bowl(target), QUICK, seed=4, step=7).actions)
 
 
+def test_the_best_candidate_seen_is_never_worse_than_any_that_was_tried():
+    seen = []
+
+    def energy(actions: torch.Tensor) -> torch.Tensor:
+        found = bowl([0.07, -0.07, 0.07])(actions)
+        seen.append(float(found.min()))
+        return found
+
+    few = {"samples": 64, "iterations": 3, "gripper": False}
+    best = plan(energy, PlannerConfig(answer="best", **few), 0, 0)
+    assert best.energy == pytest.approx(min(seen[:3]), abs=1e-6)
+    assert best.energy < plan(energy, PlannerConfig(**few), 0, 0).energy
+
+
 def test_small_gripper_motions_are_dropped_and_large_ones_kept():
     def wants(grip: float):
         return lambda actions: (actions[:, 0, 6] - grip).abs()
@@ -136,6 +150,7 @@ def test_stop_rule_stays_only_when_moving_does_not_pay():
         ({"bound": "sphere"}, "'box' or 'l1'"),
         ({"momentum_mean": 1.0}, "in \\[0, 1\\)"),
         ({"reach": 0.0}, "above 0"),
+        ({"answer": "median"}, "'mean' or 'best'"),
         ({"stop_margin": 1.5}, "stop_margin"),
     ],
 )
