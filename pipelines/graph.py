@@ -1,8 +1,8 @@
 """The graph: which asset is made by which stage from which others, and what is fresh.
 
-    raw_videos → scenes → scene_embeddings → clusters → curated_scenes → clip_shards → videomix22m
-    videomix22m → encoder → cooled_encoder → world_model ← episode_shards ← droid_episodes
-    cooled_encoder → probe_report;  world_model → planning_report;  all → planner_bundle
+raw_videos → scenes → scene_embeddings → clusters → curated_scenes → clip_shards → videomix22m
+videomix22m → encoder → cooled_encoder → world_model ← episode_shards ← droid_episodes
+cooled_encoder → probe_report;  world_model → planning_report;  all → planner_bundle
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipelines.profiles import Profile
-from pipelines.stage import How, Materialised, Stage, differences, materialise, question
+from pipelines.stage import How, Materialised, Stage, differences, drift, materialise, question
 from storage.artifacts import Artifact, ArtifactError, ArtifactStore, Manifest
 
 CURATED = "yt1b"
@@ -35,9 +35,11 @@ def source_partitions(profile: Profile, sources: tuple[str, ...]) -> tuple[str, 
     for source in sources:
         buckets = getattr(profile.raw_videos.sources, source).buckets
         width = max(2, len(str(buckets - 1)))
-        keys += [source] if buckets == 1 and source != CURATED else [
-            f"{source}-{bucket:0{width}d}" for bucket in range(buckets)
-        ]
+        keys += (
+            [source]
+            if buckets == 1 and source != CURATED
+            else [f"{source}-{bucket:0{width}d}" for bucket in range(buckets)]
+        )
     return tuple(keys)
 
 
@@ -57,7 +59,7 @@ class Node:
     asset: str
     group: str
     stage_at: str
-    """`module:NAME` of the stage; imported when it is needed, since stages bring heavy libraries."""
+    """`module:NAME` of the stage, imported when needed: stages bring heavy libraries."""
     section: str
     """The field of the profile that configures it."""
     upstream: tuple[str, ...] = ()
@@ -144,6 +146,7 @@ class State:
     state: str
     """fresh, stale or missing."""
     reason: str = ""
+    """Why it is not fresh; of what is fresh, a warning when today's code is another."""
     manifest: Manifest | None = None
 
 
@@ -178,7 +181,7 @@ def _state(
     if changed := list(differences(manifest.question, asked)):
         more = f" (and {len(changed) - 3} more)" if len(changed) > 3 else ""
         return State(node.asset, partition, "stale", "; ".join(changed[:3]) + more, manifest)
-    return State(node.asset, partition, "fresh", "", manifest)
+    return State(node.asset, partition, "fresh", drift(node.stage, manifest), manifest)
 
 
 def _content(state: State) -> str:

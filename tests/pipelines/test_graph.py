@@ -1,0 +1,315 @@
+"""The graph: every asset is made from exactly what it should be made from; a change makes exactly
+what depends on it stale, and says why; an upstream that comes out the same wakes nobody."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.curation.ingest import SourceConfig, SourcesConfig
+from pipelines.graph import (
+    GRAPH,
+    NODES,
+    Key,
+    Node,
+    key_name,
+    materialise_node,
+    open_inputs,
+    source_of,
+    statuses,
+    upstream_keys,
+)
+from pipelines.profiles import DEMO, PROFILES, Profile
+from pipelines.stage import Inputs, Stage, Workspace
+from storage.artifacts import ArtifactError, ArtifactStore
+
+YT1B = tuple(f"yt1b-{bucket:02d}" for bucket in range(4))
+CUT = ("ssv2", "kinetics", "howto100m", *YT1B, "imagenet")
+ALL = (*CUT, "coin", "epic_kitchens")
+
+
+# ------------------------------------------------------------------ what is made from what
+
+
+def test_partitions_are_sources_buckets_and_labs() -> None:
+    keys = {node.asset: node.keys(DEMO) for node in NODES}
+    assert set(keys["raw_videos"]) == set(keys["scenes"]) == set(ALL)
+    assert set(keys["scene_embeddings"]) == {*YT1B, "kinetics", "ssv2", "coin", "epic_kitchens"}
+    assert keys["curated_scenes"] == YT1B
+    assert set(keys["clip_shards"]) == set(CUT)
+    assert keys["droid_episodes"] == keys["episode_shards"] == ("lab-a", "lab-b")
+    whole = ("clusters", "videomix22m", "encoder", "cooled_encoder", "world_model",
+             "probe_report", "planning_report", "planner_bundle")  # fmt: skip
+    assert all(keys[asset] == (None,) for asset in whole)
+    assert len(keys) == 15
+
+
+@pytest.mark.parametrize("name", sorted(PROFILES))
+def test_no_profile_has_more_than_four_thousand_partitions(name: str) -> None:
+    for node in NODES:
+        keys = node.keys(PROFILES[name])
+        assert len(set(keys)) == len(keys) <= 4000
+
+
+@pytest.mark.parametrize(
+    ("partition", "source"),
+    [("yt1b-00", "yt1b"), ("yt1b-1023", "yt1b"), ("epic_kitchens", "epic_kitchens"),
+     ("ssv2", "ssv2"), ("howto100m-07", "howto100m")],
+)  # fmt: skip
+def test_the_source_of_a_partition(partition: str, source: str) -> None:
+    assert source_of(partition) == source
+
+
+def test_bucket_names_sort_like_their_numbers() -> None:
+    keys = GRAPH["curated_scenes"].keys(PROFILES["paper"])
+    assert len(keys) == 1024
+    assert keys[7] == "yt1b-0007"
+    assert list(keys) == sorted(str(key) for key in keys)
+
+
+def parts(asset: str, *partitions: str) -> set[Key]:
+    return {(asset, partition) for partition in partitions}
+
+
+EMBEDDED = (*YT1B, "kinetics", "ssv2", "coin", "epic_kitchens")
+EXPECTED: dict[Key, set[Key]] = {
+    ("raw_videos", "ssv2"): set(),
+    ("scenes", "yt1b-01"): {("raw_videos", "yt1b-01")},
+    ("scenes", "coin"): {("raw_videos", "coin")},
+    ("scene_embeddings", "yt1b-01"): {("raw_videos", "yt1b-01"), ("scenes", "yt1b-01")},
+    ("clusters", None): parts("scene_embeddings", *EMBEDDED),
+    ("curated_scenes", "yt1b-02"): {("scenes", "yt1b-02"), ("clusters", None)},
+    ("clip_shards", "yt1b-02"): {("raw_videos", "yt1b-02"), ("curated_scenes", "yt1b-02")},
+    ("clip_shards", "ssv2"): {("raw_videos", "ssv2"), ("scenes", "ssv2")},
+    ("clip_shards", "imagenet"): {("raw_videos", "imagenet"), ("scenes", "imagenet")},
+    ("videomix22m", None): parts("clip_shards", *CUT),
+    ("droid_episodes", "lab-a"): set(),
+    ("episode_shards", "lab-b"): {("droid_episodes", "lab-b")},
+    ("encoder", None): {("videomix22m", None), *parts("clip_shards", *CUT)},
+    ("cooled_encoder", None): {
+        ("encoder", None), ("videomix22m", None), *parts("clip_shards", *CUT)
+    },
+    ("world_model", None): {("cooled_encoder", None), *parts("episode_shards", "lab-a", "lab-b")},
+    ("probe_report", None): {("cooled_encoder", None), *parts("clip_shards", *CUT)},
+    ("planning_report", None): {("cooled_encoder", None), ("world_model", None)},
+    ("planner_bundle", None): {
+        ("cooled_encoder", None), ("world_model", None), ("probe_report", None),
+        ("planning_report", None),
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", EXPECTED, ids=key_name)
+def test_every_node_is_made_from_what_it_should_be_made_from(key: Key) -> None:
+    above = upstream_keys(GRAPH[key[0]], key[1], DEMO)
+    assert len(set(above)) == len(above)
+    assert set(above) == EXPECTED[key]
+
+
+def test_the_table_above_speaks_of_every_node_and_upstreams_come_first() -> None:
+    assert {asset for asset, _ in EXPECTED} == set(GRAPH)
+    seen: set[Key] = set()
+    for node in NODES:
+        keys = [(node.asset, partition) for partition in node.keys(DEMO)]
+        for _, partition in keys:
+            assert set(upstream_keys(node, partition, DEMO)) <= seen
+        seen |= set(keys)
+
+
+@pytest.mark.parametrize("node", NODES, ids=lambda node: node.asset)
+def test_every_stage_exists_and_takes_its_section_of_the_profile(node: Node) -> None:
+    assert node.stage.version >= 1
+    for profile in PROFILES.values():
+        assert isinstance(getattr(profile, node.section), node.stage.config)
+    names = [other.stage.name for other in NODES]
+    assert names.count(node.stage.name) == 1, "two nodes would share their recipes"
+
+
+# ------------------------------------------------------------------ what is stale
+
+
+class Walk:
+    """The real graph, questions and store, with stages that answer in a few bytes."""
+
+    def __init__(self, store: ArtifactStore) -> None:
+        self.store = store
+        self.ran: list[Key] = []
+        self.says: dict[str, Callable[[Any], str]] = {}
+        """Asset -> what its answer depends on; by default all of its config."""
+
+    def stage(self, node: Node, real: Stage) -> Stage:
+        def run(config: Any, inputs: Inputs, out: Workspace) -> dict[str, Any]:
+            self.ran.append((node.asset, out.partition))
+            said = self.says.get(node.asset, lambda c: json.dumps(asdict(c), default=str))(config)
+            eaten = {name: artifact.content for name, artifact in inputs.items()}
+            text = json.dumps({"by": node.asset, "part": out.partition, "said": said, "of": eaten})
+            (out.payload / "answer.json").write_text(text)
+            return {}
+
+        return replace(real, run=run, observe=None)
+
+    def up(self, profile: Profile) -> list[Key]:
+        """Materialise everything that is not fresh, upstream first; returns what was computed."""
+        self.ran.clear()
+        for node in NODES:
+            for partition in node.keys(profile):
+                materialise_node(node, partition, profile, self.store)
+        return list(self.ran)
+
+    def states(self, profile: Profile) -> dict[Key, tuple[str, str]]:
+        return {(s.asset, s.partition): (s.state, s.reason) for s in statuses(profile, self.store)}
+
+    def not_fresh(self, profile: Profile) -> set[Key]:
+        return {key for key, (state, _) in self.states(profile).items() if state != "fresh"}
+
+
+def fake_stages(monkeypatch: pytest.MonkeyPatch, walk: Walk) -> Walk:
+    fakes = {node.asset: walk.stage(node, node.stage) for node in NODES}
+    monkeypatch.setattr(Node, "stage", property(lambda node: fakes[node.asset]))
+    return walk
+
+
+@pytest.fixture
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Walk:
+    """A walk over an empty store."""
+    return fake_stages(monkeypatch, Walk(ArtifactStore(str(tmp_path / "store"))))
+
+
+@pytest.fixture(scope="module")
+def walked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store in which all of DEMO was answered once, by the fakes; each test takes a copy."""
+    folder = tmp_path_factory.mktemp("walked") / "store"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        fake_stages(monkeypatch, Walk(ArtifactStore(str(folder)))).up(DEMO)
+    return folder
+
+
+@pytest.fixture
+def walk(walked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Walk:
+    """A walk over a store in which everything is fresh."""
+    shutil.copytree(walked, tmp_path / "store")
+    return fake_stages(monkeypatch, Walk(ArtifactStore(str(tmp_path / "store"))))
+
+
+def below(*roots: Key) -> set[Key]:
+    """Some keys and everything that is made from them, by the declared graph alone."""
+    found = set(roots)
+    for node in NODES:
+        for partition in node.keys(DEMO):
+            if found & set(upstream_keys(node, partition, DEMO)):
+                found.add((node.asset, partition))
+    return found
+
+
+def test_everything_is_missing_then_fresh_then_found_again(empty: Walk) -> None:
+    before = empty.states(DEMO)
+    assert set(before.values()) == {("missing", "never materialised")}
+    made = empty.up(DEMO)
+    assert set(made) == set(before)
+    assert set(empty.states(DEMO).values()) == {("fresh", "")}
+    assert empty.up(DEMO) == [], "a second walk computes nothing"
+
+
+def reweighted(profile: Profile) -> Profile:
+    weights = replace(profile.retrieval.weights, ssv2=0.2)
+    return replace(profile, retrieval=replace(profile.retrieval, weights=weights))
+
+
+def test_one_retrieval_weight_makes_exactly_what_depends_on_it_stale(walk: Walk) -> None:
+    changed = reweighted(DEMO)
+    expected = below(*parts("curated_scenes", *YT1B))
+    assert expected == {
+        *parts("curated_scenes", *YT1B), *parts("clip_shards", *YT1B),
+        *((asset, None) for asset in ("videomix22m", "encoder", "cooled_encoder", "world_model",
+                                      "probe_report", "planning_report", "planner_bundle")),
+    }  # fmt: skip
+    states = walk.states(changed)
+    assert walk.not_fresh(changed) == expected
+    assert states["curated_scenes", "yt1b-00"] == (
+        "stale",
+        "config.weights.ssv2: 0.125 -> 0.2",
+    )
+    reason = "upstream curated_scenes/yt1b-00 is stale"
+    assert states["clip_shards", "yt1b-00"] == ("stale", reason)
+    assert states["videomix22m", None] == (
+        "stale",
+        "upstream clip_shards/yt1b-00 is stale and 3 more",
+    )
+    assert set(walk.up(changed)) == expected
+    assert walk.up(DEMO) == [], "the old weights' answers are still there"
+
+
+def test_an_upstream_that_comes_out_the_same_wakes_nobody(walk: Walk) -> None:
+    drawn = json.dumps(asdict(DEMO.retrieval))
+    walk.says["curated_scenes"] = lambda _: drawn  # the same scenes, whatever the weights
+    changed = reweighted(DEMO)
+    assert set(walk.up(changed)) == set(parts("curated_scenes", *YT1B))
+    assert walk.not_fresh(changed) == set()
+
+
+def test_one_source_that_moves_concerns_its_own_partitions(walk: Walk) -> None:
+    moved = replace(DEMO.raw_videos.sources, coin=SourceConfig(location="elsewhere"))
+    assert isinstance(moved, SourcesConfig)
+    changed = replace(DEMO, raw_videos=replace(DEMO.raw_videos, sources=moved))
+    assert walk.not_fresh(changed) == below(("raw_videos", "coin"))
+    assert ("raw_videos", "yt1b-00") not in below(("raw_videos", "coin"))
+    state, reason = walk.states(changed)["raw_videos", "coin"]
+    assert state == "stale"
+    assert "elsewhere" in reason
+
+
+def test_a_new_version_of_a_stage_is_a_reason(walk: Walk, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = GRAPH["planning_report"]
+    newer = replace(node.stage, version=node.stage.version + 1)
+    current = Node.stage.fget  # type: ignore[attr-defined]
+    monkeypatch.setattr(
+        Node, "stage", property(lambda n: newer if n.asset == "planning_report" else current(n))
+    )
+    assert walk.not_fresh(DEMO) == {("planning_report", None), ("planner_bundle", None)}
+    old, new = newer.version - 1, newer.version
+    assert walk.states(DEMO)["planning_report", None] == ("stale", f"version: {old} -> {new}")
+
+
+def test_an_upstream_rebuilt_by_hand_is_a_reason(walk: Walk) -> None:
+    walk.says["scenes"] = lambda _: "cut differently"
+    changed = replace(DEMO, scenes=replace(DEMO.scenes, min_seconds=3.0))
+    materialise_node(GRAPH["scenes"], "coin", changed, walk.store)
+    state, reason = walk.states(changed)["scene_embeddings", "coin"]
+    assert state == "stale"
+    assert reason.startswith("inputs.scenes/coin: ")
+
+
+def test_many_differences_are_counted_not_listed(walk: Walk) -> None:
+    weights = replace(DEMO.retrieval.weights, k710=0.5, ssv2=0.1)
+    changed = replace(DEMO, retrieval=replace(DEMO.retrieval, budget=7, seed=9, weights=weights))
+    _, reason = walk.states(changed)["curated_scenes", "yt1b-03"]
+    assert reason == (
+        f"config.budget: {DEMO.retrieval.budget} -> 7; config.seed: 0 -> 9; "
+        "config.weights.k710: 0.7 -> 0.5 (and 1 more)"
+    )
+
+
+def test_workers_and_device_make_nothing_stale(walk: Walk) -> None:
+    assert walk.not_fresh(replace(DEMO, how=replace(DEMO.how, workers=16, device="cuda"))) == set()
+
+
+def test_what_was_never_made_is_asked_for_by_name(empty: Walk) -> None:
+    with pytest.raises(ArtifactError) as caught:
+        open_inputs(GRAPH["clusters"], None, DEMO, empty.store)
+    assert "clusters is made from scene_embeddings/" in str(caught.value)
+    assert "run `vjepa2 run clusters`" in str(caught.value)
+
+
+def test_other_sources_under_one_version_are_noted_on_what_is_fresh(
+    walk: Walk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.stage.source_digest", lambda _: "0" * 64)
+    states: Mapping[Key, tuple[str, str]] = walk.states(DEMO)
+    assert {state for state, _ in states.values()} == {"fresh"}
+    assert "was made by other sources of stage" in states["clusters", None][1]

@@ -1,0 +1,270 @@
+"""An auditor's questions: which config, code, shards and videos made this checkpoint file, and
+which checkpoints saw this one video. What curation dropped, what is held out and what has weight 0
+was not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.curation.clip_shards import INDEX
+from pipelines.curation.ingest import COLUMNS
+from pipelines.curation.mixture import MIXTURE_INDEX
+from pipelines.lineage import (
+    Trace,
+    checkpoints_that_saw,
+    descendants,
+    find_sources,
+    sources,
+    trace,
+)
+from pipelines.robot.droid import EPISODES
+from pipelines.robot.episode_shards import INDEX as EPISODE_INDEX
+from storage.artifacts import ArtifactError, ArtifactStore, Manifest
+from storage.digests import digest_bytes, digest_json
+from storage.tables import write_table
+
+ZEROS: Mapping[str, Any] = {
+    "string": "", "int32": 0, "int64": 0, "float32": 0.0, "float64": 0.0, "bool": False
+}  # fmt: skip
+WEIGHTS = {"yt1b": 0.5, "ssv2": 0.5, "imagenet": 0.0}
+
+
+def rows(schema: Mapping[str, str], *given: Mapping[str, Any]) -> list[dict[str, Any]]:
+    blank = {name: ZEROS[kind] for name, kind in schema.items()}
+    return [{**blank, **row} for row in given]
+
+
+def video(name: str) -> str:
+    """The id of the video `<name>.mp4`, whose bytes are its name."""
+    return digest_bytes(name.encode())[:32]
+
+
+class House:
+    """A store with the shape of the real graph and one clip or two per video."""
+
+    def __init__(self, location: str, cache: Path) -> None:
+        self.store = ArtifactStore(location, cache)
+
+    def put(
+        self,
+        name: str,
+        files: Mapping[str, bytes | tuple[list[dict[str, Any]], Mapping[str, str]]],
+        config: Mapping[str, Any],
+        *inputs: Manifest,
+        record: Mapping[str, Any] | None = None,
+    ) -> Manifest:
+        asset, _, partition = name.partition("/")
+        asked = {
+            "stage": asset, "version": 1, "partition": partition or None, "config": dict(config),
+            "inputs": {above.name: above.content for above in inputs},
+        }  # fmt: skip
+        recipe = digest_json(asked)
+        with self.store.work(recipe) as work:
+            for path, held in files.items():
+                target = work / "payload" / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if isinstance(held, bytes):
+                    target.write_bytes(held)
+                else:
+                    write_table(target, *held)
+            parents = {above.name: (above.recipe, above.content) for above in inputs}
+            draft = {"asset": asset, "partition": partition or None, "question": asked}
+            draft |= {"recipe": recipe, "parents": parents, "record": dict(record or {})}
+            return self.store.seal(work, draft)
+
+    def source(self, partition: str, videos: list[str], clips: list[dict[str, Any]]) -> Manifest:
+        """raw_videos → scenes → clip_shards of one partition; a clip is {key, of, weight}."""
+        listed = rows(COLUMNS, *(
+            {"video_id": video(v), "path": f"{partition}/{v}.mp4",
+             "sha256": digest_bytes(v.encode())}
+            for v in videos
+        ))  # fmt: skip
+        raw = self.put(f"raw_videos/{partition}", {"videos.parquet": (listed, COLUMNS)}, {})
+        cut = self.put(f"scenes/{partition}", {"scenes.txt": partition.encode()}, {}, raw)
+        index = rows(INDEX, *(
+            {"key": c["key"], "video_id": video(c["of"]), "weight": c.get("weight", 1.0),
+             "source": partition.split("-")[0], "shard": "000000.tar"}
+            for c in clips
+        ))  # fmt: skip
+        files = {"index.parquet": (index, INDEX), "shards/000000.tar": f"tar {partition}".encode()}
+        return self.put(f"clip_shards/{partition}", files, {"fps": 8}, raw, cut)
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    return House(str(tmp_path / "store"), tmp_path / "cache")
+
+
+@pytest.fixture
+def built(house: House) -> dict[str, Manifest]:
+    """Everything, by asset name; the videos' names say what became of them."""
+    clips = [
+        {"key": "k1", "of": "twice"},
+        {"key": "k2", "of": "twice"},
+        {"key": "k3", "of": "once"},
+    ]
+    shards = [
+        house.source("yt1b-00", ["twice", "once", "dropped"], clips),
+        house.source("ssv2", ["plain", "held-out"], [
+            {"key": "k4", "of": "plain"}, {"key": "k5", "of": "held-out", "weight": 0.0}
+        ]),
+        house.source("imagenet", ["weightless"], [{"key": "k6", "of": "weightless"}]),
+    ]  # fmt: skip
+    listed = {
+        "yt1b-00": [("k1", "twice", 1.0), ("k2", "twice", 3.0), ("k3", "once", 1.0)],
+        "ssv2": [("k4", "plain", 1.0), ("k5", "held-out", 0.0)],
+        "imagenet": [("k6", "weightless", 1.0)],
+    }
+    index = rows(MIXTURE_INDEX, *(
+        {"key": key, "video_id": video(of), "weight": weight, "partition": partition,
+         "source": partition.split("-")[0]}
+        for partition, held in listed.items()
+        for key, of, weight in held
+    ))  # fmt: skip
+    mix = house.put(
+        "videomix22m", {"index.parquet": (index, MIXTURE_INDEX)}, {"weights": WEIGHTS}, *shards
+    )
+    record = {"git_commit": "c0ffee", "source_digest": "d" * 64, "python": "3.11", "metrics": {}}
+    encoder = house.put(
+        "encoder", {"step-000010/encoder.safetensors": b"weights", "model.json": b"{}"},
+        {"lr": 0.001}, mix, *shards, record=record,
+    )  # fmt: skip
+    other = house.put("encoder", {"f": b"other weights"}, {"lr": 0.002}, mix, *shards)
+    episodes = rows(
+        EPISODES, {"episode": "e-1", "mp4": "recordings/MP4/1.mp4", "mp4_sha256": "e" * 64}
+    )
+    droid = house.put("droid_episodes/lab-a", {"episodes.parquet": (episodes, EPISODES)}, {})
+    index = rows(EPISODE_INDEX, {"key": "r1", "episode": "e-1", "shard": "000000.tar"})
+    files = {"index.parquet": (index, EPISODE_INDEX), "shards/000000.tar": b"tar lab-a"}
+    robots = house.put("episode_shards/lab-a", files, {}, droid)
+    world = house.put("world_model", {"world_model.safetensors": b"dreams"}, {}, encoder, robots)
+    return {
+        "mix": mix, "encoder": encoder, "other": other, "world": world, "robots": robots,
+        "yt1b": shards[0], "droid": droid,
+    }  # fmt: skip
+
+
+def seen_by(house: House, what: str) -> dict[str, tuple[str, ...]]:
+    return {s.artifact.content: s.clips for s in checkpoints_that_saw(house.store, what)}
+
+
+def test_a_checkpoint_file_tells_config_code_environment_and_shards(
+    house: House, built: dict[str, Manifest], tmp_path: Path
+) -> None:
+    held = tmp_path / "found-in-the-attic.bin"
+    held.write_bytes(b"weights")
+    (told,) = trace(house.store, held)
+    assert isinstance(told, Trace)
+    assert told.manifest == built["encoder"]
+    assert told.file.path == "step-000010/encoder.safetensors"
+    assert told.config == {"lr": 0.001}
+    assert told.environment == {"git_commit": "c0ffee", "source_digest": "d" * 64, "python": "3.11"}
+    names = [m.name for m in told.ancestors]
+    assert names[0] == "videomix22m" or names[0].startswith("clip_shards/")
+    assert {"raw_videos/yt1b-00", "scenes/ssv2", "clip_shards/imagenet"} <= set(names)
+    shards = {(m.name, e.path, e.digest) for m, e in told.shards}
+    assert shards == {
+        (f"clip_shards/{p}", "shards/000000.tar", digest_bytes(f"tar {p}".encode()))
+        for p in ("yt1b-00", "ssv2", "imagenet")
+    }
+    assert trace(house.store, digest_bytes(b"weights")[:12]) == [told]
+
+
+def test_the_videos_behind_a_checkpoint_are_those_that_training_could_draw(
+    house: House, built: dict[str, Manifest]
+) -> None:
+    behind = {(s.listed.name, s.path): s.clips for s in sources(house.store, built["encoder"])}
+    assert behind == {
+        ("raw_videos/ssv2", "ssv2/plain.mp4"): 1,
+        ("raw_videos/yt1b-00", "yt1b-00/twice.mp4"): 2,
+        ("raw_videos/yt1b-00", "yt1b-00/once.mp4"): 1,
+    }
+    more = {s.identity: s.clips for s in sources(house.store, built["world"])}
+    assert more["e-1"] == 1
+    assert len(more) == 4
+
+
+def test_what_lies_before_training_has_all_that_its_raw_videos_list(
+    house: House, built: dict[str, Manifest]
+) -> None:
+    listed = [s.path for s in sources(house.store, built["yt1b"])]
+    assert listed == [f"yt1b-00/{name}.mp4" for name in ("twice", "once", "dropped")]
+
+
+@pytest.mark.parametrize(
+    "name", [video("twice"), digest_bytes(b"twice"), digest_bytes(b"twice")[:9], "twice.mp4",
+             "yt1b-00/twice.mp4"]
+)  # fmt: skip
+def test_a_video_is_found_by_id_digest_and_path(
+    house: House, built: dict[str, Manifest], name: str
+) -> None:
+    (found,) = find_sources(house.store, name)
+    assert found.identity == video("twice")
+    assert found.listed.name == "raw_videos/yt1b-00"
+    assert seen_by(house, name) == {
+        built[asset].content: ("k1", "k2") for asset in ("encoder", "other", "world")
+    }
+
+
+@pytest.mark.parametrize("name", ["dropped", "held-out", "weightless"])
+def test_what_training_could_not_draw_was_not_seen(
+    house: House, built: dict[str, Manifest], name: str
+) -> None:
+    assert find_sources(house.store, f"{name}.mp4")
+    assert checkpoints_that_saw(house.store, f"{name}.mp4") == []
+
+
+def test_a_robot_recording_was_seen_by_the_world_model_alone(
+    house: House, built: dict[str, Manifest]
+) -> None:
+    assert seen_by(house, "e-1") == {built["world"].content: ("r1",)}
+    (sighting,) = checkpoints_that_saw(house.store, "e" * 64)
+    assert sighting.index == built["robots"]
+
+
+def test_descendants_come_nearest_first_each_once(house: House, built: dict[str, Manifest]) -> None:
+    below = [m.name for m in descendants(house.store, built["yt1b"])]
+    assert sorted(below) == ["encoder", "encoder", "videomix22m", "world_model"]
+    assert below[-1] == "world_model"
+    assert descendants(house.store, built["world"]) == []
+
+
+def test_a_child_found_again_under_another_question_still_counts(
+    house: House, built: dict[str, Manifest]
+) -> None:
+    files = {"index.parquet": (rows(EPISODE_INDEX, {"key": "r1", "episode": "e-1", "shard":
+             "000000.tar"}), EPISODE_INDEX), "shards/000000.tar": b"tar lab-a"}  # fmt: skip
+    again = house.put("episode_shards/lab-a", files, {"asked": "differently"}, built["droid"])
+    assert again.content == built["robots"].content
+    assert [m.name for m in descendants(house.store, again)] == ["world_model"]
+
+
+def test_only_tables_are_fetched_from_s3(s3_store: str, tmp_path: Path) -> None:
+    here = House(s3_store, tmp_path / "here")
+    shards = here.source("yt1b-00", ["twice"], [{"key": "k1", "of": "twice"}])
+    clip = {"key": "k1", "video_id": video("twice"), "weight": 1.0, "source": "yt1b"}
+    index = rows(MIXTURE_INDEX, clip | {"partition": "yt1b-00"})
+    files = {"index.parquet": (index, MIXTURE_INDEX)}
+    mix = here.put("videomix22m", files, {"weights": WEIGHTS}, shards)
+    encoder = here.put("encoder", {"f": b"weights"}, {}, mix, shards)
+    there = ArtifactStore(s3_store, tmp_path / "there")
+    assert [s.artifact for s in checkpoints_that_saw(there, "twice.mp4")] == [encoder]
+    assert [s.path for s in sources(there, encoder)] == ["yt1b-00/twice.mp4"]
+    fetched = {path.name for path in there.local.rglob("objects/**/*") if path.is_file()}
+    assert fetched == {"videos.parquet", "index.parquet"}
+
+
+def test_what_the_store_does_not_hold_is_told(
+    house: House, built: dict[str, Manifest], tmp_path: Path
+) -> None:
+    (tmp_path / "changed.bin").write_bytes(b"weights, tampered with")
+    with pytest.raises(ArtifactError, match=r"holds .*changed\.bin .*changed after sealing"):
+        trace(house.store, tmp_path / "changed.bin")
+    with pytest.raises(ArtifactError, match="no such file, and no SHA-256"):
+        trace(house.store, "nowhere.safetensors")
+    with pytest.raises(ArtifactError, match="give a video id, a sha256"):
+        checkpoints_that_saw(house.store, "unheard-of.mp4")
