@@ -133,7 +133,7 @@ def features_not_collapsed(artifact: Artifact, gates: GateConfig) -> Verdict:
 def encoder_width(artifact: Artifact) -> int:
     """Channels of the encoder in a training artifact."""
     model = json.loads((artifact.path / "model.json").read_text())
-    return int(model["encoder"]["width"])
+    return int(model["architecture"]["encoder"]["width"])
 
 
 def ranks_true_action(artifact: Artifact, gates: GateConfig) -> Verdict:

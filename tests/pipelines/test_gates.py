@@ -99,7 +99,7 @@ def training(folder: Path, losses: list[float], ranks: list[float | None]) -> Ar
         "feature_std": "float64",
     }
     write_table(folder / "log.parquet", rows, kinds)
-    (folder / "model.json").write_text(json.dumps({"encoder": {"width": 128}}))
+    (folder / "model.json").write_text(json.dumps({"architecture": {"encoder": {"width": 128}}}))
     return artifact(folder, "encoder")
 
 
