@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
@@ -41,14 +42,14 @@ def raw_videos(videos: Artifact, _: Inputs) -> Mapping[str, bytes]:
     """
     rows = read_table(videos.path / "videos.parquet")
     groups = {
-        "codec": _counted(row["codec"] for row in rows),
-        "container": _counted(row["container"] for row in rows),
-        "shorter side (px)": _counted(f"{min(row['width'], row['height'])}" for row in rows),
-        "set aside": _counted(_reasons(videos)),
+        "codec": counted(row["codec"] for row in rows),
+        "container": counted(row["container"] for row in rows),
+        "shorter side (px)": counted(f"{min(row['width'], row['height'])}" for row in rows),
+        "set aside": counted(reasons(videos)),
     }
     seconds = sum(row["seconds"] for row in rows)
     title = f"{videos.manifest.name}: {len(rows)} files, {seconds / 60:.1f} minutes"
-    return {"files": pictures.table_bars({k: v for k, v in groups.items() if v}, title)}
+    return {"kinds of files": pictures.table_bars({k: v for k, v in groups.items() if v}, title)}
 
 
 @noun
@@ -167,16 +168,16 @@ def evenly(rows: Sequence[Row], count: int) -> list[Row]:
     return [rows[place] for place in places]
 
 
-def _counted(values: Any) -> dict[str, float]:
+def counted(values: Any) -> dict[str, float]:
     """The eight most frequent values with their counts, by count and then by name."""
     counts = Counter(values)
     return dict(sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))[:8])
 
 
-def _reasons(artifact: Artifact) -> list[str]:
-    """Why items were quarantined, shortened to what fits beside a bar."""
+def reasons(artifact: Artifact) -> list[str]:
+    """Why items were quarantined, in at most two short lines beside a bar."""
     rows = read_table(artifact.path / "quarantine.parquet")
-    return [row["reason"] if len(row["reason"]) < 34 else f"{row['reason'][:32]}…" for row in rows]
+    return [textwrap.fill(textwrap.shorten(row["reason"], 56, placeholder="…"), 30) for row in rows]
 
 
 def _scene_frame(media: Artifact, row: Mapping[str, Any]) -> np.ndarray:

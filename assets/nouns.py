@@ -144,11 +144,13 @@ def _materialised(
     return dg.MaterializeResult(
         data_version=dg.DataVersion(made.artifact.content),
         metadata={
-            **described(made, store),
+            # In the page's order: what to look at, what was counted, what it is filed under.
             **{
-                title: dg.MetadataValue.md(markdown(title, picture))
+                f"picture/{title}": dg.MetadataValue.md(markdown(title, picture))
                 for title, picture in thing.look(made.artifact, Inputs(inputs)).items()
             },
+            **{f"metrics/{name}": value for name, value in numbers(made.artifact.manifest)},
+            **described(made, store),
         },
         check_results=list(_verdicts(made.artifact, store, deployment)),
     )
@@ -162,7 +164,7 @@ def told(made: Materialised) -> str:
 
 
 def described(made: Materialised, store: ArtifactStore) -> dict[str, Any]:
-    """What Dagster keeps beside a materialisation: digests, place, cost, the stage's numbers."""
+    """What an answer is filed under, where it is, and what it cost."""
     manifest = made.artifact.manifest
     return {
         "recipe": manifest.recipe,
@@ -173,7 +175,6 @@ def described(made: Materialised, store: ArtifactStore) -> dict[str, Any]:
         "files": len(manifest.files),
         "seconds": float(manifest.record["seconds"]),
         "reused": made.reused,
-        **{f"metrics/{name}": value for name, value in numbers(manifest)},
     }
 
 

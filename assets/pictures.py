@@ -6,7 +6,6 @@ of at most LIMIT bytes whose bytes depend on its arguments alone. Frames are [H,
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ParamSpec, cast
@@ -16,47 +15,27 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image, ImageOps  # comes with matplotlib
+
+from assets.style import BLUE, GREEN, GREY, INK, ORANGE, PALETTE, PAPER, RED, STYLE, fitted_png
 
 P = ParamSpec("P")
-
-LIMIT = 300_000  # bytes: a picture lives in Dagster's event log, so it has to stay small
-INK, GREY, PAPER = "#22313f", "#c9d1d8", "#ffffff"
-BLUE, ORANGE, GREEN, RED = "#2f6db3", "#e08a2e", "#3c9a6b", "#c8443c"
-PALETTE = (BLUE, ORANGE, GREEN, "#8560a8", RED, "#3aa5b8", "#a3823f", "#6c7a89")
-_STYLE = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "axes.edgecolor": GREY,
-    **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
-    "axes.grid": True,
-    "grid.color": "#e8ecef",
-    "axes.axisbelow": True,
-    **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
-    "figure.facecolor": PAPER,
-    "legend.fontsize": 8,
-}
-
-
-def png(figure: Figure) -> bytes:
-    """Encode a figure; a figure of photographs is drawn coarser until it fits into LIMIT bytes."""
-    FigureCanvasAgg(figure)
-    for dpi in (110, 90, 72, 56, 44, 32):
-        stream = io.BytesIO()
-        # Without "Software" the file would carry matplotlib's version.
-        figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})
-        if stream.tell() <= LIMIT:
-            break
-    return stream.getvalue()
 
 
 def drawn(draw: Callable[P, Figure]) -> Callable[P, bytes]:
     """Draw in the house's style and return the PNG."""
 
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> bytes:
-        with matplotlib.rc_context(cast(Any, _STYLE)):
-            return png(draw(*args, **kwargs))
+        with matplotlib.rc_context(cast(Any, STYLE)):
+            figure = draw(*args, **kwargs)
+            canvas = FigureCanvasAgg(figure)
+
+            def at(dpi: int) -> np.ndarray:
+                figure.set_dpi(dpi)
+                canvas.draw()
+                return np.asarray(canvas.buffer_rgba())[..., :3]
+
+            return fitted_png(at)
 
     wrapped.__name__, wrapped.__doc__ = draw.__name__, draw.__doc__
     return wrapped
@@ -76,14 +55,17 @@ def contact_sheet(
     frames: Sequence[np.ndarray], captions: Sequence[str], title: str, columns: int = 6
 ) -> Figure:
     """Small frames in rows, each with its caption: what is in here, at a glance."""
-    columns = max(1, min(columns, len(frames)))
+    width, height, gap = 160, 112, 18  # pixels of a cell; the gap is the caption's
     rows = max(1, math.ceil(len(frames) / columns))
-    figure, panels = _panels((1.9 * columns, 1.75 * rows + 0.5), title, rows, columns)
-    for axis in panels:
-        axis.axis("off")
-    for axis, frame, caption in zip(panels, frames, captions, strict=False):
-        axis.imshow(frame, interpolation="antialiased")
-        axis.set_title(caption, fontsize=7, pad=2)
+    sheet = np.full((rows * (height + gap), columns * (width + gap), 3), 255, np.uint8)
+    figure, (axis,) = _panels((sheet.shape[1] / 110, sheet.shape[0] / 110 + 0.4), title)
+    for i, (frame, caption) in enumerate(zip(frames, captions, strict=True)):
+        top, left = i // columns * (height + gap) + gap, i % columns * (width + gap)
+        small = np.asarray(ImageOps.contain(Image.fromarray(frame), (width, height)))
+        sheet[top : top + small.shape[0], left : left + small.shape[1]] = small
+        axis.text(left, top - 4, caption, fontsize=6.5)
+    axis.imshow(sheet, interpolation="none")
+    axis.axis("off")
     return figure
 
 
@@ -116,7 +98,8 @@ def embedding_map(points: np.ndarray, groups: Sequence[str], title: str) -> Figu
         across, up = flat[np.array([group == name for group in groups])].T
         axis.scatter(across, up, s=14, color=colour, alpha=0.7, label=f"{name} ({len(up)})")
     axis.set(xlabel=f"axis 1 ({share[0]:.0%} of the variance)", ylabel=f"axis 2 ({share[1]:.0%})")
-    axis.legend()
+    if len(set(groups)) > 1:
+        axis.legend()
     return figure
 
 
@@ -139,8 +122,7 @@ def cluster_sheet(clusters: Sequence[Mapping[str, Any]], targets: Sequence[str])
         counts = np.array([row[f"n_{target}"] for row in rows], dtype=float)
         votes.bar(at, counts, bottom=floor, color=colour, width=0.8, label=target)
         floor += counts
-    votes.set(ylabel="target videos", xlabel="cluster, by falling retrieval weight")
-    votes.set_xticks(at, [str(row["cluster"]) for row in rows], fontsize=6, rotation=90)
+    votes.set(ylabel="target videos", xlabel="clusters, by falling retrieval weight", xticks=[])
     votes.legend(ncols=max(1, min(4, len(targets))))
     return figure
 
@@ -161,8 +143,7 @@ def mixture_bars(weights: Mapping[str, float], samples: Mapping[str, int]) -> Fi
 
 
 def _curve(axis: Axes, steps: np.ndarray, values: np.ndarray, label: str, colour: str) -> None:
-    known = np.isfinite(values)
-    steps, values, marker = steps[known], values[known], "o"
+    steps, values, marker = steps[np.isfinite(values)], values[np.isfinite(values)], "o"
     if len(values) > 60:
         axis.plot(steps, values, color=colour, alpha=0.25, linewidth=0.7)
         width, marker = len(values) // 40 + 1, ""
@@ -227,14 +208,14 @@ def ranking_histogram(ranks: np.ndarray, candidates: int, gap: Mapping[str, floa
 
     ranks: [held-out steps]; gap: {"true actions": loss, "shuffled": loss, ...}.
     """
-    title = "Does the model know which action was taken?"
+    chance, mean, title = (candidates - 1) / 2, float(np.mean(ranks)), "Which action was taken?"
     figure, (left, right) = _panels((7.4, 3.1), title, columns=2, width_ratios=(2, 1))
-    chance, mean = (candidates - 1) / 2, float(np.mean(ranks))
     left.hist(ranks, bins=list(np.arange(candidates + 1) - 0.5), color=BLUE, edgecolor=PAPER)
     left.axvline(mean, color=INK, label=f"mean {mean:.1f}")
     left.axvline(chance, color=RED, linestyle="--", label=f"chance {chance:.1f}")
-    left.set(xlabel=f"rank of the true action among {candidates} (0 = lowest energy)")
-    left.set_ylabel("held-out steps")
+    left.set(
+        xlabel=f"rank of the true action among {candidates}, 0 = best", ylabel="held-out steps"
+    )
     left.legend()
     colours = (GREEN, *PALETTE[1:])[: len(gap)]
     bars = right.bar(list(gap), list(gap.values()), color=colours, width=0.6)
@@ -291,8 +272,15 @@ def energy_landscape(
     axis.grid(visible=False)
     shown = axis.contourf(across, up, energy, levels=24, cmap="viridis")
     row, column = np.unravel_index(int(np.argmin(energy)), energy.shape)
-    lowest = (across[column], up[row])
-    axis.plot(*lowest, "o", color=PAPER, markeredgecolor=INK, markersize=9, label="lowest energy")
+    axis.plot(
+        across[column],
+        up[row],
+        "o",
+        color=PAPER,
+        markeredgecolor=INK,
+        markersize=9,
+        label="lowest energy",
+    )
     axis.plot(*truth_cm, "*", color=ORANGE, markeredgecolor=INK, markersize=14, label="true action")
     axis.set(xlabel="action x (cm)", ylabel="action y (cm)", aspect="equal")
     axis.legend(loc="upper right", frameon=True)

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from assets import pictures
-from assets.curation import SHEET, evenly
+from assets.curation import SHEET, counted, evenly, reasons
 from assets.nouns import noun
 from pipelines.stage import Inputs
 from storage.artifacts import Artifact
@@ -32,17 +32,13 @@ def droid_episodes(episodes: Artifact, _: Inputs) -> Mapping[str, bytes]:
     generated.
     """
     rows = read_table(episodes.path / "episodes.parquet")
-    lost = read_table(episodes.path / "quarantine.parquet")
-    reasons = dict.fromkeys(sorted(row["reason"][:34] for row in lost), 0.0)
-    for row in lost:
-        reasons[row["reason"][:34]] += 1
     groups = {
         "outcome": {
             "success": float(sum(bool(row["success"]) for row in rows)),
             "failure": float(sum(not row["success"] for row in rows)),
         },
         "control steps": _histogram([row["rows"] for row in rows]),
-        "set aside": reasons,
+        "set aside": counted(reasons(episodes)),
     }
     title = f"{episodes.manifest.name}: {len(rows)} episodes"
     return {"episodes": pictures.table_bars({k: v for k, v in groups.items() if v}, title)}

@@ -58,7 +58,7 @@ def test_a_materialisation_tells_digests_numbers_and_pictures(launch, house):
     assert values["manifest"].endswith(f"/{manifest.key}")
     assert (values["metrics/numbers"], values["metrics/nested.broken"]) == (5, 1)
     assert "metrics/listed" not in values
-    assert values["sheet"].startswith("![sheet](data:image/png;base64,")
+    assert values["picture/sheet"].startswith("![sheet](data:image/png;base64,")
 
 
 def test_the_launchpads_values_reach_the_stage(launch, house):

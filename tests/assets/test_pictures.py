@@ -10,6 +10,7 @@ import pytest
 from matplotlib.image import imread  # decoding only: pictures are drawn in assets/pictures.py
 
 from assets import pictures
+from assets.style import LIMIT
 
 NUMBERS = np.random.default_rng(0)
 FRAMES = [NUMBERS.integers(0, 255, (64, 64, 3), dtype=np.uint8) for _ in range(4)]
@@ -71,7 +72,7 @@ def test_every_picture_is_under_test():
 def test_photographs_are_drawn_coarser_until_they_fit():
     """Noise does not compress: at full resolution these sheets would be far over the limit."""
     noise = [NUMBERS.integers(0, 255, (360, 640, 3), dtype=np.uint8) for _ in range(24)]
-    assert 10_000 < len(pictures.contact_sheet(noise, [""] * 24, "noise")) <= pictures.LIMIT
+    assert 10_000 < len(pictures.contact_sheet(noise, [""] * 24, "noise")) <= LIMIT
 
 
 def test_other_numbers_give_another_picture():

@@ -1,0 +1,168 @@
+"""What a person sees in the browser: the page that `vjepa2 ui` serves, driven by a real Chromium.
+
+- the page shows the whole graph, and nothing covers it;
+- an asset is materialised by clicking: a folder of real video files becomes a sealed artifact, its
+  partition turns green, its checks pass, and its numbers and picture stand beside it;
+- the launchpad offers the profile's settings;
+- `vjepa2 status` sees what was clicked.
+
+Screenshots are kept in the folder that VJEPA2_SCREENSHOTS names, else in pytest's own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.graph import GRAPH
+from storage.artifacts import ArtifactStore
+from storage.video import encode
+
+playwright = pytest.importorskip("playwright.sync_api")
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-dev-shm-usage",
+]
+SLOW = 120_000  # milliseconds: everything here takes a second on a quiet machine
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory) -> Path:
+    """A folder with three videos (one broken) for the source `ssv2`; store and home beside it."""
+    folder = tmp_path_factory.mktemp("ui")
+    (folder / "videos").mkdir()
+    for number in range(2):
+        frames = np.zeros((12, 64, 96, 3), np.uint8)
+        for t in range(12):
+            frames[t, 20:40, 4 * t : 4 * t + 20] = (255, 80 * number, 60)
+        (folder / "videos" / f"{number}.mp4").write_bytes(encode(frames, 6.0).data)
+    (folder / "videos" / "broken.mp4").write_bytes(b"no video at all")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def settings(house) -> dict[str, str]:
+    return os.environ | {
+        "VJEPA2_PROFILE": "demo",
+        "VJEPA2_HOME": str(house / "home"),
+        "VJEPA2_STORE": str(house / "store"),
+        "VJEPA2_SET": f"raw_videos.sources.ssv2.location={house / 'videos'}",
+    }
+
+
+@pytest.fixture(scope="module")
+def page_at(settings, house) -> Iterator[str]:
+    """The address of a page that `vjepa2 ui` serves."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "assets.cli", "ui", "--port", str(port)]
+    with open(house / "ui.log", "wb") as log:
+        server = subprocess.Popen(
+            command, cwd=ROOT, env=settings, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        address = f"http://127.0.0.1:{port}"
+        _wait_for(f"{address}/server_info", server, house / "ui.log")
+        yield address
+    finally:
+        _stop(server)
+
+
+def _wait_for(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    end = time.monotonic() + 180
+    while time.monotonic() < end:
+        assert server.poll() is None, f"the server left: {log.read_text()[-2000:]}"
+        try:
+            with urllib.request.urlopen(address, timeout=5):
+                return
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            time.sleep(0.5)
+    pytest.fail(f"no page at {address} after three minutes: {log.read_text()[-2000:]}")
+
+
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    """Ctrl-C for the whole process group, then less politely for what is left of it."""
+    os.killpg(server.pid, signal.SIGINT)
+    try:
+        server.wait(30)
+    except subprocess.TimeoutExpired:
+        pass
+    try:
+        os.killpg(server.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    if BROWSER is None:
+        message = "no chromium on the PATH: apt-get install chromium"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=BROWSER, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser, page_at, request):
+    page = browser.new_page(viewport={"width": 1500, "height": 1000}, base_url=page_at)
+    page.set_default_timeout(SLOW)
+    yield page
+    page.close()
+
+
+@pytest.fixture
+def keep(page, house):
+    """keep("name"): keep a screenshot under that name."""
+    folder = Path(os.environ.get("VJEPA2_SCREENSHOTS", house / "screenshots"))
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def kept(name: str) -> None:
+        page.wait_for_timeout(1500)  # the graph glides into place
+        page.screenshot(path=folder / f"{name}.png")
+        assert (folder / f"{name}.png").stat().st_size > 10_000
+
+    return kept
+
+
+def test_the_page_shows_the_whole_graph(page, keep):
+    page.goto("/asset-groups")
+    for group in dict.fromkeys(node.group for node in GRAPH.values()):
+        page.get_by_text(group, exact=True).first.wait_for()
+    keep("graph")
+    for group in ("curation", "training"):
+        page.goto(f"/locations/assets.definitions/asset-groups/{group}/lineage")
+        for name, node in GRAPH.items():
+            if node.group == group:
+                page.get_by_text(name, exact=True).first.wait_for()
+        keep(group)
+
+
+def test_an_asset_is_materialised_by_clicking_and_turns_green(page, keep, house, settings):
+    page.goto("/assets/raw_videos")
+    page.get_by_role("button", name="Materialize").first.click()
+    page.get_by_placeholder("Select a partition or create one").click()
+    page.get_by_text("ssv2", exact=True).click()
+    keep("launch")
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Launch").click()
+    keep("launched")
