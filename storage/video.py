@@ -21,7 +21,8 @@ import av
 import av.logging
 import numpy as np
 from av.codec.context import Flags
-from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.reformatter import Interpolation as Scaling
+from av.video.reformatter import VideoReformatter
 
 from storage.pictures import Clip, Picture, Probe, Size, Source, VideoError, fitted, what_instead
 
@@ -38,8 +39,7 @@ SEEKABLE = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
 ROUNDING = 0.0006  # containers round to milliseconds: a frame may be stamped half of one late
 COVER = 0x400  # the disposition of a cover picture attached to a sound file
 # swscale's exact arithmetic: the same pixels with every instruction set.
-EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-EXACT |= Interpolation.BITEXACT
+EXACT = Scaling.BICUBIC | Scaling.ACCURATE_RND | Scaling.BITEXACT | Scaling.FULL_CHR_H_INT
 # Nothing may reach a terminal, whatever thread libav speaks from.
 logging.getLogger("libav").addHandler(logging.NullHandler())
 av.logging.set_skip_repeated(False)  # else a fault that the file before had too goes unheard
@@ -78,14 +78,13 @@ class Decoder:
             reason = what_instead(self._file.read(256)) or _why(error)
             self._file.close()
             raise VideoError(f"not a video or image: {reason}") from None
-        shown = [s for s in self.container.streams.video if not s.disposition & COVER]
-        if not shown:
+        if not (shown := [s for s in self.container.streams.video if not s.disposition & COVER]):
             kinds = sorted({stream.type for stream in self.container.streams})
             self.close()
             raise VideoError(f"no video stream (only {', '.join(kinds) or 'nothing'})")
         self.stream = shown[0]
         self.stream.codec_context.thread_count = 1
-        self.stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+        self.stream.codec_context.options = {"max_pixels": str(MAX_PIXELS), "flags": "bitexact"}
         self.rate = float(self.stream.average_rate or self.stream.guessed_rate or 25)
 
     def close(self) -> None:
@@ -231,9 +230,9 @@ def _why(error: Exception | str) -> str:
     return "".join(c for c in " ".join(line) if c.isprintable())[:200]
 
 
-# What makes each codec quick and repeatable.
+# What makes each codec quick, and its bytes the same on every run and processor: without
+# cpu-independent, x264's lookahead can give small frames other bytes from run to run.
 _ENCODERS: dict[str, dict[str, str]] = {
-    # Without cpu-independent, x264's lookahead gives small frames other bytes from run to run.
     "libx264": {"preset": "veryfast", "crf": "20", "x264-params": "cpu-independent=1"},
     "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "crf": "32", "b": "0"},
     "mpeg4": {"qmin": "3", "qmax": "5", "b": "4M"},
