@@ -6,14 +6,15 @@ folders are not followed, and hidden files are left alone.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from storage.digests import digest_file, digest_json
+from storage.digests import digest_file
 from storage.places import write_file
 
 # Not media: what a source says about itself.
@@ -41,8 +42,8 @@ class Media(Protocol):
         """The bytes of a file. Raises MediaError."""
         ...
 
-    def digests(self, paths: Sequence[str], cache: Path) -> dict[str, str]:
-        """Path -> what changes with the content; remembered in `cache` between calls."""
+    def digests(self, paths: Sequence[str], book: Path) -> dict[str, str]:
+        """Path -> what changes with the content; the file `book` remembers it between calls."""
         ...
 
 
@@ -94,24 +95,25 @@ class Folder:
         except OSError as error:
             raise MediaError(f"{self.location}: {path}: {error.strerror}") from None
 
-    def digests(self, paths: Sequence[str], cache: Path) -> dict[str, str]:
+    def digests(self, paths: Sequence[str], book: Path) -> dict[str, str]:
         """See Media: sha256, taken again only when a file's size or time of change is another."""
-        book = cache / "digests" / f"{digest_json(self.location)[:16]}.json"
-        known = json.loads(book.read_bytes()) if book.is_file() else {}
+        before: dict[str, list[Any]] = {}
+        with contextlib.suppress(OSError, ValueError):  # a book that is lost is written anew
+            before = json.loads(book.read_bytes())
+        known: dict[str, list[Any]] = {}
         result: dict[str, str] = {}
-        changed = False
         for path in paths:
             try:
                 file = self._inside(path)
                 state = file.stat()
                 mark = [state.st_size, state.st_mtime_ns]
-                if known.get(path, [])[:2] != mark:
-                    known[path], changed = [*mark, digest_file(file)], True
+                same = before.get(path, [])[:2] == mark
+                known[path] = before[path] if same else [*mark, digest_file(file)]
                 result[path] = known[path][2]
             except (MediaError, OSError) as error:
                 # Unreadable: becomes a quarantined row, and another question once it is readable.
                 result[path] = f"unreadable: {type(error).__name__}"
-        if changed:
+        if known != before:
             write_file(book, json.dumps(known, sort_keys=True).encode())
         return result
 
@@ -149,9 +151,9 @@ class Bucket:
         except KeyError:
             raise MediaError(f"{self.location}: {path} is missing; put the file back") from None
 
-    def digests(self, paths: Sequence[str], cache: Path) -> dict[str, str]:
+    def digests(self, paths: Sequence[str], book: Path) -> dict[str, str]:
         """See Media: the ETag, which S3 changes with the content; nothing need be read or kept."""
-        del cache
+        del book
         place = self.place
         pages = place.client.get_paginator("list_objects_v2").paginate(
             Bucket=place.bucket, Prefix=f"{place.prefix}/" if place.prefix else ""

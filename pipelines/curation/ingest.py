@@ -28,7 +28,7 @@ from pipelines.compute import map_items
 from pipelines.curation.internet import CountsConfig, InternetConfig, Post, StyleConfig, make, posts
 from pipelines.stage import How, Inputs, Stage, Workspace
 from storage.artifacts import Artifact
-from storage.digests import digest_bytes
+from storage.digests import digest_bytes, digest_json
 from storage.media import MediaError, open_media
 from storage.pictures import VideoError
 from storage.places import write_file
@@ -146,7 +146,8 @@ def observe(config: RawVideosConfig, partition: str | None, how: How) -> dict[st
     media = open_media(source.location)
     here = [path for path in media.paths() if bucket_of(path, source.buckets) == bucket]
     labels = [LABELS] if media.has(LABELS) else []
-    return media.digests([*here, *labels], how.cache)
+    book = f"{digest_json([media.location, source.buckets, bucket])[:32]}.json"
+    return media.digests([*here, *labels], how.cache / "digests" / book)
 
 
 def run(config: PartitionConfig, _: Inputs, out: Workspace) -> dict[str, Any]:

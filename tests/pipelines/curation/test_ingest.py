@@ -293,6 +293,9 @@ def test_digests_are_remembered_until_a_file_changes(
     os.utime(folder / "notes.mp4", ns=(1, 1))
     assert observe(config, "yt1b-00", how) != first
     assert taken == [folder / "notes.mp4"]
+    [book] = (tmp_path / "cache" / "digests").iterdir()
+    book.write_text("{cut sh")
+    assert len(observe(config, "yt1b-00", how)) == 5 and len(taken) == 6
 
 
 def test_a_bucket_gives_what_a_folder_gives(
