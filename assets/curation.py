@@ -22,7 +22,7 @@ from storage.tables import read_columns, read_table
 
 Row = TypeVar("Row")
 Rows = Sequence[Mapping[str, Any]]
-SHEET = 18  # frames of a contact sheet
+SHEET = 16  # frames of a contact sheet
 SIDE = 96  # pixels, the shorter side of a small frame
 
 

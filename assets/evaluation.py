@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from assets import pictures
+from assets.curation import evenly
 from assets.nouns import noun
+from assets.robot import FILM
 from pipelines.stage import Inputs
 from storage.artifacts import Artifact
 
@@ -93,11 +95,11 @@ def _landscape(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def _rollout(film: Mapping[str, np.ndarray], name: str) -> bytes:
-    frames, left = list(film["frames"]), film["distances_cm"]
-    captions = [f"step {i}" for i in range(len(frames))]
+    frames, left = film["frames"], film["distances_cm"]
+    steps = evenly(range(len(frames)), FILM)
     return pictures.film_strip(
-        [*frames, film["goal"]],
-        [*captions, "goal"],
+        [*(frames[step] for step in steps), film["goal"]],
+        [*(f"step {step}" for step in steps), "goal"],
         {"distance to the goal": left},
         ("step", "cm"),
         f"Reach {name}: from {left[0]:.1f} to {left[-1]:.1f} cm",

@@ -44,15 +44,24 @@ def drawn(draw: Callable[P, Figure]) -> Callable[P, bytes]:
 def _panels(
     inches: tuple[float, float], title: str, rows: int = 1, columns: int = 1, **layout: Any
 ) -> tuple[Figure, list[Axes]]:
-    """A titled figure and its panels, row by row."""
+    """A titled figure and its panels, row by row. Dagster shows a picture some 7 inches wide."""
     figure = Figure(figsize=inches, layout="constrained")
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
     return figure, list(np.atleast_1d(figure.subplots(rows, columns, **layout)).ravel())
 
 
+def _pairs(count: int, title: str) -> tuple[Figure, list[Axes]]:
+    """A titled figure of `count` panels, two in a row."""
+    columns, rows = min(2, count), math.ceil(count / 2)
+    figure, panels = _panels((3.8 * columns, 2.4 * rows + 0.3), title, rows, columns)
+    for spare in panels[count:]:
+        spare.remove()
+    return figure, panels[:count]
+
+
 @drawn
 def contact_sheet(
-    frames: Sequence[np.ndarray], captions: Sequence[str], title: str, columns: int = 6
+    frames: Sequence[np.ndarray], captions: Sequence[str], title: str, columns: int = 4
 ) -> Figure:
     """Small frames in rows, each with its caption: what is in here, at a glance."""
     width, height, gap = 160, 112, 18  # pixels of a cell; the gap is the caption's
@@ -72,7 +81,7 @@ def contact_sheet(
 @drawn
 def table_bars(groups: Mapping[str, Mapping[str, float]], title: str) -> Figure:
     """One panel of horizontal bars per group: {"codec": {"h264": 80, ...}, "container": ...}."""
-    figure, panels = _panels((3.4 * len(groups), 3.0), title, columns=len(groups))
+    figure, panels = _pairs(len(groups), title)
     for axis, (name, counts), colour in zip(panels, groups.items(), PALETTE, strict=False):
         bars = axis.barh(range(len(counts)), list(counts.values()), color=colour, height=0.65)
         axis.bar_label(bars, fmt="%.4g", padding=3, fontsize=8)
@@ -113,7 +122,7 @@ def cluster_sheet(clusters: Sequence[Mapping[str, Any]], targets: Sequence[str])
     rows = sorted(clusters, key=lambda row: (-row["weight"], -row["scenes"], row["cluster"]))[:80]
     at, kept = np.arange(len(rows)), sum(bool(row["kept"]) for row in clusters)
     title = f"{kept} of {len(clusters)} clusters kept (green): a target video falls in them"
-    figure, (scenes, votes) = _panels((max(6.4, 0.16 * len(rows) + 2), 4.8), title, 2, sharex=True)
+    figure, (scenes, votes) = _panels((7.4, 4.6), title, 2, sharex=True)
     colours = [GREEN if row["kept"] else GREY for row in rows]
     scenes.bar(at, [row["scenes"] for row in rows], color=colours, width=0.8)
     scenes.set_ylabel("scenes")
@@ -162,7 +171,7 @@ def training_curves(
     Values [steps]; NaN marks a step at which that number was not taken and is left out. Above 60
     points the bold line is a running mean over one fortieth of them.
     """
-    figure, axes = _panels((3.7 * len(panels), 3.1), title, columns=len(panels))
+    figure, axes = _pairs(len(panels), title)
     for first, (axis, (name, curves)) in enumerate(zip(axes, panels.items(), strict=True)):
         for i, (label, values) in enumerate(curves.items()):
             _curve(axis, steps, np.asarray(values, dtype=float), label, PALETTE[(first + i) % 8])
@@ -184,7 +193,7 @@ def film_strip(
 
     `labels` name the curves' axes with their units; a frame whose caption is "goal" is framed.
     """
-    figure = Figure(figsize=(1.35 * max(3, len(frames)), 3.6), layout="constrained")
+    figure = Figure(figsize=(7.4, 3.4), layout="constrained")
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
     grid = figure.add_gridspec(2, max(1, len(frames)))
     for i, (frame, caption) in enumerate(zip(frames, captions, strict=True)):

@@ -17,7 +17,7 @@ from storage.frames import iterate
 from storage.shards import read_span
 from storage.tables import read_table
 
-FILM = 8  # frames of a film strip
+FILM = 6  # frames of a film strip
 
 
 @noun
