@@ -13,6 +13,7 @@ from typing import Any
 from pipelines.provenance import ROOT, environment, source_digest
 from storage.artifacts import Artifact, ArtifactError, ArtifactStore, Manifest
 from storage.digests import canonical_json, digest_json
+from storage.places import write_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +132,12 @@ def differences(old: Any, new: Any, where: str = "") -> Iterator[str]:
 
 
 def drift(stage: Stage, manifest: Manifest) -> str:
-    """A warning when an answer was made by other sources than today's under the same version."""
+    """A warning when sources other than today's had a part in an answer of the same version."""
+    if manifest.record.get("resumed_from"):
+        return (
+            f"{manifest.name} was begun by other sources of stage {stage.name} than finished it; "
+            "if they answer differently, raise the version"
+        )
     if manifest.record.get("source_digest") == source_digest(stage.run.__module__):
         return ""
     return (
@@ -195,6 +201,7 @@ def _answer(
 ) -> Manifest:
     out = Workspace(work / "payload", work / "scratch", draft["partition"], how)
     resumed = out.scratch.exists()
+    begun_by = _note_sources(work, source_digest(stage.run.__module__))
     out.payload.mkdir(exist_ok=True)
     out.scratch.mkdir(exist_ok=True)
     narrowed = stage.narrow(config, out.partition) if stage.narrow else config
@@ -206,12 +213,22 @@ def _answer(
         "workers": how.workers,
         "metrics": metrics,
         "resumed": resumed,
+        "resumed_from": begun_by,
         "started": round(started, 3),
         "seconds": round(time.time() - started, 3),
     }
     if "media" in metrics:
         record["media"] = metrics["media"]
     return store.seal(work, {**draft, "record": record})
+
+
+def _note_sources(work: Path, today: str) -> list[str]:
+    """Note which sources work on an answer; returns those before today's, if it is resumed."""
+    note = work / "sources.txt"
+    known = note.read_text().split() if note.exists() else []
+    if today not in known:
+        write_file(note, "\n".join([*known, today]).encode())
+    return [digest for digest in known if digest != today]
 
 
 def _refuse_odd_metrics(stage: Stage, metrics: Any) -> None:

@@ -176,6 +176,7 @@ def test_the_record_tells_how_it_was_made(store: ArtifactStore) -> None:
     assert record["torch"]
     assert record["metrics"] == made.metrics == {"upto": 3}
     assert record["resumed"] is False
+    assert record["resumed_from"] == []
     assert len(record["source_digest"]) == 64
     assert made.manifest.parents == {"above": (above.manifest.recipe, above.content)}
 
@@ -208,6 +209,21 @@ def test_other_sources_under_the_same_version_give_a_warning(
     assert again.reused
     assert "toy was made by other sources of stage plain version 1" in again.warning
     assert "raise the version" in again.warning
+
+
+def test_a_stage_resumed_after_a_change_of_its_sources_says_so(
+    store: ArtifactStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(config: CountingConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        answer(store, stage=replace(PLAIN, run=crash))
+    begun = stages.source_digest(__name__)
+    monkeypatch.setattr(stages, "source_digest", lambda _: "0" * 64)
+    made = answer(store, stage=PLAIN)
+    assert made.artifact.record["resumed_from"] == [begun]
+    assert "was begun by other sources of stage plain" in made.warning
 
 
 def test_the_source_digest_follows_imports_through_the_rooms(
@@ -279,7 +295,7 @@ class Run:
 
     def wait_for(self, items: int) -> list[str]:
         """The keys in the journal as soon as so many items are finished."""
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 240
         while time.monotonic() < deadline:
             assert self.process.poll() is None, self.process.communicate()[1]
             for journal in self.store.glob("work/*/scratch/toy-items.jsonl"):
@@ -326,9 +342,9 @@ def test_killed_and_interrupted_stages_end_as_undisturbed_ones(
     kill_later.append(interrupted := Run(tmp_path, nap=0.4))
     interrupted.wait_for(4)
     interrupted.process.send_signal(signal.SIGINT)
-    _, told = interrupted.process.communicate(timeout=60)
+    _, told = interrupted.process.communicate(timeout=120)
     assert "KeyboardInterrupt" in told
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while interrupted.relatives() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert interrupted.relatives() == [], "Ctrl-C leaves processes behind"
@@ -339,6 +355,7 @@ def test_killed_and_interrupted_stages_end_as_undisturbed_ones(
     assert set(diary) == set(ITEMS)
     assert [diary.count(key) for key in finished] == [1] * len(finished), "finished, yet made again"
     assert rerun.record["resumed"] is True
+    assert rerun.record["resumed_from"] == [], "resumed, and by the same sources"
 
     monkeypatch.setenv("DIARY", str(tmp_path / "other-diary"))
     undisturbed = answer(ArtifactStore(str(tmp_path / "other")), how=How(workers=1)).artifact

@@ -267,7 +267,7 @@ def test_a_crash_at_any_line_on_disk_is_finished_by_the_next_run(tmp_path: Path)
 def test_a_crash_on_the_way_to_s3_is_finished_by_the_next_run(
     s3_store: str, tmp_path: Path
 ) -> None:
-    assert crashes_checked(s3_store, tmp_path, step=9) > 4
+    assert crashes_checked(s3_store, tmp_path, step=14) > 2
 
 
 def test_bytes_taken_away_between_crash_and_rerun_are_made_again(
