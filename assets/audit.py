@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from pipelines.graph import GRAPH
+from pipelines.lineage import checkpoints_that_saw, find_sources, sources
 from pipelines.overrides import nearest
 from storage.artifacts import ArtifactError, ArtifactStore, Manifest
 from storage.digests import digest_file
-from storage.tables import read_table
+
+SHOWN = 20  # source files told in full
 
 
 def lineage(store: ArtifactStore, of: str, out: TextIO) -> None:
@@ -115,9 +117,30 @@ def _ancestry(manifest: Manifest, store: ArtifactStore) -> Iterator[str]:
 
 
 def _sources(manifest: Manifest, store: ArtifactStore) -> Iterator[str]:
-    """How many source files an artifact goes back to, and where they are listed with digests."""
-    for parent in [manifest, *store.ancestors(manifest)]:
-        if parent.asset in ("raw_videos", "droid_episodes"):
-            table = "videos.parquet" if parent.asset == "raw_videos" else "episodes.parquet"
-            rows = read_table(store.open(parent).path / table)
-            yield f"source    {parent.name:<20} {len(rows)} items, listed in {table} of its payload"
+    """The files that training could draw clips of (or that are listed, before any training)."""
+    found = list(sources(store, manifest))
+    yield f"{len(found)} source files:"
+    for source in found[:SHOWN]:
+        clips = f", {source.clips} clips" if source.clips else ""
+        yield f"  {source.listed.name:<24} {source.path}  sha256 {source.sha256[:16]}…{clips}"
+    if len(found) > SHOWN:
+        yield f"  … and {len(found) - SHOWN} more, in the payloads of raw_videos and droid_episodes"
+
+
+def seen(store: ArtifactStore, video: str, out: TextIO) -> None:
+    """Print what one video (id, sha256, path) went into: every artifact trained or made with it.
+
+    Raises ArtifactError when no artifact lists such a file.
+    """
+    for source in find_sources(store, video):
+        print(f"{source.path}  sha256 {source.sha256}  listed in {source.listed.name}", file=out)
+    sightings = checkpoints_that_saw(store, video)
+    if not sightings:
+        print("  training could draw no clip of it: nothing was made with it", file=out)
+    for sighting in sightings:
+        made = sighting.artifact
+        print(
+            f"  {made.name:<20} content {made.content[:12]}  recipe {made.recipe[:12]}  "
+            f"through {len(sighting.clips)} clips of {sighting.index.name}",
+            file=out,
+        )

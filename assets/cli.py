@@ -33,6 +33,7 @@ examples:
   vjepa2 status --set retrieval.weights.coin=0.2     what a change would make stale
   vjepa2 lineage planner_bundle       everything that an artifact was made from
   vjepa2 lineage step-000240/encoder.safetensors     which config, code and data made this file
+  vjepa2 lineage --video a/b.mp4      every checkpoint that saw one video
   vjepa2 verify                       read every byte again and compare it with its digest
   vjepa2 ui                           the same graph in a browser, on 127.0.0.1
 
@@ -85,8 +86,12 @@ def parser() -> argparse.ArgumentParser:
     lineage = command(
         "lineage", "Say what an artifact or a file was made from, back to the videos."
     )
-    lineage.add_argument(
-        "of", metavar="asset|digest|file", help="e.g. encoder, 3fa9c1, model.safetensors"
+    named = lineage.add_mutually_exclusive_group(required=True)
+    named.add_argument(
+        "of", nargs="?", metavar="asset|digest|file", help="e.g. encoder, 3fa9c1, model.safetensors"
+    )
+    named.add_argument(
+        "--video", metavar="id|sha256|path", help="the other way: what was made with one video"
     )
     command("verify", "Read every byte of the store again and compare it with its digest.")
     page = command("ui", "Serve the graph in a browser, on 127.0.0.1 only. Stop it with Ctrl-C.")

@@ -91,9 +91,12 @@ def _sort(state: State) -> tuple[str, str, str]:
 
 
 def _lineage(asked: argparse.Namespace, deployed: Deployment) -> int:
-    from assets.audit import lineage
+    from assets.audit import lineage, seen
 
-    lineage(deployed.open_store(), asked.of, sys.stdout)
+    if asked.video:
+        seen(deployed.open_store(), asked.video, sys.stdout)
+    else:
+        lineage(deployed.open_store(), asked.of, sys.stdout)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Profiles: every number of a scale as one Python value. PAPER is the defaults; the others derive."""
+"""Profiles: every number of a scale as one Python value. PAPER is the defaults."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from pipelines.curation.internet import CountsConfig, InternetConfig
 from pipelines.curation.mixture import MixtureConfig
 from pipelines.curation.retrieval import RetrievalConfig
 from pipelines.curation.scenes import ScenesConfig
+from pipelines.evaluation.features import ViewConfig
 from pipelines.evaluation.planning import PlanningConfig
 from pipelines.evaluation.probe import ProbeConfig
+from pipelines.evaluation.probing import HeadConfig
 from pipelines.gates import GateConfig
 from pipelines.planner.bundle import BundleConfig
 from pipelines.planner.cem import PlannerConfig
@@ -29,7 +31,7 @@ from pipelines.training.pretrain import CooldownConfig, PretrainConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """One scale of the whole graph: a section per stage, named as `--set section.field` names it."""
+    """One scale of the whole graph: a section per stage, as `--set section.field` names it."""
 
     raw_videos: RawVideosConfig = field(default_factory=RawVideosConfig)
     scenes: ScenesConfig = field(default_factory=ScenesConfig)
@@ -75,6 +77,93 @@ def _paper() -> Profile:
     )
 
 
+def _demo_pretrain() -> PretrainConfig:
+    """A ViT of 0.8 million parameters on clips of 8 frames of 64 pixels."""
+    return PretrainConfig(
+        clip=ClipConfig(frames=8, crop=64),
+        encoder=EncoderConfig(
+            width=128, depth=4, heads=4, mlp_hidden=512, patch=8, frames=8, size=64
+        ),
+        predictor_width=64,
+        predictor_depth=2,
+        predictor_heads=2,
+        batch=16,
+        gradient_shards=2,
+        warmup_steps=20,
+        constant_steps=160,
+        lr_start=1e-4,
+        lr=1e-3,
+        ema=0.99,
+        context_weight=0.5,
+        checkpoint_every=60,
+        diagnose_every=20,
+    )
+
+
+def _demo_cooldown() -> CooldownConfig:
+    """More frames and higher resolution, as in the paper; a tenth of the steps."""
+    return CooldownConfig(
+        clip=ClipConfig(frames=12, crop=80),
+        batch=8,
+        gradient_shards=2,
+        steps=24,
+        lr=1e-3,
+        lr_end=2e-6,
+        ema=0.99,
+        context_weight=0.5,
+        checkpoint_every=12,
+        diagnose_every=6,
+    )
+
+
+def _demo_posttrain() -> PosttrainConfig:
+    """A small world model leaves the plateau of copying by these options (see PosttrainConfig)."""
+    return PosttrainConfig(
+        width=128,
+        depth=3,
+        heads=4,
+        residual=True,
+        token_merge=2,
+        picture=Preprocessing(size=64),
+        frames=3,
+        strides=(1, 2, 3, 4),
+        batch=16,
+        gradient_shards=2,
+        rollout_from=1200,
+        change_weight=0.7,
+        normalise=True,
+        warmup_steps=100,
+        constant_steps=1200,
+        decay_steps=500,
+        lr_start=3e-4,
+        lr=3e-3,
+        cache="float32",
+        checkpoint_every=600,
+        diagnose_every=300,
+    )
+
+
+def _demo_probe() -> ProbeConfig:
+    """A probe of one block: a few hundred clips do not train the paper's four."""
+    return ProbeConfig(
+        views=ViewConfig(
+            frames=8, size=64, segments=1, train_views=2, views=1, crop_scale=(0.6, 1.0)
+        ),
+        head=HeadConfig(
+            depth=1,
+            heads=4,
+            epochs=30,
+            batch=16,
+            warmup=0.1,
+            initial="fan_in",
+            standardise=True,
+            positions=True,
+        ),
+        lrs=(1e-3, 3e-3),
+        weight_decays=(0.1,),
+    )
+
+
 def _demo() -> Profile:
     """The whole graph in minutes on two CPU cores, with no network."""
     return Profile(
@@ -86,60 +175,10 @@ def _demo() -> Profile:
         shards=ClipShardsConfig(short_side=80, shard_samples=100),
         episodes=EpisodesConfig(episodes=200, frames=12, hz=4.0, frame_size=128),
         episode_shards=EpisodeShardsConfig(size=64, min_seconds=2.0, codec="png"),
-        pretrain=PretrainConfig(
-            clip=ClipConfig(frames=8, crop=64),
-            encoder=EncoderConfig(
-                width=128, depth=4, heads=4, mlp_hidden=512, patch=8, frames=8, size=64
-            ),
-            predictor_width=64,
-            predictor_depth=3,
-            predictor_heads=2,
-            batch=16,
-            gradient_shards=2,
-            warmup_steps=20,
-            constant_steps=160,
-            lr_start=1e-4,
-            lr=1.5e-3,
-            ema=0.99,
-            context_weight=0.5,
-            checkpoint_every=60,
-            diagnose_every=20,
-        ),
-        cooldown=CooldownConfig(
-            clip=ClipConfig(frames=12, crop=80),
-            batch=8,
-            gradient_shards=2,
-            steps=24,
-            lr=1.5e-3,
-            lr_end=1e-5,
-            ema=0.99,
-            context_weight=0.5,
-            checkpoint_every=12,
-            diagnose_every=6,
-        ),
-        posttrain=PosttrainConfig(
-            width=128,
-            depth=3,
-            heads=4,
-            residual=True,
-            token_merge=2,
-            picture=Preprocessing(size=64),
-            frames=3,
-            strides=(1, 2, 3, 4),
-            batch=16,
-            gradient_shards=2,
-            rollout_from=1200,
-            change_weight=0.7,
-            normalise=True,
-            warmup_steps=100,
-            constant_steps=1200,
-            decay_steps=500,
-            lr_start=3e-4,
-            lr=3e-3,
-            cache="float32",
-            checkpoint_every=600,
-            diagnose_every=300,
-        ),
+        pretrain=_demo_pretrain(),
+        cooldown=_demo_cooldown(),
+        posttrain=_demo_posttrain(),
+        probe=_demo_probe(),
         planning=PlanningConfig(
             search=PlannerConfig(samples=64, iterations=4, elites=8, gripper=False),
             frame_size=128,
