@@ -34,11 +34,10 @@ CONTAINERS = (
     "mxf,gif,apng,png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe,gif_pipe,wav,mp3,flac,aac"
 )
 MAX_PIXELS = 1 << 26  # a flipped bit in a header can ask for gigabytes a frame; 8K passes
-# Containers with an index; elsewhere a seek guesses.
-SEEKABLE = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
+SEEKABLE = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")  # they have an index; others guess
 ROUNDING = 0.0006  # containers round to milliseconds: a frame may be stamped half of one late
 COVER = 0x400  # the disposition of a cover picture attached to a sound file
-# swscale's exact arithmetic: the same pixels with every instruction set.
+# The exact arithmetic of swscale: the same pixels with every instruction set.
 EXACT = Scaling.BICUBIC | Scaling.ACCURATE_RND | Scaling.BITEXACT | Scaling.FULL_CHR_H_INT
 # Nothing may reach a terminal, whatever thread libav speaks from.
 logging.getLogger("libav").addHandler(logging.NullHandler())
@@ -83,6 +82,9 @@ class Decoder:
             self.close()
             raise VideoError(f"no video stream (only {', '.join(kinds) or 'nothing'})")
         self.stream = shown[0]
+        if self.stream.codec_context is None:
+            self.close()
+            raise VideoError("no decoder for its video codec")
         self.stream.codec_context.thread_count = 1
         self.stream.codec_context.options = {"max_pixels": str(MAX_PIXELS), "flags": "bitexact"}
         self.rate = float(self.stream.average_rate or self.stream.guessed_rate or 25)
@@ -144,9 +146,10 @@ class Decoder:
                 self._trusted = False
             self._origin = origin
             frames = self.timed()
-            first = next(frames, None)
-            if self._trusted and first is not None and first[1] <= time and _whole(first[0]):
-                return itertools.chain([first], frames)
+            for frame, landed in itertools.islice(frames, int(self._trusted)):
+                whole = frame.pts is not None and frame.key_frame and not frame.is_corrupt
+                if whole and landed <= time:
+                    return itertools.chain([(frame, landed)], frames)
         self._trusted = False
         self.container.close()
         self._open()
@@ -218,10 +221,6 @@ def _turns(frame: av.VideoFrame) -> int:
 
 def _upright(frame: av.VideoFrame) -> tuple[int, int]:
     return (frame.height, frame.width)[:: -1 if _turns(frame) % 2 else 1]
-
-
-def _whole(frame: av.VideoFrame) -> bool:
-    return frame.pts is not None and frame.key_frame and not frame.is_corrupt
 
 
 def _why(error: Exception | str) -> str:
