@@ -12,6 +12,7 @@ Screenshots are kept in the folder that VJEPA2_SCREENSHOTS names, else in pytest
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -21,13 +22,14 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pipelines.graph import GRAPH
-from storage.artifacts import ArtifactStore
+from pipelines.profiles import PROFILES
 from storage.video import encode
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -101,14 +103,10 @@ def _wait_for(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
 def _stop(server: subprocess.Popen[bytes]) -> None:
     """Ctrl-C for the whole process group, then less politely for what is left of it."""
     os.killpg(server.pid, signal.SIGINT)
-    try:
+    with suppress(subprocess.TimeoutExpired):
         server.wait(30)
-    except subprocess.TimeoutExpired:
-        pass
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(server.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 @pytest.fixture(scope="module")
@@ -160,9 +158,62 @@ def test_the_page_shows_the_whole_graph(page, keep):
 def test_an_asset_is_materialised_by_clicking_and_turns_green(page, keep, house, settings):
     page.goto("/assets/raw_videos")
     page.get_by_role("button", name="Materialize").first.click()
-    page.get_by_placeholder("Select a partition or create one").click()
-    page.get_by_text("ssv2", exact=True).click()
+    page.get_by_text("Select a partition or create one").first.click()
+    page.get_by_text("ssv2", exact=True).first.click()
+    page.get_by_text("Launch runs to materialize").first.click()  # closes the list
     keep("launch")
-    page.keyboard.press("Escape")
-    page.get_by_role("button", name="Launch").click()
-    keep("launched")
+    page.get_by_role("button", name="Launch 1 run").click()
+    page.get_by_text("Launch runs to materialize").wait_for(state="detached")
+
+    page.goto("/assets/raw_videos?view=partitions&partition=ssv2")
+    state = page.get_by_text("Materialized", exact=True)
+    reload_until_shown(page, state)
+    red, green, blue = colour_of(state)
+    assert green > red and green > blue
+    keep("materialised")
+
+    page.get_by_text("[Show Markdown]").first.click()
+    picture = page.get_by_role("img", name="kinds of files")
+    picture.wait_for()
+    assert picture.evaluate("image => image.naturalWidth") > 300
+    keep("picture")
+
+    page.goto("/assets/raw_videos?view=checks")
+    page.get_by_text("quarantine_small", exact=True).first.click()
+    page.get_by_text("1 of 3 items quarantined (33.3%; at most 50%)").wait_for()
+    page.get_by_text("Passed", exact=True).first.wait_for()
+    keep("checks")
+
+    told = subprocess.run(
+        [sys.executable, "-m", "assets.cli", "status"],
+        cwd=ROOT, env=settings, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert "fresh    raw_videos/ssv2\n" in told
+
+
+def reload_until_shown(page, element, seconds: float = 240) -> None:
+    """This page does not follow a run by itself: look again every few seconds."""
+    end = time.monotonic() + seconds
+    while True:
+        with suppress(playwright.TimeoutError):
+            return element.wait_for(timeout=5_000)
+        assert time.monotonic() < end, "not there after four minutes"
+        page.reload()
+
+
+def colour_of(element) -> list[int]:
+    """Red, green and blue of an element's text, as the browser paints it."""
+    painted = element.evaluate("element => getComputedStyle(element).color")
+    return [int(part) for part in re.findall(r"\d+", painted)[:3]]
+
+
+def test_the_launchpad_offers_the_profiles_settings(page, keep):
+    page.goto("/assets/clusters")
+    page.get_by_role("button", name="Materialize").first.wait_for()
+    page.locator("xpath=//button[contains(., 'Materialize')]/following::button[1]").first.click()
+    page.get_by_text("Open launchpad").click()
+    page.get_by_role("button", name="Confirm").click()  # its upstreams are not there yet
+    page.get_by_text("train_scenes").first.wait_for()
+    clusters = PROFILES["demo"].clusters.clusters
+    page.get_by_text(f"clusters: {clusters}").first.wait_for()
+    keep("launchpad")
