@@ -115,11 +115,16 @@ class Predictor(nn.Module):
         check_index(target_index, batch, tokens, "target_index")
         mask = self.mask_tokens[mask_index % len(self.mask_tokens)]
         embedded = self.predictor_embed(context)
-        asked = mask.to(embedded.dtype).expand(batch, target_index.shape[1], -1)
-        x = torch.cat([embedded, asked], dim=1)
-        rotary = self._rotary(torch.cat([context_index, target_index], dim=1), grid)
-        spared = self.config.checkpointing
-        x = run_blocks(self.predictor_blocks, x, rotary, checkpointing=spared, last=last)
+        # All mask tokens are one vector until positions tell them apart inside the first block.
+        x = torch.cat([embedded, mask.to(embedded.dtype).expand(batch, -1, -1)], dim=1)
+        x = run_blocks(
+            self.predictor_blocks,
+            x,
+            self._rotary(torch.cat([context_index, target_index], dim=1), grid),
+            checkpointing=self.config.checkpointing,
+            last=last,
+            copies=target_index.shape[1],
+        )
         out: Tensor = self.predictor_norm(x)
         return out
 

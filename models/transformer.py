@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -28,9 +29,14 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
-    def project(self, x: Tensor, rotary: Rotary | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values of x [B, N, D], each [B, H, N, hd], rotated if tables come."""
-        packed = self.qkv(x).unflatten(-1, (3, self.heads, -1))
+    def project(
+        self, x: Tensor, rotary: Rotary | None, copies: int = 1
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of x [B, N, D], each [B, H, N, hd], rotated if tables come.
+
+        The last token stands for so many copies of itself, which then differ by position alone.
+        """
+        packed = repeat_last(self.qkv(x), copies).unflatten(-1, (3, self.heads, -1))
         if rotary is not None:
             return rotate(packed, rotary)
         queries, keys, values = packed.transpose(1, 3).unbind(2)
@@ -41,9 +47,11 @@ class Attention(nn.Module):
         merged: Tensor = self.proj(attended.transpose(1, 2).flatten(2))
         return merged
 
-    def forward(self, x: Tensor, rotary: Rotary | None = None, last: int | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, rotary: Rotary | None = None, last: int | None = None, copies: int = 1
+    ) -> Tensor:
         """Every token, or the last few, attends to every token: [B, N, D] -> [B, N or last, D]."""
-        queries, keys, values = self.project(x, rotary)
+        queries, keys, values = self.project(x, rotary, copies)
         if last is not None:
             queries = queries[:, :, -last:]
         return self.merge(F.scaled_dot_product_attention(queries, keys, values))
@@ -73,10 +81,16 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width, eps=eps)
         self.mlp = Mlp(width, hidden)
 
-    def forward(self, x: Tensor, rotary: Rotary | None = None, last: int | None = None) -> Tensor:
-        """[B, N, D] -> [B, N, D], or [B, last, D] where only the last tokens are wanted."""
-        kept = x if last is None else x[:, -last:]
-        x = kept + self.attn(self.norm1(x), rotary, last)
+    def forward(
+        self, x: Tensor, rotary: Rotary | None = None, last: int | None = None, copies: int = 1
+    ) -> Tensor:
+        """[B, N, D] -> [B, N, D], or [B, last, D] where only the last tokens are wanted.
+
+        With copies, the last token that comes in stands for so many, and all of them go out.
+        """
+        attended = self.attn(self.norm1(x), rotary, last, copies)
+        x = repeat_last(x, copies)
+        x = attended + (x if last is None else x[:, -last:])
         out: Tensor = x + self.mlp(self.norm2(x))
         return out
 
@@ -88,18 +102,27 @@ def run_blocks(
     *,
     checkpointing: bool,
     last: int | None = None,
+    copies: int = 1,
 ) -> Tensor:
     """All blocks in turn; with `checkpointing` each block's inside is computed again backwards.
 
-    Where only the last tokens are wanted, the final block computes nothing for the others.
+    Where only the last tokens are wanted, the final block computes nothing for the others; where
+    the last token stands for copies of itself, the first block projects it once.
     """
     for number, block in enumerate(blocks, start=1):
-        wanted = last if number == len(blocks) else None
+        options = (last if number == len(blocks) else None, copies if number == 1 else 1)
         if checkpointing and x.requires_grad:
-            x = checkpoint(block, x, rotary, wanted, use_reentrant=False)
+            x = checkpoint(block, x, rotary, *options, use_reentrant=False)
         else:
-            x = block(x, rotary, wanted)
+            x = block(x, rotary, *options)
     return x
+
+
+def repeat_last(x: Tensor, copies: int) -> Tensor:
+    """The last of the tokens so many times: [B, N, D] -> [B, N - 1 + copies, D]."""
+    if copies == 1:
+        return x
+    return torch.cat([x[:, :-1], x[:, -1:].expand(-1, copies, -1)], dim=1)
 
 
 def initialise(module: nn.Module) -> None:
