@@ -55,6 +55,8 @@ def _run(asked: argparse.Namespace, deployed: Deployment) -> int:
     from assets.summary import summarise
     from assets.walk import records, walk
 
+    # A polite kill ends like Ctrl-C: Dagster's records say that the run was stopped.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     store = deployed.open_store()
     with records(deployed.home) as instance:
         outcome = walk(deployed, store, instance, asked.assets, sys.stdout)

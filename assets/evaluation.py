@@ -20,19 +20,20 @@ from storage.artifacts import Artifact
 def probe_report(report: Artifact, _: Inputs) -> Mapping[str, bytes]:
     """What the frozen features know about motion: an attentive probe on labelled motion classes.
 
-    The same probe is trained on the cooled encoder and on one with random weights: the difference
-    is what pretraining gave. Payload: `report.json` with accuracies, counts and 95 % intervals, and
-    the confusion matrix.
+    The same probe is trained on the cooled encoder, on one with random weights (the difference is
+    what pretraining gave) and on clips that stand still (what a class gives away by its looks).
+    Payload: `report.json` with accuracies, counts, 95 % intervals and confusion matrices,
+    `predictions.parquet`, `log.parquet`.
     """
     told = _report(report)
-    scores = {name: _interval(entry["accuracy"]) for name, entry in told["encoders"].items()}
-    trials = next(iter(told["encoders"].values()))["accuracy"]["trials"]
-    title = f"Motion probe: {trials} held-out clips, 95 % intervals"
-    first, entry = next(iter(told["encoders"].items()))
+    arms = {**told["encoders"], **told["controls"]}
+    scores = {arm: _interval(found["accuracy"]) for arm, found in arms.items()}
+    first, found = next(iter(arms.items()))
+    title = f"Motion probe: {told['validation_clips']} held-out clips, 95 % intervals"
     return {
         "accuracy": pictures.score_bars(scores, told["chance"], "accuracy", title),
         "confusion": pictures.confusion(
-            np.asarray(entry["confusion"]), told["classes"], f"Confusion of the {first} encoder"
+            np.asarray(found["confusion"]), told["classes"], f"Confusion of the {first} encoder"
         ),
     }
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
@@ -89,19 +90,42 @@ def _training(artifacts: Mapping[Key, Artifact]) -> Iterator[str]:
 
 
 def _evaluation(artifacts: Mapping[Key, Artifact]) -> Iterator[str]:
-    for key, artifact in artifacts.items():
-        groups: dict[str, list[str]] = defaultdict(list)
-        if key[0] in ("world_model", "probe_report", "planning_report"):
-            for name, value in artifact.metrics.items():
-                if isinstance(value, int | float) and not isinstance(value, bool):
-                    first, _, rest = name.partition("_")
-                    groups[first if rest else ""].append(f"{rest or first} {_short(value)}")
-        for first, numbers in groups.items():
-            yield f"{key_name(key):<16} {first:<10} {', '.join(numbers)}"
+    """The numbers that say what was learned, each beside what it has to beat."""
+    by_asset = {key[0]: artifact for key, artifact in artifacts.items()}
+    if model := by_asset.get("world_model"):
+        told = _json(model, "ranking.json")
+        yield (
+            f"world_model      mean rank of the true action {_mean(told['rank'])} of "
+            f"{told['candidates']} candidates (chance {told['chance_rank']:g}); loss with shuffled "
+            f"actions {_mean(told['shuffled_over_true'])} times that with true ones"
+        )
+    if probe := by_asset.get("probe_report"):
+        told = _json(probe, "report.json")
+        arms = {**told["encoders"], **told["controls"]}
+        shares = ", ".join(f"{arm} {_rate(found['accuracy'])}" for arm, found in arms.items())
+        yield f"probe_report     accuracy: {shares}; chance {told['chance']:.3g}"
+    if planning := by_asset.get("planning_report"):
+        for policy, labs in _json(planning, "report.json")["policies"].items():
+            pooled = labs["pooled"]
+            yield (
+                f"planning_report  {policy:<9} reached {_rate(pooled['reached'])}, "
+                f"ended {pooled['final_cm']['median']:.1f} cm away (median), "
+                f"closed {pooled['closed']:.0%} of the distance"
+            )
 
 
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+def _json(artifact: Artifact, name: str) -> Any:
+    return json.loads((artifact.path / name).read_text())
+
+
+def _mean(told: Mapping[str, float]) -> str:
+    return f"{told['mean']:.2f} [{told['low']:.2f}, {told['high']:.2f}]"
+
+
+def _rate(told: Mapping[str, float]) -> str:
+    """`12 of 20 = 60% [39%, 78%]`, the interval being 95 %."""
+    share = f"{told['rate']:.0%} [{told['low']:.0%}, {told['high']:.0%}]"
+    return f"{told['successes']} of {told['trials']} = {share}"
 
 
 def _planner(artifacts: Mapping[Key, Artifact]) -> Iterator[str]:

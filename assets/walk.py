@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +22,7 @@ from pipelines.profiles import Profile
 from storage.artifacts import ArtifactStore
 
 QUIET = {"console": {"config": {"log_level": "CRITICAL"}}}  # the run's own log has everything
+_HOST, _PROCESS = "vjepa2/host", "vjepa2/process"  # tags of a run that a command line carries out
 
 
 class UnknownAssetError(ValueError):
@@ -87,6 +90,7 @@ def walk(
     Raises whatever a stage raises, and GateError; what was made before that stays made.
     """
     keys = chosen(wanted, deployed.profile)
+    bury_dead_runs(instance)
     states = {(s.asset, s.partition): s for s in statuses(deployed.profile, store)}
     shown = _shown_in(instance, {key[0] for key in keys})
     outcome = Outcome()
@@ -98,6 +102,30 @@ def walk(
     if outcome.made:
         _run_all(outcome.made, states, deployed, store, instance, out)
     return outcome
+
+
+def bury_dead_runs(instance: dg.DagsterInstance) -> list[str]:
+    """Mark as failed the runs of command lines that were killed; returns their ids.
+
+    Such a run says "started" for ever otherwise: nobody was left to say that it ended.
+    """
+    host = socket.gethostname()
+    unfinished = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED], tags={_HOST: host})
+    dead = [run for run in instance.get_runs(unfinished) if not _alive(int(run.tags[_PROCESS]))]
+    for run in dead:
+        process = run.tags[_PROCESS]
+        instance.report_run_failed(run, f"process {process} on {host} ended before its run did")
+    return [run.run_id for run in dead]
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # signal 0 only asks
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # somebody else's, but there
+    return True
 
 
 def _shown_in(instance: dg.DagsterInstance, assets: Iterable[str]) -> dict[Key, str]:
@@ -152,7 +180,11 @@ def _run_all(
                 asset_selection=[dg.AssetKey(asset)],
                 partition_key=partition,
                 run_config={"ops": {asset: {"config": config}}, "loggers": QUIET},
-                tags={"vjepa2/profile": deployed.profile_name},
+                tags={
+                    "vjepa2/profile": deployed.profile_name,
+                    _HOST: socket.gethostname(),
+                    _PROCESS: str(os.getpid()),
+                },
             )
         except DagsterAssetCheckFailedError:
             manifest = store.ref(asset, partition)

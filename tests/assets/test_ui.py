@@ -42,6 +42,7 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-dev-shm-usage",
 ]
+pytestmark = pytest.mark.xdist_group("ui")  # one server, one browser
 SLOW = 120_000  # milliseconds: everything here takes a second on a quiet machine
 
 

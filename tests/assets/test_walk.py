@@ -9,12 +9,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import socket
+import subprocess
+import sys
 
 import dagster as dg
 import pytest
 
-from assets.walk import GateError, UnknownAssetError, chosen, records
+from assets.walk import GateError, UnknownAssetError, bury_dead_runs, chosen, records
 
 ALL = ["counts/a", "counts/b", "counts/c", "sums/a", "sums/b", "total"]
 
@@ -116,3 +120,26 @@ def test_a_page_that_lost_its_records_learns_them_again_without_recomputing(hous
     assert (len(outcome.made), made) == (6, [])
     outcome, _, _ = house.walk()
     assert len(outcome.fresh) == 6
+
+
+def test_a_killed_command_line_leaves_no_run_that_seems_to_go_on(house):
+    """Its process is gone: the next walk says so on the run's page, and leaves others alone."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    tags = {"vjepa2/host": socket.gethostname(), "vjepa2/process": str(gone.pid)}
+    ours = {**tags, "vjepa2/process": str(os.getpid())}
+    elsewhere = {**tags, "vjepa2/host": "another-machine"}
+    started = [
+        house.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags=each)
+        for each in (tags, ours, elsewhere)
+    ]
+    assert bury_dead_runs(house.instance) == [started[0].run_id]
+    states = [house.instance.get_run_by_id(run.run_id).status for run in started]
+    assert states == [
+        dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTED,
+    ]  # fmt: skip
+
+
+@dg.job
+def job():
+    pass

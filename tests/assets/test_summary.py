@@ -1,0 +1,107 @@
+"""What a walk's summary says: sizes and digests, what was set aside and why, numbers beside what
+they have to beat, checks that are not passed, and where the planner is."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+from assets.summary import summarise
+from storage.digests import digest_json
+from storage.tables import write_table
+
+WIDTH = {"architecture": {"encoder": {"width": 128}}}
+
+
+def seal(house, asset: str, files: dict[str, object]) -> Path:
+    """Put an artifact with some payload under an asset's name; returns its folder."""
+    store, question = house.store, {"stage": asset, "config": {}}
+    recipe = digest_json(question)
+    with store.work(recipe) as work:
+        payload = work / "payload"
+        payload.mkdir(exist_ok=True)
+        for name, content in files.items():
+            if name.endswith(".parquet"):
+                rows = list(content)
+                kinds = {str: "string", float: "float64", int: "int64", type(None): "float64"}
+                write_table(payload / name, rows, {k: kinds[type(v)] for k, v in rows[0].items()})
+            else:
+                (payload / name).write_text(json.dumps(content))
+        draft = {
+            "asset": asset, "partition": None, "question": question, "recipe": recipe,
+            "parents": {}, "record": {"metrics": {}},
+        }  # fmt: skip
+        manifest = store.seal(work, draft)
+    store.set_ref(asset, None, manifest)
+    return store.open(manifest).path
+
+
+def told(house, *assets: str) -> str:
+    out = io.StringIO()
+    summarise(house.deployed(), house.store, [(asset, None) for asset in assets], out)
+    return out.getvalue()
+
+
+def test_training_is_told_from_its_first_step_to_its_last(house):
+    rows = [
+        {"step": 1, "loss": 1.5, "effective_rank": 60.0, "feature_std": 0.8},
+        {"step": 90, "loss": 0.25, "effective_rank": 30.0, "feature_std": 0.9},
+    ]
+    seal(house, "encoder", {"log.parquet": rows, "model.json": WIDTH})
+    line = "loss 1.5000 → 0.2500 in 90 steps, effective rank 60.00 → 30.00, spread 0.80 → 0.90"
+    assert line in told(house, "encoder")
+
+
+def test_collapsed_features_are_named_as_a_check_that_is_not_passed(house):
+    rows = [{"step": 1, "loss": 1.5, "effective_rank": 2.0, "feature_std": 0.8}]
+    seal(house, "encoder", {"log.parquet": rows, "model.json": WIDTH})
+    text = told(house, "encoder")
+    assert "Checks not passed\n  encoder does not pass features_not_collapsed" in text
+
+
+def test_evaluations_stand_beside_their_baselines(house):
+    def rate(successes: int) -> dict[str, float]:
+        return {
+            "successes": successes,
+            "trials": 20,
+            "rate": successes / 20,
+            "low": 0.1,
+            "high": 0.9,
+        }
+
+    interval = {"mean": 2.0, "low": 1.5, "high": 2.5}
+    seal(house, "world_model", {
+        "ranking.json": {"rank": interval, "candidates": 48, "chance_rank": 23.5,
+                         "shuffled_over_true": interval},
+        "log.parquet": [{"step": 1, "loss": 1.0, "held_out_rank": 9.0}],
+    })  # fmt: skip
+    seal(house, "probe_report", {"report.json": {
+        "encoders": {"pretrained": {"accuracy": rate(12)}, "random": {"accuracy": rate(7)}},
+        "controls": {"still": {"accuracy": rate(3)}}, "chance": 0.125,
+    }})  # fmt: skip
+    pooled = {"reached": rate(14), "final_cm": {"median": 3.2}, "closed": 0.81}
+    seal(house, "planning_report", {"report.json": {"policies": {"planner": {"pooled": pooled}}}})
+    text = told(house, "world_model", "probe_report", "planning_report")
+    assert "2.00 [1.50, 2.50] of 48 candidates (chance 23.5)" in text
+    assert "pretrained 12 of 20 = 60% [10%, 90%], random 7 of 20 = 35%" in text
+    assert "still 3 of 20" in text and "chance 0.125" in text
+    assert "planner   reached 14 of 20 = 70% [10%, 90%], ended 3.2 cm away (median)" in text
+
+
+def test_the_planner_is_a_path_that_can_be_copied(house):
+    folder = seal(house, "planner_bundle", {"planner.json": {}})
+    assert str(folder) in told(house, "planner_bundle")
+
+
+def test_reasons_are_counted_and_shown_with_an_example(house):
+    rows = [
+        {"item": f"{i}.mp4", "stage": "raw_videos", "reason": "no frame" if i < 3 else f"odd {i}"}
+        for i in range(14)
+    ]
+    seal(house, "raw_videos", {
+        "quarantine.parquet": rows, "videos.parquet": [{"video_id": str(i)} for i in range(20)],
+    })  # fmt: skip
+    text = told(house, "raw_videos")
+    assert "3 x raw_videos: no frame (e.g. 0.mp4)" in text
+    assert "4 x other reasons" in text

@@ -1,0 +1,61 @@
+"""What a running training tells its page: loss and speed now, the features' rank lately."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from assets import watching
+from assets.watching import look
+from pipelines.training.progress import ProgressWriter
+
+
+@pytest.fixture
+def training(tmp_path: Path) -> Path:
+    """A training's folder after 20 of 100 steps, with two checkpoints."""
+    for step, rank in ((10, 50.0), (20, 40.0)):
+        folder = tmp_path / "checkpoints" / f"step-{step:06d}"
+        folder.mkdir(parents=True)
+        rows = [
+            {"step": step - 1, "loss": 1.0, "effective_rank": rank, "feature_std": 0.9},
+            {"step": step, "loss": 1.0},
+        ]
+        (folder / "rows.json").write_text(json.dumps(rows))
+    ProgressWriter(tmp_path, "encoder", 100, 8).step(20, 0.75)
+    return tmp_path
+
+
+def test_it_tells_loss_and_speed_now_and_the_newest_diagnosis(training):
+    told = look(training)
+    assert (told["done"], told["steps"], told["loss"]) == (20, 100, 0.75)
+    assert told["samples_per_second"] > 0
+    assert (told["effective_rank"], told["feature_std"]) == (40.0, 0.9)
+
+
+def test_before_the_first_step_and_after_sealing_there_is_nothing_to_tell(tmp_path):
+    assert look(tmp_path) == {}
+    assert look(tmp_path / "gone") == {}
+
+
+def test_what_it_sees_becomes_observations_of_the_asset(training, monkeypatch):
+    monkeypatch.setattr(watching, "EVERY", 0.02)
+    key, stop = dg.AssetKey("encoder"), threading.Event()
+    with dg.DagsterInstance.ephemeral() as instance:
+        arguments = (instance, key, None, training, stop)
+        thread = threading.Thread(target=watching._report_until, args=arguments)
+        thread.start()
+        records: list[dg.EventLogRecord] = []
+        end = time.monotonic() + 30
+        while not records and time.monotonic() < end:
+            records = instance.fetch_observations(key, limit=9).records
+        time.sleep(0.2)
+        stop.set()
+        thread.join()
+        records = instance.fetch_observations(key, limit=9).records
+    assert len(records) == 1, "the same look is told once"
+    assert records[0].asset_observation.metadata["loss"].value == 0.75
