@@ -14,10 +14,12 @@ import re
 import socket
 import subprocess
 import sys
+import time
 
 import dagster as dg
 import pytest
 
+from assets import walk
 from assets.walk import GateError, UnknownAssetError, bury_dead_runs, chosen, records
 
 ALL = ["counts/a", "counts/b", "counts/c", "sums/a", "sums/b", "total"]
@@ -38,6 +40,22 @@ def test_progress_has_a_number_a_rate_and_an_end(house):
     first, *_, last = [line for line in told.splitlines() if line.startswith("[")]
     assert re.fullmatch(r"\[1/6\] counts a … \d+\.\d s, \d+\.\d/min, ends \d\d:\d\d", first)
     assert "ends" not in last
+
+
+def test_the_end_follows_the_effort_of_what_is_left(monkeypatch):
+    """Two quick steps say little about a training: its effort does."""
+    now = [1_000.0]
+    monkeypatch.setattr(walk.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(walk.time, "time", lambda: 0.0)
+    monkeypatch.setattr(walk.time, "localtime", time.gmtime)
+    left = {("scenes", "a"): None, ("scenes", "b"): 30.0, ("encoder", None): None}
+    clock = walk.Clock(left)
+    now[0] += 4  # twice the effort of `scenes`, so the encoder's 60 will be 120 seconds
+    assert clock.tick(("scenes", "a")) == "4.0 s, 15.0/min, ends 00:02"
+    now[0] += 56
+    assert clock.tick(("scenes", "b")).endswith("ends 00:15")
+    now[0] += 900
+    assert clock.tick(("encoder", None)) == "900.0 s, 0.2/min"
 
 
 def test_a_changed_setting_makes_exactly_what_depends_on_it(house):
