@@ -23,10 +23,10 @@ from tests.benchmarks.contenders import (
     Contender,
     Shape,
     encoder_contenders,
-    pretraining_contenders,
     same_gradients,
     world_model_contenders,
 )
+from tests.benchmarks.steps import pretraining_contenders
 
 SHAPES = {
     "S": Shape(width=384, heads=6, hidden=1536, depth=2),
@@ -155,12 +155,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--size", choices=sorted(SHAPES), action="append")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--full-depth", action="store_true", help="all blocks, on a CPU too")
+    parser.add_argument("--compile", action="store_true", help="torch.compile our blocks")
     parser.add_argument("--batch", type=int, default=None, help="clips (default: 1, on a GPU 24)")
     chosen = parser.parse_args(arguments)
     torch.set_num_threads(1)
     missed = []
     for size in chosen.size or ["S"]:
-        shape = replace(SHAPES[size], device=chosen.device, batch=chosen.batch or 1)
+        shape = replace(
+            SHAPES[size],
+            device=chosen.device,
+            batch=chosen.batch or 1,
+            compiled=chosen.compile,
+        )
         if chosen.device == "cuda" or chosen.full_depth:
             shape = replace(shape, depth=FULL_DEPTH[size], predictor_depth=12)
         if chosen.device == "cuda":

@@ -17,10 +17,10 @@ from tests.benchmarks.contenders import (
     Contender,
     Shape,
     encoder_contenders,
-    pretraining_contenders,
     same_gradients,
     world_model_contenders,
 )
+from tests.benchmarks.steps import pretraining_contenders
 
 TOY = Shape(
     width=48, heads=2, hidden=96, depth=2, frames=4, size=128, predictor=24, predictor_heads=2
