@@ -1,1 +1,4 @@
-"""Verbs: one stage each, pure functions on top, one `run` that touches files. Ray lives here; Dagster does not."""
+"""Verbs: one stage each, pure functions on top, one `run` that touches files.
+
+Ray lives here; Dagster does not.
+"""

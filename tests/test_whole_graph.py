@@ -20,8 +20,6 @@ from pipelines.graph import GRAPH
 from storage.artifacts import ArtifactStore
 from tests.tiny import TINY, vjepa2
 
-pytestmark = pytest.mark.xdist_group("walk")
-
 
 @pytest.fixture(scope="module")
 def walked(tmp_path_factory: pytest.TempPathFactory) -> Path:

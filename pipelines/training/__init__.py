@@ -1,1 +1,1 @@
-"""Training: the clips a step sees, the one loop, and what pretraining and post-training add to it."""
+"""Training: one loop for pretraining, cool-down and post-training, resumable to the byte."""
