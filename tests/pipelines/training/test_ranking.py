@@ -76,7 +76,7 @@ def knowing(tokens: Tensor, actions: Tensor, states: Tensor, grid: object, **_: 
 
 def ignoring(tokens: Tensor, actions: Tensor, states: Tensor, grid: object, **_: object) -> Tensor:
     """A world model that predicts that nothing changes."""
-    return tokens
+    return tokens.expand(len(actions), -1, -1)
 
 
 def ask(model: object, held_out: list[Episode]) -> list[Pair]:
