@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -128,11 +128,24 @@ def labelled_clips(parts: Mapping[str, Artifact], source: str) -> list[LabelledC
     return sorted(clips, key=lambda clip: clip.key)
 
 
-def views_of(clip: LabelledClip, how: ViewConfig, still: bool) -> Iterator[Tensor]:
-    """The views [S, 3, T, H, W] of a clip: random ones in train, evenly spaced in validation."""
+def decoded(clip: LabelledClip) -> Pictures:
+    """All stored frames [frames, H, W, 3] of a clip."""
     data = read_span(clip.shard, clip.offset, clip.size)
+    return frames_at(data, (np.arange(clip.frames) / clip.fps).tolist())
+
+
+def views_of(clip: LabelledClip, stored: Pictures, how: ViewConfig, still: bool) -> Tensor:
+    """The views [V, S, 3, T, H, W] of a clip: random in train, evenly spaced in validation.
+
+    Args:
+        clip: whose views.
+        stored: its frames, as `decoded` gives them.
+        how: windows and crops.
+        still: whether every frame shall be the middle one of its window.
+    """
     train = clip.split == "train"
     whole = replace(how.clip, scale=(1.0, 1.0), aspect=(1.0, 1.0))
+    views = []
     for view in range(how.train_views if train else how.views):
         word = int(digest_json([how.seed, clip.key, view])[:16], 16)
         drawn = np.random.Generator(np.random.PCG64(word)).random(CROP + 4 * CROP_TRIES)
@@ -141,15 +154,16 @@ def views_of(clip: LabelledClip, how: ViewConfig, still: bool) -> Iterator[Tenso
             within = float(drawn[START]) if train else 0.5
             start = (segment + within) / how.segments
             numbers = frame_numbers(clip.frames, clip.fps, how.clip, start)
-            pictures = frames_at(data, (numbers / clip.fps).tolist())
             if still:
-                pictures = np.repeat(pictures[len(pictures) // 2][None], len(pictures), axis=0)
+                numbers = np.full_like(numbers, numbers[len(numbers) // 2])
+            pictures = stored[numbers]
             # One draw for all segments: they are cut alike.
             if train:
                 segments.append(finished(pictures, drawn, how.clip))
             else:
                 segments.append(finished(_square(pictures, view, how.views), drawn, whole))
-        yield torch.stack(segments)
+        views.append(torch.stack(segments))
+    return torch.stack(views)
 
 
 def _square(pictures: Pictures, view: int, views: int) -> Pictures:
@@ -162,14 +176,19 @@ def _square(pictures: Pictures, view: int, views: int) -> Pictures:
 
 @dataclass(frozen=True)
 class Group:
-    """One unit of work: some clips seen by one arm."""
+    """One unit of work: some clips of one split, seen by every arm."""
 
-    arm: str
+    arms: tuple[str, ...]
     encoder: Path
     clips: tuple[LabelledClip, ...]
     how: ViewConfig
     device: str
-    target: Path
+    folder: Path
+    name: str
+
+    def target(self, arm: str) -> Path:
+        """Where an arm's features go."""
+        return self.folder / arm / f"{self.name}.npy"
 
 
 @functools.cache
@@ -184,44 +203,43 @@ def open_arm(arm: str, folder: Path, seed: int, device: str) -> Encoder:
 
 
 def encode_group(group: Group) -> int:
-    """Write the features [views, S * N, D] float16 of a group's clips; returns their number."""
-    encoder = open_arm(group.arm, group.encoder, group.how.seed, group.device)
-    done = []
-    with torch.inference_mode():
-        for clip in group.clips:
-            for view in views_of(clip, group.how, still=group.arm == "still"):
-                tokens = encoder(view.to(group.device)).flatten(0, 1)
-                done.append(tokens.float().cpu().numpy().astype(np.float16))
-    group.target.parent.mkdir(parents=True, exist_ok=True)
-    aside = group.target.with_suffix(f".{os.getpid()}.aside")
-    with open(aside, "wb") as stream:
-        np.save(stream, np.stack(done), allow_pickle=False)
-    aside.replace(group.target)
-    return len(done)
+    """Write, for every arm, the features [views, S * N, D] float16 of a group's clips."""
+    done: dict[str, list[NDArray[np.float16]]] = {arm: [] for arm in group.arms}
+    for clip in group.clips:
+        stored = decoded(clip)
+        for arm in group.arms:
+            encoder = open_arm(arm, group.encoder, group.how.seed, group.device)
+            views = views_of(clip, stored, group.how, still=arm == "still").to(group.device)
+            with torch.inference_mode():
+                tokens = encoder(views.flatten(0, 1)).unflatten(0, views.shape[:2]).flatten(1, 2)
+            done[arm].append(tokens.float().cpu().numpy().astype(np.float16))
+    for arm, features in done.items():
+        target = group.target(arm)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside = target.with_suffix(f".{os.getpid()}.aside")
+        with open(aside, "wb") as stream:
+            np.save(stream, np.concatenate(features), allow_pickle=False)
+        aside.replace(target)
+    return len(group.clips)
 
 
 def encode_clips(
-    encoder: Path, clips: Sequence[LabelledClip], how: ViewConfig, arms: Sequence[str],
+    encoder: Path, clips: Sequence[LabelledClip], how: ViewConfig, arms: tuple[str, ...],
     out: Workspace,
 ) -> dict[str, dict[str, tuple[Path, ...]]]:  # fmt: skip
     """Encode all clips for all arms on Ray; arm -> split -> files, in the order of the clips."""
-    groups: dict[str, Group] = {}
-    for arm in arms:
-        for split in _SPLITS:
-            chosen = [clip for clip in clips if clip.split == split]
-            for start in range(0, len(chosen), _CLIPS):
-                target = out.scratch / "features" / arm / f"{split}-{start // _CLIPS:06d}.npy"
-                some = tuple(chosen[start : start + _CLIPS])
-                name = f"{arm} {target.stem}"
-                groups[name] = Group(arm, encoder, some, how, out.how.device, target)
-    map_items(encode_group, groups, out, noun="groups of clips")
+    groups: dict[str, list[Group]] = {split: [] for split in _SPLITS}
+    for split, some in groups.items():
+        chosen = [clip for clip in clips if clip.split == split]
+        for start in range(0, len(chosen), _CLIPS):
+            name = f"{split}-{start // _CLIPS:06d}"
+            part = tuple(chosen[start : start + _CLIPS])
+            folder = out.scratch / "features"
+            some.append(Group(arms, encoder, part, how, out.how.device, folder, name))
+    tasks = {group.name: group for some in groups.values() for group in some}
+    map_items(encode_group, tasks, out, noun="groups of clips")
     return {
-        arm: {
-            split: tuple(
-                g.target for g in groups.values() if g.arm == arm and g.clips[0].split == split
-            )
-            for split in _SPLITS
-        }
+        arm: {split: tuple(g.target(arm) for g in some) for split, some in groups.items()}
         for arm in arms
     }
 

@@ -160,17 +160,21 @@ def on_held_out(task: ProbeTask, config: ProbeConfig, clips: Clips) -> ProbeTask
 def choose(
     config: ProbeConfig, clips: Clips, tasks: Mapping[str, ProbeTask], out: Workspace
 ) -> dict[str, tuple[float, float]]:
-    """The best head of each arm; one head alone needs no choosing."""
+    """The best head of each encoder; one head alone needs no choosing.
+
+    Clips that stand still are probed with the head that was best on those that move.
+    """
     if len(config.grid) == 1:
         return dict.fromkeys(tasks, config.grid[0])
     tries: dict[str, ProbeTask] = {}
-    for arm, task in tasks.items():
+    for arm in (arm for arm in tasks if arm != "still"):
+        task = tasks[arm]
         asked = task if config.selection == "validation" else on_held_out(task, config, clips)
         for lr, decay in config.grid:
             tries[f"{arm} lr {lr:g} decay {decay:g}"] = replace(asked, lr=lr, weight_decay=decay)
     found = map_items(train_probe, tries, out, noun="heads")
     best: dict[str, tuple[float, float]] = {}
-    for arm in tasks:
+    for arm in (arm for arm in tasks if arm != "still"):
         scores = {}
         for name, task in tries.items():
             if name.startswith(f"{arm} "):
@@ -179,7 +183,7 @@ def choose(
                 right = share_right(found[name]["predicted"], truth)
                 scores[(task.lr, task.weight_decay)] = (right, -found[name]["losses"][-1])
         best[arm] = max(scores, key=lambda head: scores[head])
-    return best
+    return {arm: best.get(arm, best["pretrained"]) for arm in tasks}
 
 
 def judge(clips: Clips, result: Mapping[str, Any], head: tuple[float, float]) -> dict[str, Any]:

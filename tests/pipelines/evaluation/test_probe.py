@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from pipelines.evaluation import features, probe
-from pipelines.evaluation.features import ViewConfig, labelled_clips, views_of
+from pipelines.evaluation.features import ViewConfig, decoded, labelled_clips, views_of
 from pipelines.evaluation.probe import Clips, ProbeConfig, on_held_out, run, task_of
 from pipelines.evaluation.probing import HeadConfig
 from pipelines.stage import How, Inputs, Workspace
@@ -99,13 +99,14 @@ def test_validation_views_are_even_squares_and_stills_do_not_move(inputs):
     clip = labelled_clips(inputs.parts("clip_shards"), "ssv2")[-1]
     assert clip.split == "validation"
     how = replace(VIEWS, views=3, segments=2)
-    shown = list(views_of(clip, how, still=False))
-    assert len(shown) == 3 and shown[0].shape == (2, 3, 4, 32, 32)
+    stored = decoded(clip)
+    shown = views_of(clip, stored, how, still=False)
+    assert shown.shape == (3, 2, 3, 4, 32, 32)
     left, middle, right = (view[0, 0].sum(0) for view in shown)
     # The window slides right over the picture, so its contents slide left.
     assert torch.allclose(left[:, 8:30], right[:, :22], atol=0.6)
     assert not torch.allclose(left, middle, atol=0.1)
-    still = next(views_of(clip, how, still=True))
+    still = views_of(clip, stored, how, still=True)[1]
     assert torch.equal(still[:, :, :1].expand_as(still), still)
     assert not torch.equal(shown[1][0, :, 0], shown[1][0, :, -1])
 
@@ -114,14 +115,14 @@ def test_training_views_differ_and_are_never_mirrored(inputs):
     clip = labelled_clips(inputs.parts("clip_shards"), "ssv2")[1]
     assert (clip.split, clip.label) == ("train", "right")
     how = replace(VIEWS, train_views=4)
-    shown = list(views_of(clip, how, still=False))
+    shown = views_of(clip, decoded(clip), how, still=False)
     assert len(shown) == 4 and not torch.equal(shown[0], shown[1])
     for view in shown:
         bright = view[0, 0].clamp_min(0).sum(1)  # [T, W]
         seen = bright[bright.sum(1) > 0]
         where = (seen * torch.arange(32)).sum(1) / seen.sum(1)
         assert len(where) > 1 and where[-1] > where[0]
-    assert torch.equal(next(views_of(clip, how, still=False)), shown[0])
+    assert torch.equal(views_of(clip, decoded(clip), how, still=False), shown)
 
 
 def test_probe_tells_directions_apart_and_stills_do_not(inputs, tmp_path, without_ray):
@@ -160,13 +161,14 @@ def test_heads_are_chosen_on_train_and_the_papers_way_is_named(inputs, tmp_path,
     assert part.asked == files["train"] and not set(part.fit_clips) & set(part.asked_clips)
     assert sorted(part.fit_clips + part.asked_clips) == list(range(40))
     assert len(part.asked_clips) == 8
-    config = replace(CONFIG, head=replace(HEAD, epochs=2), lrs=(1e-6, 3e-3), still=False)
+    config = replace(CONFIG, head=replace(HEAD, epochs=2), lrs=(1e-6, 3e-3))
     chosen = {}
     for selection in ("held_out", "validation"):
         out = workspace(tmp_path / selection)
         run(replace(config, selection=selection), inputs, out)
         report = json.loads((out.payload / "report.json").read_text())
         chosen[selection] = report["encoders"]["pretrained"]["lr"]
+        assert report["controls"]["still"]["lr"] == chosen[selection]
         assert ("optimistic" in report["selected_on"]) == (selection == "validation")
     assert chosen["held_out"] == 3e-3  # at 1e-6 nothing is learned
 
