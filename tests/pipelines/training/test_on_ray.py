@@ -1,6 +1,6 @@
-"""Claims, with real Ray Train workers: a training killed with -9 in the middle and started again
-has the bytes of an undisturbed one, on another number of workers. Heavier ones: a worker that dies
-is started again; an error in the data stops the training with its message, and once.
+"""Claims, with real Ray Train workers: a training of two workers killed with -9 in the middle and
+gone on with by one has the bytes of an undisturbed one. Heavier ones: so it has when Ray goes on; a
+worker that dies is started again; an error in the data stops the training with its message, once.
 """
 
 from __future__ import annotations
@@ -48,8 +48,9 @@ def undisturbed(folder: Path, steps: int = STEPS) -> dict[str, str]:
     return digests(run_folder(out) / "checkpoints")
 
 
-def test_killed_and_started_again(tmp_path: Path) -> None:
-    out = workspace(tmp_path / "killed", workers=2)
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.heavy)])
+def test_killed_and_started_again(workers: int, tmp_path: Path) -> None:
+    out = workspace(tmp_path / "killed", workers)
     with open(tmp_path / "log", "wb") as log:
         driver = subprocess.Popen(
             [sys.executable, "-c", DRIVER, str(tmp_path / "killed")],
@@ -66,9 +67,6 @@ def test_killed_and_started_again(tmp_path: Path) -> None:
     run_training(toy.ToyTask, toy.settings(STEPS), out)
     assert digests(run_folder(out) / "checkpoints") == undisturbed(tmp_path / "undisturbed")
     assert [row["step"] for row in logged_rows(run_folder(out), STEPS)] == [*range(1, STEPS + 1)]
-    # The cluster is there now; more workers than it has GPUs would wait for ever.
-    with pytest.raises(RuntimeError, match="1024 workers on cuda need a GPU each"):
-        train_on_ray(print, how=How(device="cuda"), world=1024, folder=tmp_path)
 
 
 @pytest.mark.heavy
@@ -77,6 +75,12 @@ def test_a_worker_that_dies_is_started_again(tmp_path: Path) -> None:
     run_training(functools.partial(toy.DyingTask, tmp_path / "mark"), toy.settings(8), out)
     assert (tmp_path / "mark").exists()
     assert digests(run_folder(out) / "checkpoints") == undisturbed(tmp_path / "undisturbed", 8)
+
+
+@pytest.mark.heavy
+def test_more_workers_than_gpus(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="1024 workers on cuda need a GPU each"):
+        train_on_ray(print, how=How(device="cuda"), world=1024, folder=tmp_path)
 
 
 @pytest.mark.heavy
