@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from itertools import pairwise
 
@@ -11,10 +10,9 @@ import numpy as np
 from assets import pictures
 from assets.curation import SHEET, counted, evenly, reasons
 from assets.nouns import noun
+from pipelines.robot.episode_shards import load_episode
 from pipelines.stage import Inputs
 from storage.artifacts import Artifact
-from storage.frames import iterate
-from storage.shards import read_span
 from storage.tables import read_table
 
 FILM = 6  # frames of a film strip
@@ -48,41 +46,35 @@ def droid_episodes(episodes: Artifact, _: Inputs) -> Mapping[str, bytes]:
 def episode_shards(shards: Artifact, _: Inputs) -> Mapping[str, bytes]:
     """Episodes of one lab as WebDataset tars: frames at training size beside exact robot states.
 
-    Each sample is `<key>.mp4` (left exterior camera, near-lossless), `<key>.states.npy` float64
-    [T, 7] (xyz in metres, Euler angles in radians, gripper 0 open to 1 closed) and `<key>.json`.
+    Each sample is `<key>.mp4` (left exterior camera, near-lossless; small frames as one lossless
+    png, stacked), `<key>.states.npy` float64 [T, 7] (xyz in metres, Euler angles in radians,
+    gripper 0 open to 1 closed) and `<key>.json`.
     Frames and states are aligned row by row: actions are differences of neighbouring states.
     """
     rows = read_table(shards.path / "index.parquet")
     if not rows:
         return {}  # everything was set aside: the check says so
     row = max(rows, key=lambda r: (bool(r["success"]), r["frames"], r["key"]))
-    tar = shards.path / "shards" / row["shard"]
-    frames = [frame.rgb for frame in iterate(read_span(tar, row["offset"], row["size"]))]
-    states = np.load(io.BytesIO(read_span(tar, row["states_offset"], row["states_size"])))
+    frames, states = load_episode(shards, row)
     chosen = evenly(range(len(frames)), FILM)
     tracks = {name: 100 * states[:, i] for i, name in enumerate("xyz")} | {
-        "gripper (% closed)": 100 * states[:, 6]
+        "gripper closed": 100 * states[:, 6]
     }
     outcome = "success" if row["success"] else "failure"
     film = pictures.film_strip(
         [frames[i] for i in chosen],
         [f"{i / row['fps']:.1f} s" for i in chosen],
         tracks,
-        (f"frame ({row['fps']:g} a second)", "cm"),
+        (f"frame ({row['fps']:g} a second)", "cm; gripper in %"),
         f"{shards.manifest.name}: one episode of {len(rows)} ({outcome})",
     )
-    first = [_first_frame(shards, r) for r in evenly(rows, SHEET)]
+    first = [load_episode(shards, r)[0][0] for r in evenly(rows, SHEET)]
     captions = [f"{r['frames']} frames" for r in evenly(rows, SHEET)]
     title = f"{shards.manifest.name}: first frames of {len(first)} of {len(rows)} episodes"
     return {"film strip": film, "contact sheet": pictures.contact_sheet(first, captions, title)}
 
 
 NOUNS = (droid_episodes, episode_shards)
-
-
-def _first_frame(shards: Artifact, row: Mapping[str, int]) -> np.ndarray:
-    data = read_span(shards.path / "shards" / str(row["shard"]), row["offset"], row["size"])
-    return next(iter(iterate(data))).rgb
 
 
 def _histogram(values: list[int]) -> dict[str, float]:

@@ -79,13 +79,12 @@ NOUNS = (encoder, cooled_encoder, world_model)
 
 
 def _jepa_curves(trained: Artifact, title: str) -> bytes:
-    log = _log(trained, ("loss", "effective_rank", "feature_std", "lr", "ema"))
+    log = _log(trained, ("loss", "effective_rank", "feature_std", "lr"))
     panels = {
         "loss (L1)": {"all": log["loss"]},
         f"effective rank (of {encoder_width(trained)})": {"rank": log["effective_rank"]},
         "spread of the features (std)": {"std": log["feature_std"]},
         "learning rate": {"lr": log["lr"]},
-        "EMA of the target": {"ema": log["ema"]},
     }
     return pictures.training_curves(log["step"], panels, f"{title}: {len(log['step'])} steps")
 
