@@ -53,7 +53,8 @@ class Attention(nn.Module):
         """Every token, or the last few, attends to every token: [B, N, D] -> [B, N or last, D]."""
         queries, keys, values = self.project(x, rotary, copies)
         if last is not None:
-            queries = queries[:, :, -last:]
+            # A strided slice is read more slowly, and torch.compile takes its strides for constant.
+            queries = queries[:, :, -last:].contiguous()
         return self.merge(F.scaled_dot_product_attention(queries, keys, values))
 
 
