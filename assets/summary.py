@@ -81,6 +81,8 @@ def _training(artifacts: Mapping[Key, Artifact]) -> Iterator[str]:
         if not (artifact.path / "log.parquet").is_file():
             continue
         log = read_table(artifact.path / "log.parquet")
+        if "step" not in log[0]:
+            continue  # the probe's log is by arm and epoch; its numbers stand under Evaluation
         told = [f"loss {log[0]['loss']:.4f} → {log[-1]['loss']:.4f} in {log[-1]['step']} steps"]
         for column, name in _DIAGNOSES:
             taken = [row[column] for row in log if row.get(column) is not None]

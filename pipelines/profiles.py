@@ -90,7 +90,7 @@ def _demo_pretrain() -> PretrainConfig:
         batch=16,
         gradient_shards=2,
         warmup_steps=20,
-        constant_steps=160,
+        constant_steps=140,
         lr_start=1e-4,
         lr=1e-3,
         ema=0.996,
@@ -153,7 +153,7 @@ def _demo_probe() -> ProbeConfig:
         head=HeadConfig(
             depth=1,
             heads=4,
-            epochs=30,
+            epochs=15,
             batch=16,
             warmup=0.1,
             initial="fan_in",
