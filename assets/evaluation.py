@@ -60,7 +60,7 @@ def planning_report(report: Artifact, _: Inputs) -> Mapping[str, bytes]:
     }
     for path in sorted(report.path.glob("landscape-*.npz")):
         drawn[f"energy, {path.stem.removeprefix('landscape-')}"] = _landscape(np.load(path))
-    for path in sorted(report.path.glob("films/*.npz"))[:2]:
+    for path in sorted(report.path.glob("films/*-000.npz")):  # the first trial of each lab
         drawn[f"rollout {path.stem}"] = _rollout(np.load(path), path.stem)
     return drawn
 

@@ -226,7 +226,7 @@ def ranking_histogram(ranks: np.ndarray, candidates: int, gap: Mapping[str, floa
         xlabel=f"rank of the true action among {candidates}, 0 = best", ylabel="held-out steps"
     )
     left.legend()
-    colours = (GREEN, *PALETTE[1:])[: len(gap)]
+    colours = (GREEN, ORANGE, GREY, *PALETTE)[: len(gap)]
     bars = right.bar(list(gap), list(gap.values()), color=colours, width=0.6)
     right.bar_label(bars, fmt="%.3f", fontsize=8)
     right.set_title("held-out loss (L1)")
