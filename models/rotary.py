@@ -6,7 +6,8 @@ axis. A head vector is laid out as [time a | height a | width a | rest, never ro
 Two numerics exist. ``corrected`` gives the two elements of a pair (2m, 2m + 1) one angle, which is
 a true rotation: norms are kept and q·k depends on relative position alone. ``official`` repeats
 what the released V-JEPA 2 weights were trained with: the list of angles is tiled, so that the two
-elements of a pair turn by different angles.
+elements of a pair turn by different angles. Angles are float32 in both; the official code rounds
+them to bfloat16 under mixed precision, which is not repeated.
 """
 
 from __future__ import annotations
