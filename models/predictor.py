@@ -1,9 +1,9 @@
 """The V-JEPA 2 predictor: from context features to the features of masked tokens.
 
 Shapes: context [B, K, E] encoder features at context_index [B, K]; target_index [B, M]; both index
-lists point into the token grid (t, h, w) of the clip (the official code takes the square grid it was
-built for, right or wrong; name that one to repeat it). Predictor width P. Attention is full, and
-positions enter through the rotation alone, so the order of tokens is free: nothing is sorted.
+lists point into the token grid (t, h, w) of the clip (the official code takes the square grid it
+was built for, right or wrong; name that one to repeat it). Predictor width P. Attention is full,
+and positions enter through the rotation alone, so the order of tokens is free: nothing is sorted.
 """
 
 from __future__ import annotations
