@@ -34,8 +34,8 @@ def cooled_encoder(trained: Artifact, _: Inputs) -> Mapping[str, bytes]:
     """The encoder after its cool-down: more frames, higher resolution, a falling learning rate.
 
     Branches off any checkpoint of the main phase, optimizer included: `cooldown.from_step` names
-    it, none is the last. Its target encoder is what the world model and the probes read. Payload as
-    for `encoder`.
+    it, none is the last. Its target encoder is what the world model and the probes read. Payload:
+    as for `encoder`, `checkpoints/step-NNNNNN/`, `model.json` and `log.parquet`.
     """
     return {"training": _jepa_curves(trained, "Encoder, cool-down")}
 

@@ -197,7 +197,7 @@ def _run_all(
 
 
 def _seconds_before(state: State) -> float | None:
-    """What this artifact cost when it was last made; a fresh one is only shown to the page again."""
+    """What this artifact cost when it was last made; a fresh one is only shown again."""
     if state.state == "fresh":
         return 1.0
     return float(state.manifest.record["seconds"]) if state.manifest else None

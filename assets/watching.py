@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,13 @@ from pipelines.training.progress import read_progress
 from storage.artifacts import Artifact, ArtifactStore
 from storage.digests import digest_json
 
-EVERY = 5.0  # seconds
-_SHOWN = ("done", "steps", "loss", "samples_per_second")
+EVERY = 5.0  # seconds, at first; later a hundredth of the time since the start
+_SHOWN = {
+    "done": "step",
+    "steps": "steps",
+    "loss": "loss",
+    "samples_per_second": "samples a second",
+}
 _DIAGNOSES = ("effective_rank", "feature_std", "held_out_rank")
 
 
@@ -61,7 +66,9 @@ def _report_until(
     stop: threading.Event,
 ) -> None:
     last: dict[str, Any] = {}
-    while not stop.wait(EVERY):
+    started = time.monotonic()
+    # Some hundred points however long the training takes: each is a row in Dagster's records.
+    while not stop.wait(max(EVERY, (time.monotonic() - started) / 100)):
         seen = look(folder)
         if seen and seen != last:
             event = dg.AssetObservation(asset_key=key, partition=partition, metadata=seen)
@@ -75,8 +82,8 @@ def look(folder: Path) -> dict[str, Any]:
         progress = read_progress(folder)
         if progress is None:
             return {}
-        seen = {name: value for name, value in asdict(progress).items() if name in _SHOWN}
-        return seen | _last_diagnosis(folder)
+        seen = {told: getattr(progress, name) for name, told in _SHOWN.items()}
+        return {f"training/{name}": v for name, v in {**seen, **_last_diagnosis(folder)}.items()}
     except FileNotFoundError:  # sealed between one look and the next: there is nothing to watch
         return {}
 

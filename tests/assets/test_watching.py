@@ -32,9 +32,11 @@ def training(tmp_path: Path) -> Path:
 
 def test_it_tells_loss_and_speed_now_and_the_newest_diagnosis(training):
     told = look(training)
-    assert (told["done"], told["steps"], told["loss"]) == (20, 100, 0.75)
-    assert told["samples_per_second"] > 0
-    assert (told["effective_rank"], told["feature_std"]) == (40.0, 0.9)
+    assert told.pop("training/samples a second") > 0
+    assert told == {
+        "training/step": 20, "training/steps": 100, "training/loss": 0.75,
+        "training/effective_rank": 40.0, "training/feature_std": 0.9,
+    }  # fmt: skip
 
 
 def test_before_the_first_step_and_after_sealing_there_is_nothing_to_tell(tmp_path):
@@ -58,4 +60,4 @@ def test_what_it_sees_becomes_observations_of_the_asset(training, monkeypatch):
         thread.join()
         records = instance.fetch_observations(key, limit=9).records
     assert len(records) == 1, "the same look is told once"
-    assert records[0].asset_observation.metadata["loss"].value == 0.75
+    assert records[0].asset_observation.metadata["training/loss"].value == 0.75

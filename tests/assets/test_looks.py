@@ -1,0 +1,79 @@
+"""What assets show of real artifacts: every look draws what its stage really writes.
+
+The stages that write films, rankings and reports need minutes; their looks are shown what they
+write by tests/test_whole_graph.py, which walks the whole graph. Here: the cheap ones, and what is
+empty or broken.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from assets import curation
+from pipelines.graph import GRAPH, materialise_node, open_inputs
+from pipelines.overrides import override
+from pipelines.profiles import PROFILES
+from pipelines.stage import Inputs
+from storage.artifacts import ArtifactStore
+from storage.video import encode
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory):
+    """(store, profile) with one video, one photograph's worth of noise and one broken file."""
+    folder = tmp_path_factory.mktemp("looks")
+    (folder / "videos").mkdir()
+    (folder / "empty").mkdir()
+    (folder / "empty" / "broken.mp4").write_bytes(b"no video")
+    numbers = np.random.default_rng(0)
+    frames = numbers.integers(0, 255, (9, 48, 64, 3), dtype=np.uint8)
+    (folder / "videos" / "noise.mp4").write_bytes(encode(frames, 3.0).data)
+    profile = override(
+        PROFILES["demo"],
+        [
+            f"raw_videos.sources.ssv2.location={folder / 'videos'}",
+            f"raw_videos.sources.coin.location={folder / 'empty'}",
+            f"how.cache={folder / 'cache'}",
+        ],
+    )
+    return ArtifactStore(str(folder / "store")), profile
+
+
+def looked(house, thing, partition: str) -> dict[str, bytes]:
+    store, profile = house
+    node = GRAPH[thing.name]
+    made = materialise_node(node, partition, profile, store)
+    inputs = Inputs(open_inputs(node, partition, profile, store))
+    return dict(thing.look(made.artifact, inputs))
+
+
+def test_files_scenes_and_clips_are_drawn(house):
+    for thing in (curation.raw_videos, curation.scenes, curation.clip_shards):
+        pictures = looked(house, thing, "ssv2")
+        assert pictures, thing.name
+        assert all(picture.startswith(b"\x89PNG") for picture in pictures.values())
+
+
+def test_a_source_of_which_nothing_can_be_read_still_has_a_page(house):
+    assert "kinds of files" in looked(house, curation.raw_videos, "coin")
+    assert looked(house, curation.scenes, "coin")["contact sheet"].startswith(b"\x89PNG")
+
+
+def test_pictures_of_one_artifact_are_the_same_bytes(house):
+    first = looked(house, curation.scenes, "ssv2")
+    assert looked(house, curation.scenes, "ssv2") == first
+
+
+def test_evenly_takes_both_ends_and_never_more_than_there_is():
+    assert curation.evenly(list(range(10)), 4) == [0, 3, 6, 9]
+    assert curation.evenly([1, 2], 16) == [1, 2]
+    assert curation.evenly([], 16) == []
+
+
+def test_a_scene_that_cannot_be_decoded_is_grey_on_the_sheet(house, monkeypatch):
+    """A later stage sets it aside with its reason; a page must not fail over it."""
+    monkeypatch.setattr(curation, "read_media", lambda artifact, row: b"broken since")
+    frame = curation._scene_frame(None, {"start": 0.0, "end": 1.0})
+    assert frame.shape == (curation.SIDE, curation.SIDE, 3)
+    assert np.ptp(frame) == 0
