@@ -30,12 +30,16 @@ class GateConfig:
     """Smallest effective rank of the encoder's features, as a share of its width. Below it the
     features have collapsed, however low the loss: spread and loss alone do not show it."""
     action_rank: float = 0.4
-    """Largest mean rank of the true action, as a share of what chance gives."""
+    """Largest mean rank of the true action, as a share of what chance gives; 3 lets all pass."""
+    shuffled_loss: float = 1.0
+    """The loss with shuffled actions over that with true ones has to be above this, with 95 %
+    confidence; 0 lets all pass."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name} = {value}: a share, so from 0 to 1")
+            most = 3 if name == "action_rank" else 1
+            if not 0 <= value <= most:
+                raise ValueError(f"{name} = {value}: must be from 0 to {most}")
 
 
 @dataclass(frozen=True)
@@ -149,11 +153,11 @@ def ranks_true_action(artifact: Artifact, gates: GateConfig) -> Verdict:
     )
 
 
-def needs_true_actions(artifact: Artifact, _: GateConfig) -> Verdict:
+def needs_true_actions(artifact: Artifact, gates: GateConfig) -> Verdict:
     """Another pair's action predicts worse, beyond the test's 95 % interval: actions are used."""
     ratio = json.loads((artifact.path / "ranking.json").read_text())["shuffled_over_true"]
     return Verdict(
-        ratio["low"] > 1,
+        ratio["low"] > gates.shuffled_loss,
         f"loss with shuffled actions is {ratio['mean']:.3f} times that with true ones "
         f"(95 % {ratio['low']:.3f} to {ratio['high']:.3f}; above 1 means that actions are used)",
         dict(ratio),

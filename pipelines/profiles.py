@@ -181,7 +181,17 @@ def _demo() -> Profile:
         posttrain=_demo_posttrain(),
         probe=_demo_probe(),
         planning=PlanningConfig(
-            search=PlannerConfig(samples=64, iterations=4, gripper=False),
+            search=PlannerConfig(
+                samples=64,
+                iterations=4,
+                gripper=False,
+                answer="best",
+                momentum_mean=0.0,
+                momentum_spread=0.0,
+                workspace=(0.30, -0.30, 0.02, 0.68, 0.30, 0.48),
+                stop_margin=0.0,
+            ),
+            trials=15,
             frame_size=128,
             landscape_points=15,
         ),

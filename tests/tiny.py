@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 TINY = (
-    "raw_videos.internet.counts.ssv2=20",
+    "raw_videos.internet.counts.ssv2=32",
     "raw_videos.internet.counts.kinetics=4",
     "raw_videos.internet.counts.howto100m=2",
     "raw_videos.internet.counts.yt1b=12",
@@ -55,7 +55,8 @@ TINY = (
     "planning.search.iterations=2",
     "planning.search.elites=4",
     # So little training teaches nothing: the gates that ask for it are opened wide.
-    "gates.action_rank=1.0",
+    "gates.action_rank=3",
+    "gates.shuffled_loss=0",
     "gates.effective_rank=0.0",
 )
 

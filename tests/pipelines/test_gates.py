@@ -162,7 +162,10 @@ def test_refusals_name_the_artifact_the_gate_and_the_number(tmp_path):
     assert refusals({"encoder": run}, GateConfig(effective_rank=0.0)) == []
 
 
-@pytest.mark.parametrize("name", ["quarantined", "effective_rank", "action_rank"])
-def test_thresholds_are_shares(name):
-    with pytest.raises(ValueError, match=f"{name} = 1.5: a share, so from 0 to 1"):
-        GateConfig(**{name: 1.5})
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [("quarantined", 1), ("effective_rank", 1), ("action_rank", 3), ("shuffled_loss", 1)],
+)
+def test_thresholds_have_a_range(name, most):
+    with pytest.raises(ValueError, match=f"{name} = 3.5: must be from 0 to {most}"):
+        GateConfig(**{name: 3.5})
