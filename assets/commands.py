@@ -8,12 +8,15 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NoReturn
 
 from assets.cli import refuse
 from assets.deployment import Deployment, deployment, prepare_home
+from assets.selection import UnknownAssetError, chosen
 from pipelines.graph import State, key_name, statuses
 from pipelines.overrides import OverrideError, settings
+from pipelines.provenance import ROOMS, ROOT
 from storage.artifacts import ArtifactError
 from storage.places import PlaceError
 
@@ -32,26 +35,40 @@ def carry_out(asked: argparse.Namespace) -> int:
         # `vjepa2 status | head` closes our stdout: nothing is wrong, and nothing more can be told.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (OverrideError, PlaceError, ArtifactError) as refused:
+    except (OverrideError, PlaceError, ArtifactError, UnknownAssetError, OSError) as refused:
         refuse(refused)
     except Exception as error:
         _refuse_failure(error)
 
 
 def _refuse_failure(error: Exception) -> NoReturn:
-    """Tell a failure of a stage: what a person can cure (ValueError, OSError) from what broke."""
-    from assets.walk import GateError
+    """Tell a failure of a run: 2 for what a person can cure, 1 for what broke or was refused."""
+    from assets.walk import GateError, StageError
 
     if isinstance(error, GateError):
-        refuse(
-            f"stopped at a check: {error}; change a threshold with --set gates.…, or the data", 1
-        )
-    if isinstance(error, ValueError | OSError):
-        refuse(f"{error}; the run's page in `vjepa2 ui` has the traceback")
-    refuse(f"{type(error).__name__}: {error}; the run's page in `vjepa2 ui` has the traceback", 1)
+        advice = "change a threshold with --set gates.…, or what it was made from"
+        refuse(f"stopped at a check: {error}; {advice}", 1)
+    if not isinstance(error, StageError):
+        raise error
+    if meant_for_people(error.raised):
+        refuse(error)
+    trace = f"the traceback is on the page of run {error.run[:8]} (`vjepa2 ui`)"
+    kind = type(error.raised).__name__
+    refuse(f"{error} ({kind}); {trace}", 1)
+
+
+def meant_for_people(raised: Exception) -> bool:
+    """Whether an error was raised by this project's own rooms to say what a person can change."""
+    frame = raised.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    where = Path(frame.tb_frame.f_code.co_filename) if frame else Path()
+    ours = any(where.is_relative_to(ROOT / room) for room in ROOMS)
+    return ours and isinstance(raised, ValueError | OSError | PlaceError | ArtifactError)
 
 
 def _run(asked: argparse.Namespace, deployed: Deployment) -> int:
+    chosen(asked.assets, deployed.profile)  # a wrong name is told before anything is loaded
     from assets.summary import summarise
     from assets.walk import records, walk
 

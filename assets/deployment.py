@@ -21,6 +21,7 @@ from pathlib import Path
 from pipelines.overrides import OverrideError, nearest, override
 from pipelines.profiles import PROFILES, Profile
 from storage.artifacts import ArtifactStore
+from storage.places import PlaceError
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_PROFILE = "demo"
@@ -77,7 +78,16 @@ def deployment(
 
 
 def prepare_home(home: Path) -> None:
-    """Make a Dagster home usable: the folder, and this project's settings where it has none."""
-    home.mkdir(parents=True, exist_ok=True)
-    if not (home / "dagster.yaml").exists():
-        shutil.copyfile(ROOT / "dagster_home" / "dagster.yaml", home / "dagster.yaml")
+    """Make a Dagster home usable: the folder, and this project's settings where it has none.
+
+    Raises PlaceError when the folder cannot be written.
+    """
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        if not (home / "dagster.yaml").exists():
+            shutil.copyfile(ROOT / "dagster_home" / "dagster.yaml", home / "dagster.yaml")
+    except OSError as error:
+        raise PlaceError(
+            f"home {home}: cannot be written ({error.strerror}); choose another folder with "
+            "VJEPA2_HOME, or make it writable"
+        ) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,22 +16,26 @@ from dagster._core.errors import DagsterAssetCheckFailedError
 
 from assets.definitions import build
 from assets.deployment import Deployment, prepare_home
+from assets.selection import chosen
 from pipelines.gates import refusals
-from pipelines.graph import GRAPH, Key, State, key_name, statuses, upstream_keys
-from pipelines.overrides import nearest, plain
-from pipelines.profiles import Profile
+from pipelines.graph import GRAPH, Key, State, key_name, statuses
+from pipelines.overrides import plain
 from storage.artifacts import ArtifactStore
 
 QUIET = {"console": {"config": {"log_level": "CRITICAL"}}}  # the run's own log has everything
 _HOST, _PROCESS = "vjepa2/host", "vjepa2/process"  # tags of a run that a command line carries out
 
 
-class UnknownAssetError(ValueError):
-    """A name that is no asset of the graph, or no partition of that asset."""
-
-
 class GateError(RuntimeError):
     """An artifact was made and does not pass a gate, so nothing may be made from it."""
+
+
+class StageError(RuntimeError):
+    """A stage failed; `raised` is what it raised, `run` the id of Dagster's run with the trace."""
+
+    def __init__(self, name: str, raised: Exception, run: str) -> None:
+        super().__init__(str(raised) if str(raised).startswith(name) else f"{name}: {raised}")
+        self.raised, self.run = raised, run
 
 
 @dataclass
@@ -39,37 +44,6 @@ class Outcome:
 
     fresh: list[Key] = field(default_factory=list)
     made: list[Key] = field(default_factory=list)
-
-
-def chosen(wanted: Sequence[str], profile: Profile) -> list[Key]:
-    """The (asset, partition) keys that some names ask for, with all they are made from, in order.
-
-    A name is an asset (all its partitions) or `asset/partition`; no names ask for everything.
-    Raises UnknownAssetError with the nearest valid name.
-    """
-    keys: set[Key] = set()
-    todo = [key for name in wanted or list(GRAPH) for key in named(name, profile)]
-    while todo:
-        key = todo.pop()
-        if key not in keys:
-            keys.add(key)
-            todo += upstream_keys(GRAPH[key[0]], key[1], profile)
-    return [(n.asset, p) for n in GRAPH.values() for p in n.keys(profile) if (n.asset, p) in keys]
-
-
-def named(name: str, profile: Profile) -> list[Key]:
-    """The keys of `asset` or `asset/partition`."""
-    asset, slash, partition = name.partition("/")
-    if asset not in GRAPH:
-        raise UnknownAssetError(f"{name}: no such asset{nearest(asset, GRAPH)}")
-    partitions = GRAPH[asset].keys(profile)
-    if not slash:
-        return [(asset, key) for key in partitions]
-    if partition not in partitions:
-        known = [key for key in partitions if key]
-        hint = nearest(partition, known) if known else "; it has no partitions"
-        raise UnknownAssetError(f"{name}: no such partition of {asset}{hint}")
-    return [(asset, partition)]
 
 
 def records(home: Path) -> dg.DagsterInstance:
@@ -87,7 +61,7 @@ def walk(
 ) -> Outcome:
     """Make what is not fresh among the wanted assets and their upstreams, one run of Dagster each.
 
-    Raises whatever a stage raises, and GateError; what was made before that stays made.
+    Raises StageError and GateError; what was made before that stays made.
     """
     keys = chosen(wanted, deployed.profile)
     bury_dead_runs(instance)
@@ -173,27 +147,42 @@ def _run_all(
         name = f"[{number}/{len(keys)}] {asset}{f' {partition}' if partition else ''} …"
         if out.isatty():
             print(name, end="\r", file=out, flush=True)
-        config = plain(getattr(deployed.profile, GRAPH[asset].section))
-        try:
-            job.execute_in_process(
-                instance=instance,
-                asset_selection=[dg.AssetKey(asset)],
-                partition_key=partition,
-                run_config={"ops": {asset: {"config": config}}, "loggers": QUIET},
-                tags={
-                    "vjepa2/profile": deployed.profile_name,
-                    _HOST: socket.gethostname(),
-                    _PROCESS: str(os.getpid()),
-                },
-            )
-        except DagsterAssetCheckFailedError:
-            manifest = store.ref(asset, partition)
-            assert manifest is not None  # checks judge what was just sealed
-            refused = refusals({key_name(key): store.open(manifest)}, deployed.profile.gates)
-            raise GateError("; ".join(refused)) from None
-        except dg.Failure as refusal:
-            raise GateError(str(refusal.description)) from None
+        _carry_out(job, key, deployed, store, instance)
         print(f"{name} {clock.tick(key)}", file=out, flush=True)
+
+
+def _carry_out(
+    job: dg.JobDefinition,
+    key: Key,
+    deployed: Deployment,
+    store: ArtifactStore,
+    instance: dg.DagsterInstance,
+) -> None:
+    """One run of Dagster in this process; raises StageError or GateError when it fails."""
+    asset, run = key[0], str(uuid.uuid4())
+    config = plain(getattr(deployed.profile, GRAPH[asset].section))
+    try:
+        job.execute_in_process(
+            run_id=run,
+            instance=instance,
+            asset_selection=[dg.AssetKey(asset)],
+            partition_key=key[1],
+            run_config={"ops": {asset: {"config": config}}, "loggers": QUIET},
+            tags={
+                "vjepa2/profile": deployed.profile_name,
+                _HOST: socket.gethostname(),
+                _PROCESS: str(os.getpid()),
+            },
+        )
+    except DagsterAssetCheckFailedError:
+        manifest = store.ref(*key)
+        assert manifest is not None  # checks judge what was just sealed
+        refused = refusals({key_name(key): store.open(manifest)}, deployed.profile.gates)
+        raise GateError("; ".join(refused)) from None
+    except dg.Failure as refusal:
+        raise GateError(str(refusal.description)) from None
+    except Exception as raised:
+        raise StageError(key_name(key), raised, run) from raised
 
 
 def _seconds_before(state: State) -> float | None:

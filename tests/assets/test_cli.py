@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -16,6 +17,8 @@ from pathlib import Path
 import pytest
 
 from assets import cli
+from assets.commands import meant_for_people
+from pipelines.gates import GateConfig
 from pipelines.graph import GRAPH
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -109,12 +112,52 @@ def test_what_a_person_gets_wrong_is_one_line(ask, words, message):
     assert message in refused(ask(*words))
 
 
-def test_a_failing_stage_is_one_line_and_what_was_made_stays(ask):
+def test_a_stage_that_breaks_is_one_line_and_what_was_made_stays(ask):
     code, _, err = ask("run", "total", "--set", "total.fails=true")
-    assert code == 2
-    assert "total: asked to fail" in err and err.count("\n") == 1
-    assert "2 fresh" not in ask("status")[1]
+    assert code == 1
+    assert err.count("\n") == 1
+    assert err.startswith("vjepa2: total: asked to fail (ValueError); the traceback is on the page")
     assert "fresh    sums (a, b)" in ask("status", "--set", "total.fails=true")[1]
+
+
+@pytest.mark.parametrize(
+    ("location", "message"),
+    [
+        (
+            "{tmp}/nowhere",
+            "raw_videos/coin: {tmp}/nowhere: does not exist; give a folder of videos",
+        ),
+        ("{tmp}", "raw_videos/coin: {tmp}: no files there; put videos in it"),
+    ],
+)
+def test_what_a_person_can_cure_in_the_data_is_one_line_too(
+    tmp_path, monkeypatch, capsys, location, message
+):
+    """The real graph: no traceback, no class names, exit code 2."""
+    (tmp_path / "data").mkdir()
+    monkeypatch.setenv("VJEPA2_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("VJEPA2_STORE", raising=False)
+    place = location.format(tmp=tmp_path / "data")
+    with pytest.raises(SystemExit) as left:
+        cli.main(["run", "raw_videos/coin", "--set", f"raw_videos.sources.coin.location={place}"])
+    err = capsys.readouterr().err
+    assert left.value.code == 2
+    assert message.format(tmp=tmp_path / "data") in err
+    assert "Error" not in err and "traceback" not in err
+
+
+def test_only_what_our_rooms_raise_on_purpose_is_meant_for_people():
+    with pytest.raises(ValueError) as ours:
+        GateConfig(quarantined=2.0)
+    assert meant_for_people(ours.value)
+    with pytest.raises(ValueError) as foreign:
+        json.loads("{")
+    assert not meant_for_people(foreign.value)
+
+
+def test_a_home_that_cannot_be_written_is_one_line(ask, monkeypatch):
+    monkeypatch.setenv("VJEPA2_HOME", "/proc/none/home")
+    assert "home /proc/none/home: cannot be written" in refused(ask("run", "total"))
 
 
 def test_a_gate_that_says_no_is_one_line_and_exit_code_1(ask):

@@ -1,0 +1,43 @@
+"""Which artifacts a person means: `asset`, `asset/partition`, or nothing, which means all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipelines.graph import GRAPH, Key, upstream_keys
+from pipelines.overrides import nearest
+from pipelines.profiles import Profile
+
+
+class UnknownAssetError(ValueError):
+    """A name that is no asset of the graph, or no partition of that asset."""
+
+
+def chosen(wanted: Sequence[str], profile: Profile) -> list[Key]:
+    """The (asset, partition) keys that some names ask for, with all they are made from, in order.
+
+    Raises UnknownAssetError with the nearest valid name.
+    """
+    keys: set[Key] = set()
+    todo = [key for name in wanted or list(GRAPH) for key in named(name, profile)]
+    while todo:
+        key = todo.pop()
+        if key not in keys:
+            keys.add(key)
+            todo += upstream_keys(GRAPH[key[0]], key[1], profile)
+    return [(n.asset, p) for n in GRAPH.values() for p in n.keys(profile) if (n.asset, p) in keys]
+
+
+def named(name: str, profile: Profile) -> list[Key]:
+    """The keys of `asset` (all its partitions) or `asset/partition`."""
+    asset, slash, partition = name.partition("/")
+    if asset not in GRAPH:
+        raise UnknownAssetError(f"{name}: no such asset{nearest(asset, GRAPH)}")
+    partitions = GRAPH[asset].keys(profile)
+    if not slash:
+        return [(asset, key) for key in partitions]
+    if partition not in partitions:
+        known = [key for key in partitions if key]
+        hint = nearest(partition, known) if known else "; it has no partitions"
+        raise UnknownAssetError(f"{name}: no such partition of {asset}{hint}")
+    return [(asset, partition)]
