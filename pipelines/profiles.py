@@ -153,7 +153,7 @@ def _demo_probe() -> ProbeConfig:
         head=HeadConfig(
             depth=1,
             heads=4,
-            epochs=15,
+            epochs=30,
             batch=16,
             warmup=0.1,
             initial="fan_in",
