@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from storage.artifacts import ArtifactStore
+from storage.tables import read_table
 from tests.tiny import ROOT, TINY, vjepa2
 
 README = (ROOT / "README.md").read_text()
@@ -55,10 +56,10 @@ def stand_ins(home: Path, my_videos: Path, tmp_path: Path) -> dict[str, str]:
     encoder, raw = store.ref("encoder"), store.ref("raw_videos", "yt1b-00")
     assert encoder is not None and raw is not None
     checkpoint = next(store.open(encoder).path.rglob("target_encoder.safetensors"))
-    video = next(p for p in (store.open(raw).path / "media").rglob("*") if p.suffix == ".mp4")
+    videos = read_table(store.open(raw).path / "videos.parquet")
     return {
         "path/to/target_encoder.safetensors": str(checkpoint),
-        "yt1b/000003.mp4": video.relative_to(store.open(raw).path / "media").as_posix(),
+        "yt1b/000003.mp4": videos[0]["path"],
         "/my/videos": str(my_videos),
         "my-store": str(tmp_path / "my-store"),
         "pretrain.constant_steps=200": "pretrain.constant_steps=4",
