@@ -49,6 +49,9 @@ def _refuse_failure(error: Exception) -> NoReturn:
         advice = "change a threshold with --set gates.…, or what it was made from"
         refuse(f"stopped at a check: {error}; {advice}", 1)
     if not isinstance(error, StageError):
+        # Asking what is fresh looks at the sources, too: a folder that is gone shows here.
+        if meant_for_people(error):
+            refuse(error)
         raise error
     if meant_for_people(error.raised):
         refuse(error)

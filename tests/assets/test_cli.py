@@ -20,6 +20,8 @@ from assets import cli
 from assets.commands import meant_for_people
 from pipelines.gates import GateConfig
 from pipelines.graph import GRAPH
+from storage.artifacts import ArtifactStore
+from storage.digests import digest_json
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 REAL_ASSETS = list(GRAPH)
@@ -144,6 +146,30 @@ def test_what_a_person_can_cure_in_the_data_is_one_line_too(
     assert left.value.code == 2
     assert message.format(tmp=tmp_path / "data") in err
     assert "Error" not in err and "traceback" not in err
+
+
+def test_a_source_that_is_gone_is_one_line_when_it_had_been_made_before(
+    tmp_path, monkeypatch, capsys
+):
+    """Asking what is fresh looks at the folder, before any stage runs."""
+    monkeypatch.setenv("VJEPA2_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("VJEPA2_STORE", raising=False)
+    store = ArtifactStore(str(tmp_path / "home" / "store"))
+    asked = {"stage": "raw_videos"}
+    draft = {
+        "asset": "raw_videos", "partition": "coin", "question": asked,
+        "recipe": digest_json(asked), "parents": {}, "record": {},
+    }  # fmt: skip
+    with store.work(draft["recipe"]) as work:
+        (work / "payload").mkdir()
+        store.set_ref("raw_videos", "coin", store.seal(work, draft))
+    for words in (["status"], ["run", "raw_videos/coin"]):
+        with pytest.raises(SystemExit) as left:
+            cli.main([*words, "--set", f"raw_videos.sources.coin.location={tmp_path}/gone"])
+        err = capsys.readouterr().err
+        assert left.value.code == 2
+        assert err.startswith(f"vjepa2: {tmp_path}/gone: does not exist; give a folder of videos")
+        assert err.count("\n") == 1
 
 
 def test_only_what_our_rooms_raise_on_purpose_is_meant_for_people():
