@@ -58,13 +58,6 @@ class S3Place:
             answer = self.client.get_object(Bucket=self.bucket, Key=self._name(key))
             return bytes(answer["Body"].read())
 
-    def read_range(self, key: str, offset: int, size: int) -> bytes:
-        """`size` bytes from `offset` on: one sample of a shard, without the shard."""
-        span = f"bytes={offset}-{offset + size - 1}"
-        with self._speaking_of(key):
-            answer = self.client.get_object(Bucket=self.bucket, Key=self._name(key), Range=span)
-            return bytes(answer["Body"].read())
-
     def write(self, key: str, data: bytes) -> None:
         """See storage.places.Place."""
         with self._speaking_of(key):

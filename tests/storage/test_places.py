@@ -123,12 +123,6 @@ def test_prefixes_of_one_bucket_do_not_see_each_other(s3_store: str) -> None:
     assert one.location == f"{s3_store}/one"
 
 
-def test_a_ranged_read_is_a_slice(s3_store: str) -> None:
-    place = open_place(s3_store)
-    place.write("shard", bytes(range(200)))
-    assert place.read_range("shard", 100, 7) == bytes(range(100, 107))
-
-
 def test_local_files_have_ordinary_rights_and_leave_nothing_aside(tmp_path: Path) -> None:
     place = LocalPlace(tmp_path / "store")
     (tmp_path / "plain").write_bytes(b"x")
