@@ -16,7 +16,15 @@ from torch import Tensor, nn
 
 from models.rotary import Numerics, Rotary, grid_rotary
 from models.tokens import Grid, check_index, count, token_grid
-from models.transformer import EPSILON, Block, check_sizes, initialise, rescale, run_blocks
+from models.transformer import (
+    EPSILON,
+    Block,
+    check_sizes,
+    initialise,
+    linear,
+    rescale,
+    run_blocks,
+)
 
 CHANNELS = 3
 
@@ -118,7 +126,7 @@ class PatchEmbedding(nn.Module):
             clip = torch.arange(video.shape[0], device=index.device)[:, None]
             time, row, column = index // (h * w), index // w % h, index % w
             pixels = cut[clip, :, time, :, row, :, column].flatten(2)
-        return F.linear(pixels, self.proj.weight.flatten(1), self.proj.bias)
+        return linear(pixels, self.proj)
 
 
 class Encoder(nn.Module):

