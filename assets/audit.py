@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from pipelines.graph import GRAPH
-from pipelines.lineage import checkpoints_that_saw, find_sources, sources
+from pipelines.lineage import checkpoints_that_saw, descendants, find_sources, sources
 from pipelines.overrides import nearest
 from storage.artifacts import ArtifactError, ArtifactStore, Manifest
 from storage.digests import digest_file
@@ -27,6 +27,7 @@ def lineage(store: ArtifactStore, of: str, out: TextIO) -> None:
         for line in (
             *_made(manifest, store),
             *_ancestry(manifest, store),
+            *_descent(manifest, store),
             *_sources(manifest, store),
         ):
             print(f"  {line}", file=out)
@@ -113,7 +114,21 @@ def _ancestry(manifest: Manifest, store: ArtifactStore) -> Iterator[str]:
     yield f"made from {len(ancestors)} artifacts:"
     order = list(GRAPH)
     for parent in sorted(ancestors, key=lambda m: (-order.index(m.asset), m.partition or "")):
-        yield f"  {parent.name:<30} content {parent.content[:12]}  recipe {parent.recipe[:12]}"
+        shards = sum(entry.path.endswith(".tar") for entry in parent.files)
+        held = f"  {shards} shard{'s' * (shards > 1)}" if shards else ""
+        yield f"  {_named(parent)}{held}"
+
+
+def _descent(manifest: Manifest, store: ArtifactStore) -> Iterator[str]:
+    below = descendants(store, manifest)
+    if below:
+        yield f"went into {len(below)} artifacts:"
+    for child in below:
+        yield f"  {_named(child)}"
+
+
+def _named(manifest: Manifest) -> str:
+    return f"{manifest.name:<30} content {manifest.content[:12]}  recipe {manifest.recipe[:12]}"
 
 
 def _sources(manifest: Manifest, store: ArtifactStore) -> Iterator[str]:
@@ -140,7 +155,6 @@ def seen(store: ArtifactStore, video: str, out: TextIO) -> None:
     for sighting in sightings:
         made = sighting.artifact
         print(
-            f"  {made.name:<20} content {made.content[:12]}  recipe {made.recipe[:12]}  "
-            f"through {len(sighting.clips)} clips of {sighting.index.name}",
+            f"  {_named(made)}  through {len(sighting.clips)} clips of {sighting.index.name}",
             file=out,
         )

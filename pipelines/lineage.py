@@ -1,9 +1,8 @@
-"""Lineage: from a checkpoint file back to every video, from a video on to all that saw it.
+"""Lineage: from a checkpoint back to every video, from a video on to all that saw it.
 
 Between artifacts it is a walk over manifests; inside them, the parquet tables say which clip comes
 from which file. Nothing but the store is asked, and only the tables of it are fetched.
 
-    trace(store, file)                  config, code, environment, shards, clips of a checkpoint
     sources(store, manifest)            the source videos and robot recordings behind an artifact
     checkpoints_that_saw(store, video)  what was made with one video or recording
     descendants(store, manifest)        what was made with one artifact
@@ -11,15 +10,13 @@ from which file. Nothing but the store is asked, and only the tables of it are f
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from storage.artifacts import ArtifactError, ArtifactStore, FileEntry, Manifest
-from storage.digests import digest_file
+from storage.artifacts import ArtifactError, ArtifactStore, Manifest
 from storage.tables import read_columns
 
 
@@ -42,7 +39,6 @@ _KINDS = (
     _Kind("droid_episodes", "episodes.parquet", "episode", "mp4", "mp4_sha256",
           "episode_shards", "episode"),
 )  # fmt: skip
-_SHARDS = ("clip_shards", "episode_shards")
 
 
 @dataclass(frozen=True)
@@ -69,62 +65,6 @@ class Sighting:
     """The mixture or episode shards through which it came in."""
     clips: tuple[str, ...]
     """Keys of the clips of that video that training could draw."""
-
-
-@dataclass(frozen=True)
-class Trace:
-    """Where one file of a sealed artifact comes from."""
-
-    manifest: Manifest
-    """The artifact; its `question` holds stage, version, config; its `record` the environment."""
-    file: FileEntry
-    ancestors: tuple[Manifest, ...]
-    """Everything that it was made of, nearest first."""
-    shards: tuple[tuple[Manifest, FileEntry], ...]
-    """Every shard file among the ancestors, with the artifact that holds it."""
-
-    @property
-    def config(self) -> Mapping[str, Any]:
-        """What was asked: the stage's configuration."""
-        config: Mapping[str, Any] = self.manifest.question["config"]
-        return config
-
-    @property
-    def environment(self) -> Mapping[str, Any]:
-        """Commit, digest of the stage's sources, interpreter, libraries, platform, device."""
-        return {name: v for name, v in self.manifest.record.items() if name != "metrics"}
-
-
-def trace(store: ArtifactStore, file: Path | str) -> list[Trace]:
-    """What made a file, by its path on this machine or by its SHA-256 (or the beginning of it).
-
-    More than one answer means that several artifacts hold the same bytes.
-
-    Raises:
-        ArtifactError: no artifact of the store holds such a file.
-    """
-    path = Path(file)
-    digest = digest_file(path) if path.is_file() else str(file)
-    if not re.fullmatch("[0-9a-f]{6,64}", digest):
-        raise ArtifactError(f"{file}: no such file, and no SHA-256 (6 to 64 hex digits) either")
-    traces = []
-    for manifest in store.manifests():
-        for entry in (e for e in manifest.files if e.digest.startswith(digest)):
-            above = tuple(store.ancestors(manifest))
-            shards = tuple(
-                (m, e)
-                for m in (manifest, *above)
-                if m.asset in _SHARDS
-                for e in m.files
-                if e.path.endswith(".tar")
-            )
-            traces.append(Trace(manifest, entry, above, shards))
-    if not traces:
-        raise ArtifactError(
-            f"no artifact of {store.place.location} holds {file} (sha256 {digest[:16]}…): it was "
-            "changed after sealing, or made elsewhere; name the other store with --store"
-        )
-    return traces
 
 
 def sources(store: ArtifactStore, manifest: Manifest) -> Iterator[Source]:

@@ -235,6 +235,15 @@ def test_lineage_walks_back_from_an_asset_a_digest_or_a_file(ask, house):
     assert by_file.splitlines()[1:] == by_name.splitlines()[1:]
 
 
+def test_lineage_tells_what_an_artifact_went_into(ask, house):
+    house.walk()
+    _, out, _ = ask("lineage", "counts/a")
+    below = out.partition("went into ")[2].splitlines()
+    assert below[0] == "2 artifacts:"
+    assert [line.split()[0] for line in below[1:3]] == ["sums/a", "total"]
+    assert "went into" not in ask("lineage", "total")[1]
+
+
 def test_a_file_that_was_changed_after_sealing_has_no_lineage(ask, house):
     house.walk()
     copy = house.folder / "total.json"
