@@ -1,17 +1,20 @@
 """Draws one shot: a body that moves by one simple law in front of a textured background.
 
-How things look (theme, colours, shape, size, camera) and how they move are drawn from separate
-random streams, so that a motion class cannot be told from a still. Arrays see only operations that
-IEEE 754 rounds exactly (no array sine or power), so that every processor draws the same pixels.
+A still does not tell the law. How things look (theme, colours, shape, camera) is drawn from another
+random stream than how they move; and at any instant the body is anywhere, of any size and turned
+any way, equally under every law: motion starts at a place drawn evenly, and what leaves the picture
+on one side comes in on the other. Arrays see only operations that IEEE 754 rounds exactly (no array
+sine or power), so that every processor draws the same pixels.
 Lengths are in short sides of the picture, angles in radians, times in seconds.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -60,13 +63,14 @@ def stream(*parts: str | int) -> Random:
 class Way:
     """The numbers that any motion may use, drawn before it is known which motion it is."""
 
-    x: float  # where it happens, as a share of the free width
+    x: float  # where it happens, as a share of the width
     y: float
     pace: float  # 0 slow, 1 fast
     reach: float  # 0 small, 1 wide
     phase: float  # share of a period
     sign: float  # which way round
-    radius: float
+    near: float  # 0 far from the camera, 1 near
+    radius: float  # when far
     angle: float
     room: float  # width of the picture in short sides
     ceiling: float  # its height
@@ -76,11 +80,13 @@ class Way:
         turns = t / (slow + (fast - slow) * self.pace) + self.phase
         return turns % 1.0, math.floor(turns)
 
-    def at(self, dx: float = 0.0, dy: float = 0.0, grow: float = 1.0, turn: float = 0.0) -> Pose:
-        """A pose moved from the middle of the motion."""
-        x = self.room * (0.35 + 0.3 * self.x) + dx
-        y = self.ceiling * (0.4 + 0.2 * self.y) + dy
-        return Pose(x, y, self.radius * grow, self.angle + turn)
+    def at(
+        self, dx: float = 0.0, dy: float = 0.0, turn: float = 0.0, near: float | None = None
+    ) -> Pose:
+        """A pose moved from where the motion happens; not yet brought back into the picture."""
+        distance = 1.0 - 0.62 * (self.near if near is None else near)
+        x, y = self.room * self.x + dx, self.ceiling * self.y + dy
+        return Pose(x, y, self.radius / distance, self.angle + turn)
 
 
 def _to_and_fro(share: float) -> float:
@@ -93,23 +99,20 @@ def bouncing(way: Way, t: float) -> Pose:
     share, _ = way.cycle(t, 1.1, 0.75)
     height = 0.4 + 0.15 * way.reach
     drift, _ = way.cycle(t, 6.0, 4.0)
-    return way.at(
-        0.25 * way.sign * _to_and_fro(drift), height * (0.5 - 4.0 * share * (1.0 - share))
-    )
+    return way.at(0.25 * way.sign * _to_and_fro(drift), -4.0 * height * share * (1.0 - share))
 
 
 def falling(way: Way, t: float) -> Pose:
-    """Free fall through the picture, again and again."""
+    """Free fall through the picture, from rest, again and again."""
     share, _ = way.cycle(t, 1.7, 1.2)
-    top, bottom = -0.15 - way.at().y, way.ceiling + 0.15 - way.at().y
-    return way.at(0.0, top + (bottom - top) * share * share)
+    return way.at(0.0, way.ceiling * share * share)
 
 
 def rolling(way: Way, t: float) -> Pose:
     """Along the ground without slipping: turns by the way over the radius."""
     share, _ = way.cycle(t, 4.0, 2.6)
     x = (0.3 + 0.15 * way.reach) * way.sign * _to_and_fro(share)
-    return way.at(x, 0.15, turn=x / way.radius)
+    return way.at(x, turn=x / way.at().radius)
 
 
 def sliding(way: Way, t: float) -> Pose:
@@ -117,7 +120,7 @@ def sliding(way: Way, t: float) -> Pose:
     share, turns = way.cycle(t, 1.8, 1.3)
     travelled = 1.0 - (1.0 - share) * (1.0 - share)
     along = travelled if turns % 2 == 0 else 1.0 - travelled
-    return way.at((0.6 + 0.3 * way.reach) * way.sign * (along - 0.5), 0.15)
+    return way.at((0.6 + 0.3 * way.reach) * way.sign * along)
 
 
 def swinging(way: Way, t: float) -> Pose:
@@ -125,7 +128,7 @@ def swinging(way: Way, t: float) -> Pose:
     share, _ = way.cycle(t, 2.2, 1.5)
     theta = (0.6 + 0.3 * way.reach) * math.cos(2.0 * math.pi * share)
     length = 0.5
-    return way.at(length * math.sin(theta), length * (math.cos(theta) - 0.8), turn=-theta)
+    return way.at(length * math.sin(theta), length * math.cos(theta), turn=-theta)
 
 
 def orbiting(way: Way, t: float) -> Pose:
@@ -139,7 +142,7 @@ def orbiting(way: Way, t: float) -> Pose:
 def approaching(way: Way, t: float) -> Pose:
     """Comes towards the camera at even speed: its radius grows as one over its distance."""
     share, _ = way.cycle(t, 2.4, 1.7)
-    return way.at(grow=0.6 / (1.0 - (0.7 + 0.08 * way.reach) * share))
+    return way.at(near=share)
 
 
 def spinning(way: Way, t: float) -> Pose:
@@ -214,8 +217,16 @@ def draw(shot: Shot, height: int, width: int, fps: float) -> Iterator[Pixels]:
         top = room + round(float(drift[0]) * along * 2 * (room - 1))
         left = room + round(float(drift[1]) * along * 2 * (room - 1))
         picture = canvas[top : top + height, left : left + width].copy()
-        stamp(picture, law(way, step / fps), shape, colours)
+        for pose in _around(law(way, step / fps), way):
+            stamp(picture, pose, shape, colours)
         yield picture
+
+
+def _around(pose: Pose, way: Way) -> Iterator[Pose]:
+    """The pose as often as it must be drawn for what leaves on one side to come in on the other."""
+    for column, row in itertools.product((-1, 0, 1), repeat=2):
+        x, y = pose.x % way.room + column * way.room, pose.y % way.ceiling + row * way.ceiling
+        yield replace(pose, x=x, y=y)
 
 
 def draw_still(shot: Shot, height: int, width: int, shape: str) -> Pixels:
@@ -223,13 +234,14 @@ def draw_still(shot: Shot, height: int, width: int, shape: str) -> Pixels:
     look, short = stream(*shot.key, "look"), min(height, width)
     picture, palette = backdrop(shot.theme, look, height, width)
     way = _way(stream(*shot.key, "way"), width / short, height / short)
-    stamp(picture, way.at(grow=1.7), shape, contrasting(look, palette))
+    x, y = way.room * (0.35 + 0.3 * way.x), way.ceiling * (0.4 + 0.2 * way.y)
+    stamp(picture, Pose(x, y, 2.4 * way.radius, way.angle), shape, contrasting(look, palette))
     return picture
 
 
 def _way(random: Random, room: float, ceiling: float) -> Way:
-    x, y, pace, reach, phase, side, size, angle = (float(value) for value in random.random(8))
+    x, y, pace, reach, phase, side, near, size, angle = (float(value) for value in random.random(9))
     return Way(
-        x, y, pace, reach, phase, 1.0 if side < 0.5 else -1.0, 0.11 + 0.06 * size,
+        x, y, pace, reach, phase, 1.0 if side < 0.5 else -1.0, near, 0.08 + 0.04 * size,
         2.0 * math.pi * angle, room, ceiling,
     )  # fmt: skip
