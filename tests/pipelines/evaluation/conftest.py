@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -69,12 +69,3 @@ def trainings(tmp_path: Path) -> dict[str, Artifact]:
 def artifact() -> Callable[[str, Path], Artifact]:
     """Make an artifact of a folder."""
     return as_artifact
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """As the stages run their tasks; tiny tensors gain nothing from threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -40,12 +40,3 @@ def build(seed: int = 0) -> ImaginedWorld:
 def tiny_world() -> Callable[..., ImaginedWorld]:
     """Make the world of a seed."""
     return build
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """As the stages run their tasks; tiny tensors gain nothing from threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
