@@ -38,7 +38,10 @@ def environment(module: str) -> dict[str, Any]:
 
 @cache
 def source_digest(module: str) -> str:
-    """Digest of a module's source and of every module of our rooms that it imports, in turn."""
+    """Digest of a module's source and of every module of our rooms that it imports, in turn.
+
+    A data file counts too, where it lies beside a module that names it.
+    """
     sources: dict[str, str] = {}
     queue = [module]
     while queue:
@@ -47,9 +50,18 @@ def source_digest(module: str) -> str:
         if path is None or name in sources:
             continue
         data = path.read_bytes()
+        tree = ast.parse(data)
         sources[name] = digest_bytes(data)
-        queue.extend(_imports(ast.parse(data)))
+        for beside in _named_beside(tree, path):
+            sources[f"{name}: {beside.name}"] = digest_bytes(beside.read_bytes())
+        queue.extend(_imports(tree))
     return digest_json(sources)
+
+
+def _named_beside(tree: ast.Module, path: Path) -> Iterable[Path]:
+    """Files beside a module that one of its strings names: a robot's description, say."""
+    names = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    yield from (file for file in path.parent.iterdir() if file.is_file() and file.name in names)
 
 
 def _imports(tree: ast.Module) -> Iterable[str]:

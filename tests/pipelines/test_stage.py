@@ -234,7 +234,9 @@ def test_the_source_digest_follows_imports_through_the_rooms(
         "pipelines/a.py": "from storage.b import x\nimport json",
         "storage/__init__.py": "",
         "storage/b.py": "def f():\n    import models.c\nx = 1",
-        "models/c.py": "y = 1",
+        "models/c.py": "y = 1\nPLAN = 'arm.xml'",
+        "models/arm.xml": "<arm/>",
+        "models/unnamed.xml": "<arm/>",
         "models/other.py": "z = 1",
     }.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -245,9 +247,13 @@ def test_the_source_digest_follows_imports_through_the_rooms(
 
     before = digest()
     (tmp_path / "models/other.py").write_text("z = 2")
-    assert digest() == before, "what is not imported does not count"
-    (tmp_path / "models/c.py").write_text("y = 2")
-    assert digest() != before, "what is imported by an import inside a function counts"
+    (tmp_path / "models/unnamed.xml").write_text("<leg/>")
+    assert digest() == before, "what is not imported or named does not count"
+    (tmp_path / "models/arm.xml").write_text("<leg/>")
+    named = digest()
+    assert named != before, "a file beside a module that names it counts"
+    (tmp_path / "models/c.py").write_text("y = 2\nPLAN = 'arm.xml'")
+    assert digest() not in (named, before), "what an import inside a function imports counts"
 
 
 # ------------------------------------------------------------------ inputs
