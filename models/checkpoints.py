@@ -65,11 +65,17 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor], name: str) -> None
     Raises ValueError that lists missing and unknown names, and expected and found shapes.
     """
     own = module.state_dict()
+    held = {key: value for key, value in state.items() if isinstance(value, Tensor)}
+    odd = [
+        f"{key} is {value.dtype if key in held else type(value).__name__}"
+        for key, value in sorted(state.items())
+        if key not in held or not _plain(value)
+    ]
     missing = sorted(set(own) - set(state))
     unknown = sorted(set(state) - set(own))
     shapes = [
         f"{key} is {list(own[key].shape)} in the model and {list(state[key].shape)} in the file"
-        for key in sorted(set(own) & set(state))
+        for key in sorted(set(own) & set(held))
         if own[key].shape != state[key].shape
     ]
     problems = []
@@ -79,6 +85,8 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor], name: str) -> None
         problems.append(f"the model has no {_some(unknown)}")
     if shapes:
         problems.append(_some(shapes))
+    if odd:
+        problems.append(f"{_some(odd)}, no dense real tensor")
     if problems:
         raise ValueError(f"{name} does not fit {type(module).__name__}: {'; '.join(problems)}")
     with torch.no_grad():
@@ -91,6 +99,11 @@ def empty(kind: Callable[[Any], Model], config: Any) -> Model:
         module = kind(config)
     module.to_empty(device="cpu")
     return module
+
+
+def _plain(value: Tensor) -> bool:
+    real = not value.is_complex() and not value.is_quantized
+    return real and value.layout == torch.strided and value.device.type != "meta"
 
 
 def _some(names: list[str]) -> str:

@@ -21,7 +21,7 @@ from models.transformer import (
     Block,
     check_sizes,
     initialise,
-    linear,
+    product,
     rescale,
     run_blocks,
 )
@@ -126,7 +126,7 @@ class PatchEmbedding(nn.Module):
             clip = torch.arange(video.shape[0], device=index.device)[:, None]
             time, row, column = index // (h * w), index // w % h, index % w
             pixels = cut[clip, :, time, :, row, :, column].flatten(2)
-        return linear(pixels, self.proj)
+        return product(pixels, self.proj.weight.flatten(1), self.proj.bias)
 
 
 class Encoder(nn.Module):
@@ -145,7 +145,11 @@ class Encoder(nn.Module):
 
     def grid(self, video: Tensor) -> Grid:
         """Token grid of a video [B, 3, T, H, W]; ValueError if it does not divide."""
-        config = self.config
+        config, wanted = self.config, self.patch_embed.proj.weight.dtype
+        kind = video.device.type
+        mixed = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+        if video.dtype != wanted and not (mixed and video.is_floating_point()):
+            raise ValueError(f"a video is {wanted}, normalised; found {video.dtype}")
         return token_grid(
             video.shape, channels=CHANNELS, tubelet=config.tubelet, patch=config.patch
         )
@@ -195,6 +199,8 @@ def encode_frames(encoder: Encoder, frames: Tensor) -> Tensor:
     frames: [B, 3, T, H, W] -> [B, T * h * w, D]. Each frame is repeated to one tubelet and encoded
     alone, so that no frame's features know of a later one.
     """
+    if frames.dim() != 5:
+        raise ValueError(f"frames are [B, {CHANNELS}, T, H, W]; found {list(frames.shape)}")
     batch, channels, time, height, width = frames.shape
     stills = frames.transpose(1, 2).reshape(batch * time, channels, 1, height, width)
     tokens = encoder(stills.expand(-1, -1, encoder.config.tubelet, -1, -1))

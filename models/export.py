@@ -128,7 +128,9 @@ def save_huggingface(
     ``official``: VJEPA2Model.from_pretrained(folder), or VJEPA2ForVideoClassification with a probe.
     ``corrected``: AutoModel.from_pretrained(folder, trust_remote_code=True); no probe.
     A predictor's context head, used in training only, is left out: the layout has no place for it.
-    Raises ValueError if encoder and predictor differ in numerics.
+    transformers runs a probe with the encoder's heads and an epsilon of 1e-6: one trained with
+    1e-5, as the published ones were, gives logits there that differ by about 1e-4.
+    Raises ValueError if encoder, predictor and probe differ in numerics, widths or heads.
     """
     numerics = encoder.config.numerics
     if predictor.config.numerics != numerics or (probe and numerics != "official"):
@@ -136,6 +138,7 @@ def save_huggingface(
             f"one folder has one rotation, and a probe needs the official one; found encoder "
             f"{numerics}, predictor {predictor.config.numerics}"
         )
+    _check_widths(encoder, predictor, probe)
     state = encoder_to_huggingface(encoder.state_dict())
     state |= predictor_to_huggingface(predictor.state_dict())
     config = huggingface_config(encoder, predictor)
@@ -147,10 +150,30 @@ def save_huggingface(
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.detach().cpu().contiguous() for name, value in sorted(state.items())}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors.index.json").unlink(missing_ok=True)  # of shards that it replaces
     _write_json(folder / "config.json", config)
     _write_json(folder / "video_preprocessor_config.json", processor_config(encoder.config.size))
     if numerics == "corrected":
         (folder / f"{_ROTATION_MODULE}.py").write_text(_ROTATION_CODE)
+
+
+def _check_widths(encoder: Encoder, predictor: Predictor, probe: AttentiveProbe | None) -> None:
+    width, heads = encoder.config.width, encoder.config.heads
+    if predictor.config.encoder_width != width:
+        raise ValueError(
+            f"the predictor takes features of width {predictor.config.encoder_width}; the "
+            f"encoder's are {width} wide"
+        )
+    if probe is None:
+        return
+    queries, found = probe.pooler.query_tokens.shape[1:]
+    own_heads = probe.pooler.cross_attention_block.xattn.heads
+    if (queries, found, own_heads) != (1, width, heads):
+        raise ValueError(
+            f"transformers runs a probe with 1 query, and with the width and the heads of its "
+            f"encoder, here {width} and {heads}; found {queries} queries, width {found}, "
+            f"{own_heads} heads"
+        )
 
 
 def huggingface_config(encoder: Encoder, predictor: Predictor) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from models.attentive_probe import AttentiveProbe
 from models.checkpoints import empty, load_into, load_weights
 from models.encoder import Encoder, EncoderConfig
 from models.predictor import Predictor, PredictorConfig
+from models.transformer import EPSILON
 
 ROTATION_KEY = "rotary_numerics"
 """Key of config.json that names the rotation; absent in released folders, which are official."""
@@ -114,8 +115,9 @@ def read_huggingface(folder: Path | str) -> tuple[dict[str, Any], dict[str, Tens
     config: dict[str, Any] = json.loads((folder / "config.json").read_text())
     index = folder / "model.safetensors.index.json"
     files = ["model.safetensors"]
-    if index.is_file():
-        files = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    # One whole file goes before shards, as in transformers: an index may be a leftover beside it.
+    if index.is_file() and not (folder / files[0]).is_file():
+        files = sorted(set(_asked(json.loads(index.read_text()), "weight_map").values()))
     state: dict[str, Tensor] = {}
     for name in files:
         if not (folder / name).is_file():
@@ -128,6 +130,9 @@ def load_huggingface(folder: Path | str) -> tuple[Encoder, Predictor]:
     """Encoder and predictor from the folder of a VJEPA2Model or a VJEPA2ForVideoClassification."""
     config, state = read_huggingface(folder)
     backbone = {name.removeprefix("vjepa2."): value for name, value in state.items()}
+    known = ("encoder.", "predictor.", "pooler.", "classifier.")
+    if stray := sorted(name for name in backbone if not name.startswith(known)):
+        raise ValueError(f"{folder} holds weights of no part of V-JEPA 2: {stray[:3]}")
     encoder = empty(Encoder, encoder_config(config))
     load_into(encoder, encoder_from_huggingface(backbone), f"the encoder in {folder}")
     predictor = empty(Predictor, predictor_config(config))
@@ -149,9 +154,9 @@ def load_huggingface_probe(
         raise ValueError(f"{folder} holds no classifier: is it a VJEPA2ForVideoClassification?")
     with torch.device("meta"):
         probe = AttentiveProbe(
-            width=config["hidden_size"],
+            width=_asked(config, "hidden_size"),
             heads=heads,
-            depth=config["num_pooler_layers"] + 1,
+            depth=_asked(config, "num_pooler_layers") + 1,
             classes=found["linear.weight"].shape[0],
             eps=eps,
         )
@@ -161,31 +166,52 @@ def load_huggingface_probe(
 
 
 def encoder_config(config: Mapping[str, Any]) -> EncoderConfig:
-    """Our architecture from a config.json."""
+    """Our architecture from a config.json; ValueError where it is another than V-JEPA 2's."""
+    _check_kind(config)
     return EncoderConfig(
-        width=config["hidden_size"],
-        depth=config["num_hidden_layers"],
-        heads=config["num_attention_heads"],
-        mlp_hidden=int(config["hidden_size"] * config["mlp_ratio"]),
-        patch=config["patch_size"],
-        tubelet=config["tubelet_size"],
-        frames=config["frames_per_clip"],
-        size=config["crop_size"],
+        width=_asked(config, "hidden_size"),
+        depth=_asked(config, "num_hidden_layers"),
+        heads=_asked(config, "num_attention_heads"),
+        mlp_hidden=int(_asked(config, "hidden_size") * _asked(config, "mlp_ratio")),
+        patch=_asked(config, "patch_size"),
+        tubelet=_asked(config, "tubelet_size"),
+        frames=_asked(config, "frames_per_clip"),
+        size=_asked(config, "crop_size"),
         numerics=config.get(ROTATION_KEY, "official"),
     )
 
 
 def predictor_config(config: Mapping[str, Any]) -> PredictorConfig:
-    """Our predictor's architecture from a config.json."""
+    """Our predictor's architecture from a config.json; ValueError as for the encoder."""
+    _check_kind(config)
     return PredictorConfig(
-        encoder_width=config["hidden_size"],
-        width=config["pred_hidden_size"],
-        depth=config["pred_num_hidden_layers"],
-        heads=config["pred_num_attention_heads"],
-        mlp_hidden=int(config["pred_hidden_size"] * config["pred_mlp_ratio"]),
-        mask_tokens=config["pred_num_mask_tokens"],
+        encoder_width=_asked(config, "hidden_size"),
+        width=_asked(config, "pred_hidden_size"),
+        depth=_asked(config, "pred_num_hidden_layers"),
+        heads=_asked(config, "pred_num_attention_heads"),
+        mlp_hidden=int(_asked(config, "pred_hidden_size") * _asked(config, "pred_mlp_ratio")),
+        mask_tokens=_asked(config, "pred_num_mask_tokens"),
         numerics=config.get(ROTATION_KEY, "official"),
     )
+
+
+_BUILT_IN = {"hidden_act": ("gelu",), "layer_norm_eps": (EPSILON,), "qkv_bias": (True,),
+             "in_chans": (3,), "model_type": ("vjepa2", "vjepa2_rotation")}  # fmt: skip
+
+
+def _check_kind(config: Mapping[str, Any]) -> None:
+    """Refuse what our modules do not compute: shapes would fit, and numbers would be others."""
+    for name, allowed in _BUILT_IN.items():
+        if name in config and config[name] not in allowed:
+            raise ValueError(
+                f"config.json has {name} {config[name]!r}; these models have {allowed[0]!r}"
+            )
+
+
+def _asked(config: Mapping[str, Any], name: str) -> Any:
+    if name not in config:
+        raise ValueError(f"the folder's JSON lacks {name!r}; it has {sorted(config)[:40]}")
+    return config[name]
 
 
 def _rename(state: Mapping[str, Tensor], renames: Renames, inside: Inside) -> dict[str, Tensor]:
@@ -208,7 +234,11 @@ def _restore(state: Mapping[str, Tensor], renames: Renames, inside: Inside) -> d
             missing = [part for part in parts if part not in whole]
             if missing:
                 raise ValueError(f"the weights have {name!r} and lack {missing}")
-            whole[name.replace(theirs[0], ours)] = torch.cat([whole.pop(part) for part in parts])
+            pieces = [whole.pop(part) for part in parts]
+            if len({piece.shape for piece in pieces}) > 1:
+                shapes = {part: list(p.shape) for part, p in zip(parts, pieces, strict=True)}
+                raise ValueError(f"parts of one projection differ in shape: {shapes}")
+            whole[name.replace(theirs[0], ours)] = torch.cat(pieces)
     back = tuple((theirs, ours) for ours, theirs in renames)
     return {_with_prefix(name, back): value for name, value in whole.items()}
 

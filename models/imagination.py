@@ -49,10 +49,10 @@ def imagine(
     pose before each action (poses follow from actions, not from predictions). Each step costs one
     frame's tokens: earlier steps are re-used through their keys and values, exactly.
     """
-    if chunk < 1 or tokens.shape[0] != 1:
+    if chunk < 1 or tokens.shape[0] != 1 or actions.dim() != 3 or not actions.numel():
         raise ValueError(
-            f"needs a chunk of at least 1 and tokens [1, HW, E]; found chunk {chunk}, tokens "
-            f"{list(tokens.shape)}"
+            f"needs a chunk of at least 1, tokens [1, HW, E] and a plan or more, [S, H, 7]; found "
+            f"chunk {chunk}, tokens {list(tokens.shape)}, plans {list(actions.shape)}"
         )
     for begin in range(0, actions.shape[0], chunk):
         plans, poses = actions[begin : begin + chunk], states[begin : begin + chunk]
@@ -85,5 +85,7 @@ def energies(
     chunk: int = 64,
 ) -> Tensor:
     """Energy [S] of each plan: mean L1 between its imagined last frame and goal [1, HW, E]."""
+    if goal.shape != tokens.shape:
+        raise ValueError(f"goal must be {list(tokens.shape)} as tokens; found {list(goal.shape)}")
     frames = imagine(world_model, tokens, actions, states, grid, past=past, chunk=chunk)
     return torch.cat([(frame - goal).abs().mean(dim=(1, 2)) for frame in frames])

@@ -49,12 +49,14 @@ class MultiblockConfig:
             raise ValueError(f"MultiblockConfig.blocks is {self.blocks}; at least 1 is needed")
         for name in ("spatial_scale", "temporal_scale", "aspect_ratio"):
             low, high = getattr(self, name)
-            object.__setattr__(self, name, (low, high))
+            # Seeds are digests of these values as they are written: 1 and 1.0 must be one.
+            object.__setattr__(self, name, (float(low), float(high)))
             top = math.inf if name == "aspect_ratio" else 1.0
             if not 0.0 < low <= high <= top:
                 raise ValueError(
                     f"MultiblockConfig.{name} is {(low, high)}; allowed: 0 < from <= to <= {top}"
                 )
+        object.__setattr__(self, "max_temporal_keep", float(self.max_temporal_keep))
         if not 0.0 < self.max_temporal_keep <= 1.0:
             raise ValueError(
                 f"MultiblockConfig.max_temporal_keep is {self.max_temporal_keep}; allowed: 0 … 1"
@@ -87,6 +89,7 @@ def multiblock_masks(
             f"needs a batch and a grid of at least 1 and a step and first clip of at least 0; "
             f"found batch {batch}, grid {grid}, step {step}, first {first}"
         )
+    seed, step = int(seed), int(step)
     if numerics == "official":
         return _official(grid, batch, blocks, seed, step)
     if numerics != "corrected":

@@ -48,13 +48,26 @@ def read_official(path: Path | str) -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path} is refused: it is damaged, or holds more than tensors and plain values, which "
-            f"could run code on loading ({str(error).splitlines()[0]})"
+            f"could run code on loading{_refused(str(error))}"
         ) from error
-    except (EOFError, IndexError, KeyError, OSError, RuntimeError, TypeError) as error:
+    except _DAMAGED as error:
         raise ValueError(f"{path} is not a readable checkpoint: {error}") from error
     if isinstance(held, dict):
         return held
     raise ValueError(f"{path} holds a {type(held).__name__}; a checkpoint is a dictionary")
+
+
+_DAMAGED = (
+    AssertionError, AttributeError, EOFError, IndexError, KeyError, OSError, RuntimeError,
+    TypeError, ValueError, zipfile.BadZipFile,
+)  # fmt: skip
+"""What torch.load raises of a file whose bytes were changed."""
+
+
+def _refused(message: str) -> str:
+    """Which name torch refused, if its message tells."""
+    named = re.search(r"GLOBAL\s+([\w.]+)", message)
+    return f": {named[1]}" if named else ""
 
 
 def part_of(checkpoint: Mapping[str, Any], key: str) -> dict[str, Tensor]:
@@ -65,6 +78,8 @@ def part_of(checkpoint: Mapping[str, Any], key: str) -> dict[str, Tensor]:
     found = checkpoint.get(key)
     state: dict[str, Tensor] = {}
     for name, tensor in found.items() if isinstance(found, Mapping) else ():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            raise ValueError(f"{key!r} holds {name!r}, a {type(tensor).__name__}, and no weights")
         plain = _plain(name)
         if plain in state:
             raise ValueError(f"two names become {plain!r} without their prefixes")
@@ -172,9 +187,15 @@ def with_mask_tokens(state: Mapping[str, Tensor], number: int) -> dict[str, Tens
     if number < 1:
         raise ValueError(f"a predictor needs at least 1 mask token; found {number}")
     kept = {name: value for name, value in state.items() if not name.startswith("mask_tokens.")}
-    first = state["mask_tokens.0"]
+    held = _depth(state, "mask_tokens")
+    if lacking := [n for n in range(max(held, 1)) if f"mask_tokens.{n}" not in state]:
+        raise ValueError(f"the weights lack mask_tokens.{lacking[0]}; they should have {held}")
     for place in range(number):
-        kept[f"mask_tokens.{place}"] = state.get(f"mask_tokens.{place}", torch.zeros_like(first))
+        kept[f"mask_tokens.{place}"] = (
+            state[f"mask_tokens.{place}"]
+            if place < held
+            else torch.zeros_like(state["mask_tokens.0"])
+        )
     return kept
 
 

@@ -92,6 +92,7 @@ class Predictor(nn.Module):
         """
         if return_context and not self.config.context_head:
             raise ValueError("this predictor has no context head: set PredictorConfig.context_head")
+        self._check(context, context_index, target_index, grid)
         last = None if return_context else target_index.shape[1]
         hidden = self._run(context, context_index, target_index, grid, mask_index, last)
         predicted: Tensor = self.predictor_proj(hidden[:, -target_index.shape[1] :])
@@ -110,10 +111,7 @@ class Predictor(nn.Module):
         last: int | None,
     ) -> Tensor:
         """Normed hidden states of context then targets, or of the last: [B, K + M or last, P]."""
-        check_tokens(context, self.config.encoder_width, "context", context_index.shape[-1])
-        batch, tokens = context.shape[0], count(grid)
-        check_index(context_index, batch, tokens, "context_index")
-        check_index(target_index, batch, tokens, "target_index")
+        batch = context.shape[0]
         mask = self.mask_tokens[mask_index % len(self.mask_tokens)]
         embedded = self.predictor_embed(context)
         # All mask tokens are one vector until positions tell them apart inside the first block.
@@ -128,6 +126,16 @@ class Predictor(nn.Module):
         )
         out: Tensor = self.predictor_norm(x)
         return out
+
+    def _check(
+        self, context: Tensor, context_index: Tensor, target_index: Tensor, grid: Grid
+    ) -> None:
+        if len(grid) != 3 or min(grid) < 1:
+            raise ValueError(f"a token grid is (t, h, w), each at least 1; found {tuple(grid)}")
+        seen = context_index.shape[1] if context_index.dim() == 2 else None
+        check_tokens(context, self.config.encoder_width, "context", seen)
+        for name, index in (("context_index", context_index), ("target_index", target_index)):
+            check_index(index, context.shape[0], count(grid), name)
 
     def _rotary(self, index: Tensor, grid: Grid) -> Rotary:
         head_width = self.config.width // self.config.heads

@@ -98,8 +98,11 @@ def rotate(packed: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor, Tensor]:
 
 def _swap_into(out: Tensor, x: Tensor) -> Tensor:
     """Write x to out with the two elements of every adjacent pair of the last axis exchanged."""
-    out[..., 0::2] = x[..., 1::2]
-    out[..., 1::2] = x[..., 0::2]
+    pairs = x.shape[-1] // 2 * 2
+    out[..., 0:pairs:2] = x[..., 1:pairs:2]
+    out[..., 1:pairs:2] = x[..., 0:pairs:2]
+    if pairs < x.shape[-1]:  # the last of an odd head is never turned
+        out[..., pairs:] = x[..., pairs:]
     return out
 
 

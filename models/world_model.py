@@ -73,8 +73,12 @@ class WorldModelConfig:
             grid_height=self.grid[0],
             grid_width=self.grid[1],
         )
-        if self.extrinsics_width < 0:
-            raise ValueError(f"WorldModelConfig.extrinsics_width is {self.extrinsics_width}")
+        if not isinstance(self.extrinsics_width, int) or self.extrinsics_width < 0:
+            raise ValueError(
+                f"WorldModelConfig.extrinsics_width is {self.extrinsics_width}; it must be a whole "
+                f"number, 0 for none"
+            )
+        _check_grid(self.grid, self.token_merge)
 
 
 class KeyValues(NamedTuple):
@@ -84,7 +88,9 @@ class KeyValues(NamedTuple):
     steps: int
 
     def first(self, steps: int) -> KeyValues:
-        """Only the first steps."""
+        """Only the first steps; ValueError if there are not so many."""
+        if not 1 <= steps <= self.steps:
+            raise ValueError(f"of {self.steps} steps, the first {steps} were asked for")
         span = self.layers[0][0].shape[2] // self.steps
         kept = tuple((k[:, :, : steps * span], v[:, :, : steps * span]) for k, v in self.layers)
         return KeyValues(kept, steps)
@@ -127,6 +133,10 @@ class WorldModel(nn.Module):
         A coordinate that never changes keeps a deviation of 1.
         """
         for name, values in (("action", actions), ("state", states)):
+            if values.shape[-1] != self.config.action_width:
+                raise ValueError(
+                    f"{name}s must be [..., {self.config.action_width}]; found {list(values.shape)}"
+                )
             flat = values.reshape(-1, self.config.action_width).float()
             spread = flat.std(dim=0, correction=0)
             getattr(self, f"{name}_mean").copy_(flat.mean(dim=0))
@@ -147,14 +157,14 @@ class WorldModel(nn.Module):
         shared by all actions. With return_past, also the keys and values of all steps so far.
         """
         grid = grid or self.config.grid
-        steps = self._check(tokens, actions, states, grid)
+        steps = self._check(tokens, actions, states, grid, past)
         first = past.steps if past else 0
         x, rotary, span = self._embed(tokens, actions, states, grid, first)
         layers = []
         for number, layer in enumerate(self.predictor_blocks):
             block = cast(Block, layer)
             before = past.layers[number] if past else None
-            if self.config.checkpointing and x.requires_grad:
+            if self.config.checkpointing and torch.is_grad_enabled():
                 x, k, v = checkpoint(_causal, block, x, rotary, span, before, use_reentrant=False)
             else:
                 x, k, v = _causal(block, x, rotary, span, before)
@@ -186,8 +196,12 @@ class WorldModel(nn.Module):
     def _rotary(
         self, steps: int, grid: tuple[int, int], first: int, device: torch.device
     ) -> Rotary:
-        """Tables [T*S, hd]; action and state tokens turn with time only (row and column 0)."""
+        """Tables [T*S, hd]; action and state tokens turn with time only (row and column 0).
+
+        The official code stretches columns by height over width, as if every picture were square.
+        """
         h, w = (side // self.config.token_merge for side in grid)
+        stretch = h / w if self.config.numerics == "official" else 1.0
         cell = torch.arange(h * w, device=device)
         row, column = F.pad(cell // w, (CONDITIONS, 0)), F.pad(cell % w, (CONDITIONS, 0))
         time = torch.arange(first, first + steps, device=device)
@@ -195,20 +209,27 @@ class WorldModel(nn.Module):
         return rotary_tables(
             time.repeat_interleave(len(row)),
             row.repeat(steps),
-            column.repeat(steps),
+            column.repeat(steps) * stretch,
             head_width,
             self.config.numerics,
         )
 
-    def _check(self, tokens: Tensor, actions: Tensor, states: Tensor, grid: tuple[int, int]) -> int:
+    def _check(
+        self,
+        tokens: Tensor,
+        actions: Tensor,
+        states: Tensor,
+        grid: tuple[int, int],
+        past: KeyValues | None,
+    ) -> int:
         """Steps of a call whose shapes agree; ValueError names what does not."""
-        merge, width = self.config.token_merge, self.config.action_width
-        if grid[0] % merge or grid[1] % merge:
-            raise ValueError(f"grid {tuple(grid)} does not divide into squares of {merge} tokens")
+        width = self.config.action_width
+        _check_grid(grid, self.config.token_merge)
         for name, value in (("actions", actions), ("states", states)):
-            if value.dim() != 3 or value.shape[-1] != width or value.shape != actions.shape:
+            fits = value.dim() == 3 and value.shape[-1] == width and value.shape[1] > 0
+            if not fits or value.shape != actions.shape:
                 raise ValueError(
-                    f"{name} must be [B, T, {width}], actions and states alike; found "
+                    f"{name} must be [B, T, {width}], T above 0, actions and states alike; found "
                     f"actions {list(actions.shape)}, states {list(states.shape)}"
                 )
         count = actions.shape[1] * grid[0] * grid[1]
@@ -217,7 +238,19 @@ class WorldModel(nn.Module):
             raise ValueError(
                 f"tokens are of batch {tokens.shape[0]}, actions of batch {actions.shape[0]}"
             )
+        if past is not None:
+            layers, held = len(past.layers), past.layers[0][0].shape[0] if past.layers else 0
+            if layers != self.config.depth or held not in (1, actions.shape[0]):
+                raise ValueError(
+                    f"past must be of {self.config.depth} layers and batch 1 or "
+                    f"{actions.shape[0]}; found {layers} layers of batch {held}"
+                )
         return actions.shape[1]
+
+
+def _check_grid(grid: tuple[int, int], merge: int) -> None:
+    if len(grid) != 2 or min(grid) < 1 or grid[0] % merge or grid[1] % merge:
+        raise ValueError(f"grid {tuple(grid)} does not divide into squares of {merge} by {merge}")
 
 
 def merge_tokens(tokens: Tensor, grid: tuple[int, int], merge: int) -> Tensor:

@@ -1,7 +1,8 @@
 """The room stands alone: all of models/ imports, and works, with torch and safetensors only.
 
 Proved in a fresh interpreter that refuses to import anything else from outside the standard library
-but what torch itself needs at import.
+but what torch itself needs at import, and numpy even to torch. (safetensors asks for numpy when it
+writes a file.)
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
 import importlib, pathlib, sys
 
+sys.modules["numpy"] = None  # torch does without it, and only safetensors' writer needs it
 import torch, safetensors.torch  # what they bring along is theirs
 
 brought = {name.partition(".")[0] for name in sys.modules}

@@ -110,3 +110,21 @@ def test_names() -> None:
     deep = Encoder(replace(TINY, depth=3)).state_dict()
     with pytest.raises(ValueError, match=r"the model has no blocks.2.attn.proj.bias.* and 9 more"):
         load_into(tiny(), deep, "it")
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (torch.ones(48).to_sparse(), "norm.weight is torch.float32, no dense real tensor"),
+        (torch.ones(48, dtype=torch.complex64), "norm.weight is torch.complex64, no dense"),
+        (torch.ones(48, device="meta"), "no dense real tensor"),
+        ("ones", "norm.weight is str"),
+    ],
+)
+def test_values_that_are_no_weights(value: object, words: str) -> None:
+    encoder = tiny()
+    before = {name: held.clone() for name, held in encoder.state_dict().items()}
+    state = {name: held + 1 for name, held in before.items()}
+    with pytest.raises(ValueError, match=words):
+        load_into(encoder, {**state, "norm.weight": value}, "it")
+    assert all(torch.equal(held, before[name]) for name, held in encoder.state_dict().items())

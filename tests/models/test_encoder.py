@@ -43,6 +43,11 @@ def clip(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
+def test_the_released_giant_of_384_pixels() -> None:
+    config = PUBLISHED["vit_giant_xformers_384"]
+    assert (config.size, config.heads, config.grid) == (384, 22, (32, 24, 24))
+
+
 def test_every_published_size_is_counted() -> None:
     assert set(COUNTS) == set(PUBLISHED)
 
@@ -159,6 +164,20 @@ def test_initial_scale() -> None:
 def test_bad_video(shape: tuple[int, ...], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         tiny()(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int64, torch.float64, torch.float16])
+def test_bad_kind_of_number(kind: torch.dtype) -> None:
+    video = torch.zeros(1, 3, 4, 32, 32, dtype=kind)
+    with pytest.raises(ValueError, match=f"a video is torch.float32, normalised; found {kind}"):
+        tiny()(video)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert tiny()(torch.zeros(1, 3, 4, 32, 32)).shape == (1, 32, 48)
+
+
+def test_bad_frames() -> None:
+    with pytest.raises(ValueError, match=r"frames are \[B, 3, T, H, W\]; found \[3, 4, 32, 32\]"):
+        encode_frames(tiny(), torch.zeros(3, 4, 32, 32))
 
 
 @pytest.mark.parametrize(

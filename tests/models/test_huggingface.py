@@ -22,9 +22,15 @@ import torch
 from transformers import AutoModel, VJEPA2Config, VJEPA2ForVideoClassification, VJEPA2Model
 
 from models.attentive_probe import AttentiveProbe
-from models.encoder import PUBLISHED, Encoder
+from models.checkpoints import load_weights, save_weights
+from models.encoder import PUBLISHED, Encoder, EncoderConfig
 from models.export import huggingface_config, ratio, save_huggingface
-from models.huggingface import load_huggingface, load_huggingface_probe
+from models.huggingface import (
+    encoder_to_huggingface,
+    load_huggingface,
+    load_huggingface_probe,
+    predictor_to_huggingface,
+)
 from models.predictor import Predictor, PredictorConfig
 from tests.models import peers
 from tests.models.test_parity_official import GRID, clip, close, encoders, predictors, some_tokens
@@ -251,3 +257,105 @@ def test_one_rotation_in_one_folder(tmp_path: Path) -> None:
     object.__setattr__(encoder.config, "numerics", "corrected")
     with pytest.raises(ValueError, match="found encoder corrected, predictor official"):
         save_huggingface(tmp_path, encoder, predictor)
+
+
+def test_shards_that_lie_about_do_not_come_back(tmp_path: Path) -> None:
+    """Saved over a sharded folder, our weights are what is read, here and by transformers."""
+    theirs(VJEPA2Model).save_pretrained(tmp_path, max_shard_size="300KB")
+    encoder, predictor = pair()
+    peers.scatter(encoder, 8)
+    save_huggingface(tmp_path, encoder, predictor)
+    assert not (tmp_path / "model.safetensors.index.json").exists()
+    agree(*load_huggingface(tmp_path), opened(VJEPA2Model, tmp_path))
+    assert torch.equal(load_huggingface(tmp_path)[0].norm.weight, encoder.norm.weight)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"hidden_act": "relu"}, "config.json has hidden_act 'relu'; these models have 'gelu'"),
+        ({"layer_norm_eps": 1e-3}, "layer_norm_eps 0.001; these models have 1e-06"),
+        ({"model_type": "vit"}, "model_type 'vit'"),
+        ({"hidden_size": None}, "the folder's JSON lacks 'hidden_size'"),
+        ({"pred_num_mask_tokens": None}, "lacks 'pred_num_mask_tokens'"),
+    ],
+)
+def test_configs_of_other_models(changes: dict[str, object], words: str, tmp_path: Path) -> None:
+    theirs(VJEPA2Model).save_pretrained(tmp_path)
+    config = {**json.loads((tmp_path / "config.json").read_text()), **changes}
+    kept = {name: value for name, value in config.items() if value is not None}
+    (tmp_path / "config.json").write_text(json.dumps(kept))
+    with pytest.raises(ValueError, match=words):
+        load_huggingface(tmp_path)
+
+
+def test_weights_of_no_part(tmp_path: Path) -> None:
+    theirs(VJEPA2Model).save_pretrained(tmp_path)
+    state = load_weights(tmp_path / "model.safetensors")
+    save_weights(tmp_path / "model.safetensors", {**state, "foo.bar": torch.ones(1)})
+    with pytest.raises(ValueError, match=r"weights of no part of V-JEPA 2: \['foo.bar'\]"):
+        load_huggingface(tmp_path)
+    narrow = {**state, "encoder.layer.0.attention.key.weight": torch.ones(96, 95)}
+    save_weights(tmp_path / "model.safetensors", narrow)
+    with pytest.raises(ValueError, match="parts of one projection differ in shape"):
+        load_huggingface(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("probe", "words"),
+    [
+        (AttentiveProbe(96, heads=4, depth=2, classes=5), "96 and 2; found 1 queries, width 96, 4"),
+        (AttentiveProbe(96, heads=2, depth=2, classes=5, queries=3), "found 3 queries"),
+        (AttentiveProbe(48, heads=2, depth=2, classes=5), "width 48"),
+    ],
+)
+def test_probes_that_transformers_would_run_otherwise(
+    probe: AttentiveProbe, words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        save_huggingface(tmp_path, *pair(), probe)
+    other = Predictor(PredictorConfig(encoder_width=80, width=64, depth=1, heads=2))
+    object.__setattr__(other.config, "numerics", "official")
+    with pytest.raises(ValueError, match="features of width 80; the encoder's are 96 wide"):
+        save_huggingface(tmp_path, pair()[0], other)
+
+
+@pytest.mark.parametrize(("width", "heads", "hidden"), [(1024, 16, 4096), (1408, 22, 6144)])
+@torch.no_grad()
+def test_released_widths(width: int, heads: int, hidden: int) -> None:
+    """Long sums round more: the widths of ViT-L and ViT-g, with weights as training begins."""
+    torch.manual_seed(0)
+    encoder = Encoder(
+        EncoderConfig(
+            width=width,
+            depth=2,
+            heads=heads,
+            mlp_hidden=hidden,
+            frames=4,
+            size=64,
+            numerics="official",
+        )
+    )
+    predictor = Predictor(PredictorConfig(encoder_width=width, depth=2, numerics="official"))
+    torch.nn.init.normal_(predictor.mask_tokens[1], std=0.02)
+    config = VJEPA2Config(
+        crop_size=64,
+        frames_per_clip=4,
+        hidden_size=width,
+        num_attention_heads=heads,
+        num_hidden_layers=2,
+        mlp_ratio=hidden / width,
+        pred_num_hidden_layers=2,
+        attn_implementation="sdpa",
+    )
+    model = VJEPA2Model(config).eval()
+    state = encoder_to_huggingface(encoder.state_dict())
+    model.load_state_dict(state | predictor_to_huggingface(predictor.state_dict()))
+    frames = clip(2, 3, 4, 64, 64)
+    context, target = some_tokens(2, 12, 32, 1), some_tokens(2, 15, 32, 2)
+    out = model(frames.transpose(1, 2), context_mask=[context], target_mask=[target])
+    tokens = encoder(frames)
+    close(tokens, out.last_hidden_state)
+    seen = tokens.gather(1, context[..., None].expand(-1, -1, width))
+    predicted = predictor(seen, context, target, (2, 4, 4), 1)
+    close(predicted, out.predictor_output.last_hidden_state)

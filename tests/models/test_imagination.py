@@ -82,3 +82,9 @@ def test_bad_inputs() -> None:
         next(imagine(model, frame.repeat(2, 1, 1), actions, states))
     with pytest.raises(ValueError, match="chunk 0"):
         next(imagine(model, frame, actions, states, chunk=0))
+    with pytest.raises(ValueError, match=r"plans \[0, "):
+        next(imagine(model, frame, actions[:0], states[:0]))
+    with pytest.raises(
+        ValueError, match=r"goal must be \[1, 16, 24\] as tokens; found \[1, 1, 24\]"
+    ):
+        energies(model, frame, actions, states, frame[:, :1])

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -66,6 +67,16 @@ def test_function_of_seed_and_step(numerics: Numerics) -> None:
     assert draw(6, 7) != first
     assert draw(5, 8) != first
     assert first[0] != first[1]
+
+
+def test_equal_questions_have_equal_masks() -> None:
+    """1 and 1.0 are one scale, and a numpy 3 is a 3, in what seeds the draws too."""
+    whole = MultiblockConfig(temporal_scale=(1, 1), max_temporal_keep=1)
+    assert whole == SHORT_RANGE
+    for numerics in NUMERICS:
+        first = multiblock_masks(GRID, 2, SHORT_RANGE, 3, 2, numerics=numerics)
+        other = multiblock_masks(GRID, 2, whole, np.int64(3), np.int64(2), numerics=numerics)
+        assert all(torch.equal(one, two) for one, two in zip(first, other, strict=True))
 
 
 def test_global_randomness_is_left_alone() -> None:

@@ -84,7 +84,7 @@ def some_tokens(batch: int, keep: int, tokens: int, seed: int) -> torch.Tensor:
     return torch.stack([torch.randperm(tokens, generator=source)[:keep] for _ in range(batch)])
 
 
-@pytest.mark.parametrize(("width", "heads"), [(96, 2), (128, 2), (80, 1), (64, 2)])
+@pytest.mark.parametrize(("width", "heads"), [(96, 2), (128, 2), (80, 1), (64, 2), (50, 2)])
 @torch.no_grad()
 def test_encoder_whole_clip(width: int, heads: int) -> None:
     ours, theirs = encoders(width, heads)
@@ -160,6 +160,24 @@ def world_models() -> tuple[WorldModel, torch.nn.Module]:
 def test_world_model(steps: int) -> None:
     ours, theirs = world_models()
     tokens, actions, states = clip(2, steps * 16, 96), clip(2, steps, 7), clip(2, steps, 7, seed=6)
+    close(ours(tokens, actions, states), theirs(tokens, actions, states))
+
+
+@torch.no_grad()
+def test_world_model_of_oblong_pictures() -> None:
+    """Columns are stretched there by height over width."""
+    official = peers.official("models.ac_predictor").vit_ac_predictor(
+        img_size=(24, 48), patch_size=8, num_frames=6, tubelet_size=2, embed_dim=96,
+        predictor_embed_dim=64, depth=2, num_heads=2, use_rope=True, use_sdpa=True,
+    )  # fmt: skip
+    theirs = peers.scatter(official, 3).eval()
+    config = WorldModelConfig(
+        encoder_width=96, width=64, depth=2, heads=2, mlp_hidden=256, grid=(3, 6),
+        numerics="official",
+    )  # fmt: skip
+    ours = WorldModel(config)
+    ours.load_state_dict(theirs.state_dict(), strict=False)
+    tokens, actions, states = clip(1, 36, 96), clip(1, 2, 7), clip(1, 2, 7, seed=6)
     close(ours(tokens, actions, states), theirs(tokens, actions, states))
 
 

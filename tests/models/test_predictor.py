@@ -104,10 +104,14 @@ def test_context_head() -> None:
         (1, torch.full((2, 5), 32), r"context_index must lie in 0 … 31"),
         (2, torch.full((1, 3), 3), r"target_index must be int64 of shape \[2, K\]"),
         (2, torch.full((2, 3), -4), r"found -4 … -4"),
+        (1, torch.zeros(2, dtype=torch.int64), r"context_index must be int64 of shape \[2, K\]"),
+        (2, torch.tensor(3), r"target_index must be int64 of shape \[2, K\]; found .* \[\]"),
+        (3, (4, 8), r"a token grid is \(t, h, w\), each at least 1; found \(4, 8\)"),
+        (3, (2, -4, 4), r"found \(2, -4, 4\)"),
     ],
 )
-def test_bad_shapes(place: int, value: torch.Tensor, words: str) -> None:
-    inputs = list(batch())
+def test_bad_shapes(place: int, value: object, words: str) -> None:
+    inputs = [*batch(), GRID]
     inputs[place] = value
     with pytest.raises(ValueError, match=words):
-        tiny()(*inputs, GRID)
+        tiny()(*inputs)

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.transformer import linear
+from models.transformer import Block, Mlp, linear, product, run_blocks
 
 
 def layer_and_input(*leading: int, bias: bool = True) -> tuple[nn.Linear, Tensor]:
@@ -18,11 +18,11 @@ def products(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """Shapes that oneDNN was given."""
     import models.transformer as transformer
 
-    given, product = [], transformer._onednn
+    given, multiply = [], transformer._onednn
 
     def counted(x: Tensor, weight: Tensor, bias: Tensor | None, *, gelu: bool = False) -> Tensor:
         given.append(tuple(x.shape))
-        return product(x, weight, bias, gelu=gelu)
+        return multiply(x, weight, bias, gelu=gelu)
 
     monkeypatch.setattr(transformer, "_onednn", counted)
     return given
@@ -73,7 +73,8 @@ def test_a_convolution_over_its_own_kernel() -> None:
     layer = nn.Conv3d(3, 8, kernel_size=2, stride=2)
     patches = torch.randn(5, 3, 2, 2, 2)
     expected = layer(patches).flatten(1)
-    torch.testing.assert_close(linear(patches.flatten(1), layer), expected)
+    found = product(patches.flatten(1), layer.weight.flatten(1), layer.bias)
+    torch.testing.assert_close(found, expected)
 
 
 def test_torchs_own_product_elsewhere(products: list[tuple[int, ...]]) -> None:
@@ -87,3 +88,66 @@ def test_torchs_own_product_elsewhere(products: list[tuple[int, ...]]) -> None:
         assert torch.equal(linear(x.double(), layer.double()), layer(x.double()))
         assert linear(x.to("meta"), layer.to("meta").float()).shape == (4, 40)
     assert products == []
+
+
+def test_an_error_says_what_does_not_fit() -> None:
+    with torch.no_grad(), pytest.raises(RuntimeError, match="3x23 and 24x40"):
+        linear(torch.randn(3, 23), nn.Linear(24, 40))
+
+
+def test_one_token_without_a_batch() -> None:
+    layer, x = layer_and_input()
+    linear(x, layer).sum().backward()
+    torch.testing.assert_close(layer.weight.grad, x.expand(40, -1))
+
+
+def test_a_gradient_of_a_gradient() -> None:
+    found = []
+    for use in (linear, lambda x, layer: layer(x)):
+        layer, x = layer_and_input(5)
+        x.requires_grad_()
+        (slope,) = torch.autograd.grad(use(x, layer).pow(3).sum(), x, create_graph=True)
+        found.append(torch.autograd.grad(slope.square().sum(), [x, layer.weight]))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-4)
+
+
+def test_what_takes_a_layers_place_is_called(products: list[tuple[int, ...]]) -> None:
+    """Low-rank adapters wrap a layer, probes hook it, quantisation replaces it."""
+
+    class Adapted(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) + 1.0
+
+    mlp, x = Mlp(24, 40), torch.randn(3, 24)
+    plain = mlp(x).detach()
+    adapted = Adapted(40, 24)
+    adapted.load_state_dict(mlp.fc2.state_dict())
+    mlp.fc2 = adapted
+    seen: list[Tensor] = []
+    hook = mlp.fc1.register_forward_hook(lambda _, given, out: seen.append(out))
+    products.clear()
+    torch.testing.assert_close(mlp(x), plain + 1.0)
+    assert len(seen) == 1
+    assert products == []
+    hook.remove()
+    assert mlp(x) is not None
+    assert products == [(3, 24)]
+
+
+def test_compiling_finds_one_graph() -> None:
+    breaks = torch._dynamo.explain(Mlp(24, 40))(torch.randn(3, 24))
+    assert (breaks.graph_count, breaks.graph_break_count) == (1, 0)
+
+
+def test_checkpointing_computes_a_block_twice() -> None:
+    """And so it does where nothing before the block is trained."""
+    blocks, counted = nn.ModuleList(Block(24, 2, 48) for _ in range(2)), []
+    for block in blocks:
+        block.mlp.register_forward_pre_hook(lambda *_: counted.append(1))
+    for checkpointing, calls in ((False, 2), (True, 4)):
+        counted.clear()
+        run_blocks(
+            blocks, torch.randn(1, 5, 24), None, checkpointing=checkpointing
+        ).sum().backward()
+        assert len(counted) == calls

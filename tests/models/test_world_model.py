@@ -17,7 +17,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models.world_model import WorldModel, WorldModelConfig, merge_tokens, split_tokens
+from models.world_model import KeyValues, WorldModel, WorldModelConfig, merge_tokens, split_tokens
 
 TINY = WorldModelConfig(
     encoder_width=24, width=48, depth=2, heads=2, mlp_hidden=96, grid=(4, 4), numerics="corrected"
@@ -181,6 +181,7 @@ def test_other_grids() -> None:
         ({"tokens": torch.zeros(3, 64, 24)}, r"batch 3, actions of batch 2"),
         ({"actions": torch.zeros(2, 4, 6)}, r"actions must be \[B, T, 7\].*\[2, 4, 6\]"),
         ({"states": torch.zeros(2, 5, 7)}, r"actions \[2, 4, 7\], states \[2, 5, 7\]"),
+        ({"actions": torch.zeros(2, 0, 7)}, r"T above 0.*actions \[2, 0, 7\]"),
     ],
 )
 def test_bad_shapes(changes: dict[str, torch.Tensor], words: str) -> None:
@@ -193,3 +194,34 @@ def test_grid_that_does_not_merge() -> None:
         tiny(token_merge=2)(
             torch.zeros(1, 12, 24), torch.zeros(1, 1, 7), torch.zeros(1, 1, 7), (3, 4)
         )
+
+
+def test_a_past_of_another_model_or_batch() -> None:
+    model, given = tiny(), batch()
+    _, past = model(**given, return_past=True)
+    one = {name: value[:, -value.shape[1] // 4 :] for name, value in given.items()}
+    with pytest.raises(ValueError, match=r"of 2 layers and batch 1 or 2; found 1 layers of batch"):
+        model(**one, past=KeyValues(past.layers[:1], past.steps))
+    many = {name: value[:1].expand(3, -1, -1) for name, value in one.items()}
+    with pytest.raises(ValueError, match="batch 1 or 3; found 2 layers of batch 2"):
+        model(**many, past=past)
+    with pytest.raises(ValueError, match="of 4 steps, the first 5 were asked for"):
+        past.first(5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"grid": (15, 16), "token_merge": 2}, r"grid \(15, 16\) does not divide into squares"),
+        ({"grid": (4, 4, 4)}, r"grid \(4, 4, 4\)"),
+        ({"extrinsics_width": 1.5}, "extrinsics_width is 1.5"),
+    ],
+)
+def test_bad_config(changes: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        replace(TINY, **changes)
+
+
+def test_normalising_with_other_widths() -> None:
+    with pytest.raises(ValueError, match=r"actions must be \[..., 7\]; found \[7, 6\]"):
+        tiny().normalise_with(torch.randn(7, 6), torch.randn(7, 7))
