@@ -1,4 +1,4 @@
-"""The audit: what an artifact or one file was made from, and whether every byte is as sealed."""
+"""The audit: what an artifact was made from and went into, and whether every byte is as sealed."""
 
 from __future__ import annotations
 

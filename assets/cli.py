@@ -31,7 +31,7 @@ examples:
   vjepa2 run --profile laptop --store s3://bucket/prefix
   vjepa2 status                       what is fresh, stale or missing, and why
   vjepa2 status --set retrieval.weights.coin=0.2     what a change would make stale
-  vjepa2 lineage planner_bundle       everything that an artifact was made from
+  vjepa2 lineage planner_bundle       everything that an artifact was made from and went into
   vjepa2 lineage step-000240/encoder.safetensors     which config, code and data made this file
   vjepa2 lineage --video a/b.mp4      every checkpoint that saw one video
   vjepa2 verify                       read every byte again and compare it with its digest
@@ -84,7 +84,8 @@ def parser() -> argparse.ArgumentParser:
     )
     command("status", "Say what is fresh, stale or missing, and why.")
     lineage = command(
-        "lineage", "Say what an artifact or a file was made from, back to the videos."
+        "lineage",
+        "Say what an artifact or a file was made from, back to the videos, and went into.",
     )
     named = lineage.add_mutually_exclusive_group(required=True)
     named.add_argument(

@@ -192,9 +192,8 @@ def _seconds_before(state: State) -> float | None:
     return float(state.manifest.record["seconds"]) if state.manifest else None
 
 
-# What an artifact of the DEMO took on two cores, in seconds, for the expected end of what was never
-# made before. The pace of a walk is told from these and a minute at theirs, since its first step
-# pays for starting Ray.
+# What an artifact of the DEMO took on two cores, in seconds (others: about 1), for the expected end
+# of what was never made before.
 _EFFORT = {
     "raw_videos": 2.0,
     "clip_shards": 1.5,
@@ -206,7 +205,8 @@ _EFFORT = {
     "probe_report": 46.0,
     "planning_report": 28.0,
 }
-_TRUST = 60.0
+# A walk's pace counts as if it had gone on for a minute at theirs: the first step starts Ray too.
+_TRUSTED_SECONDS = 60.0
 
 
 class Clock:
@@ -231,7 +231,7 @@ class Clock:
 
     def _seconds_left(self, spent: float) -> float:
         """What each step took when it was last made; else its effort, at the pace of this walk."""
-        pace = (spent + _TRUST) / (self._effort + _TRUST)
+        pace = (spent + _TRUSTED_SECONDS) / (self._effort + _TRUSTED_SECONDS)
         return sum(
             pace * _effort(key) if before is None else before for key, before in self._left.items()
         )

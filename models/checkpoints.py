@@ -62,14 +62,15 @@ def load_metadata(path: Path | str) -> dict[str, Any]:
 def load_into(module: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
     """Give a module its weights, strictly; `name` says in the error what was being loaded.
 
-    Raises ValueError that lists missing and unknown names, and expected and found shapes.
+    Raises ValueError that lists missing and unknown names, expected and found shapes, and values
+    that are no dense tensors of real numbers; the module then keeps its weights.
     """
     own = module.state_dict()
     held = {key: value for key, value in state.items() if isinstance(value, Tensor)}
     odd = [
-        f"{key} is {value.dtype if key in held else type(value).__name__}"
+        f"{key} is {_kind(value)}"
         for key, value in sorted(state.items())
-        if key not in held or not _plain(value)
+        if key not in held or not _dense_real(value)
     ]
     missing = sorted(set(own) - set(state))
     unknown = sorted(set(state) - set(own))
@@ -86,7 +87,7 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor], name: str) -> None
     if shapes:
         problems.append(_some(shapes))
     if odd:
-        problems.append(f"{_some(odd)}, no dense real tensor")
+        problems.append(f"{_some(odd)}, no dense tensor of real numbers")
     if problems:
         raise ValueError(f"{name} does not fit {type(module).__name__}: {'; '.join(problems)}")
     with torch.no_grad():
@@ -101,9 +102,15 @@ def empty(kind: Callable[[Any], Model], config: Any) -> Model:
     return module
 
 
-def _plain(value: Tensor) -> bool:
+def _dense_real(value: Tensor) -> bool:
     real = not value.is_complex() and not value.is_quantized
     return real and value.layout == torch.strided and value.device.type != "meta"
+
+
+def _kind(value: object) -> str:
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    return f"{value.dtype}, {value.layout}, on {value.device.type}"
 
 
 def _some(names: list[str]) -> str:

@@ -144,11 +144,12 @@ class Encoder(nn.Module):
         rescale(block for block in self.blocks if isinstance(block, Block))
 
     def grid(self, video: Tensor) -> Grid:
-        """Token grid of a video [B, 3, T, H, W]; ValueError if it does not divide."""
+        """Token grid of a video [B, 3, T, H, W]; ValueError on another shape or dtype."""
         config, wanted = self.config, self.patch_embed.proj.weight.dtype
         kind = video.device.type
         mixed = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
-        if video.dtype != wanted and not (mixed and video.is_floating_point()):
+        mixed = mixed and video.is_floating_point() and video.dtype != torch.float64
+        if video.dtype != wanted and not mixed:
             raise ValueError(f"a video is {wanted}, normalised; found {video.dtype}")
         return token_grid(
             video.shape, channels=CHANNELS, tubelet=config.tubelet, patch=config.patch
@@ -158,7 +159,8 @@ class Encoder(nn.Module):
         """Features of all tokens, or of the tokens in `index`, which then see only each other.
 
         video: [B, 3, T, H, W]; index: int64 [B, K], any order. Returns [B, N or K, D].
-        Raises ValueError on a shape that does not divide and on an index out of range.
+        Raises ValueError on a shape that does not divide, a dtype that is not the weights' (under
+        autocast any but float64 will do), and an index out of range.
         """
         x, rotary = self._embed(video, index)
         x = run_blocks(self.blocks, x, rotary, checkpointing=self.config.checkpointing)

@@ -129,8 +129,10 @@ def save_huggingface(
     ``corrected``: AutoModel.from_pretrained(folder, trust_remote_code=True); no probe.
     A predictor's context head, used in training only, is left out: the layout has no place for it.
     transformers runs a probe with the encoder's heads and an epsilon of 1e-6: one trained with
-    1e-5, as the published ones were, gives logits there that differ by about 1e-4.
-    Raises ValueError if encoder, predictor and probe differ in numerics, widths or heads.
+    1e-5, as the published ones were, gives logits there that differ by about 1e-4, and one of 16
+    heads on a ViT-g of 22, as published too, cannot go there at all.
+    Raises ValueError if encoder, predictor and probe differ in numerics, widths or heads, and for a
+    probe of several queries.
     """
     numerics = encoder.config.numerics
     if predictor.config.numerics != numerics or (probe and numerics != "official"):

@@ -149,6 +149,7 @@ def load_huggingface_probe(
     with the encoder's heads and 1e-6 (pass those to get its numbers).
     """
     config, state = read_huggingface(folder)
+    _check_kind(config)
     found = probe_from_huggingface(state)
     if "linear.weight" not in found:
         raise ValueError(f"{folder} holds no classifier: is it a VJEPA2ForVideoClassification?")

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import operator
 from dataclasses import dataclass
 
 import torch
@@ -45,11 +46,14 @@ class MultiblockConfig:
     """At most so many context tokens."""
 
     def __post_init__(self) -> None:
+        # Seeds are digests of these values as they are written: 1, 1.0 and numpy's 1 must be one.
+        object.__setattr__(self, "blocks", operator.index(self.blocks))
+        if self.max_keep is not None:
+            object.__setattr__(self, "max_keep", operator.index(self.max_keep))
         if self.blocks < 1:
             raise ValueError(f"MultiblockConfig.blocks is {self.blocks}; at least 1 is needed")
         for name in ("spatial_scale", "temporal_scale", "aspect_ratio"):
             low, high = getattr(self, name)
-            # Seeds are digests of these values as they are written: 1 and 1.0 must be one.
             object.__setattr__(self, name, (float(low), float(high)))
             top = math.inf if name == "aspect_ratio" else 1.0
             if not 0.0 < low <= high <= top:
@@ -89,7 +93,7 @@ def multiblock_masks(
             f"needs a batch and a grid of at least 1 and a step and first clip of at least 0; "
             f"found batch {batch}, grid {grid}, step {step}, first {first}"
         )
-    seed, step = int(seed), int(step)
+    seed, step = operator.index(seed), operator.index(step)
     if numerics == "official":
         return _official(grid, batch, blocks, seed, step)
     if numerics != "corrected":

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import struct
 import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -59,15 +60,15 @@ def read_official(path: Path | str) -> dict[str, Any]:
 
 _DAMAGED = (
     AssertionError, AttributeError, EOFError, IndexError, KeyError, OSError, RuntimeError,
-    TypeError, ValueError, zipfile.BadZipFile,
+    TypeError, ValueError, struct.error, zipfile.BadZipFile,
 )  # fmt: skip
 """What torch.load raises of a file whose bytes were changed."""
 
 
 def _refused(message: str) -> str:
-    """Which name torch refused, if its message tells."""
+    """Which name torch refused, if its message tells; else how that begins."""
     named = re.search(r"GLOBAL\s+([\w.]+)", message)
-    return f": {named[1]}" if named else ""
+    return f": {named[1] if named else message.splitlines()[0]}"
 
 
 def part_of(checkpoint: Mapping[str, Any], key: str) -> dict[str, Tensor]:
@@ -189,7 +190,7 @@ def with_mask_tokens(state: Mapping[str, Tensor], number: int) -> dict[str, Tens
     kept = {name: value for name, value in state.items() if not name.startswith("mask_tokens.")}
     held = _depth(state, "mask_tokens")
     if lacking := [n for n in range(max(held, 1)) if f"mask_tokens.{n}" not in state]:
-        raise ValueError(f"the weights lack mask_tokens.{lacking[0]}; they should have {held}")
+        raise ValueError(f"the weights lack mask_tokens.{lacking[0]}; they should have {held or 1}")
     for place in range(number):
         kept[f"mask_tokens.{place}"] = (
             state[f"mask_tokens.{place}"]

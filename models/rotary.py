@@ -46,7 +46,7 @@ def rotary_tables(
 ) -> Rotary:
     """Tables for tokens at the given positions.
 
-    time, row, column: [..., N] positions on the token grid (whole numbers, any dtype).
+    time, row, column: [..., N] positions on the token grid (any dtype).
     Returns tables [..., N, hd].
     """
     width = axis_width(head_width)

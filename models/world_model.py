@@ -13,6 +13,7 @@ step therefore never change when later steps are added, which makes re-using the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
@@ -59,6 +60,7 @@ class WorldModelConfig:
     """Compute each block again in the backward pass, to save memory."""
 
     def __post_init__(self) -> None:
+        _check_grid(self.grid, 1)
         object.__setattr__(self, "grid", tuple(self.grid))
         check_sizes(
             "WorldModelConfig",
@@ -73,7 +75,7 @@ class WorldModelConfig:
             grid_height=self.grid[0],
             grid_width=self.grid[1],
         )
-        if not isinstance(self.extrinsics_width, int) or self.extrinsics_width < 0:
+        if type(self.extrinsics_width) is not int or self.extrinsics_width < 0:
             raise ValueError(
                 f"WorldModelConfig.extrinsics_width is {self.extrinsics_width}; it must be a whole "
                 f"number, 0 for none"
@@ -201,15 +203,16 @@ class WorldModel(nn.Module):
         The official code stretches columns by height over width, as if every picture were square.
         """
         h, w = (side // self.config.token_merge for side in grid)
-        stretch = h / w if self.config.numerics == "official" else 1.0
         cell = torch.arange(h * w, device=device)
         row, column = F.pad(cell // w, (CONDITIONS, 0)), F.pad(cell % w, (CONDITIONS, 0))
+        if self.config.numerics == "official":
+            column = column.float() * (h / w)
         time = torch.arange(first, first + steps, device=device)
         head_width = self.config.width // self.config.heads
         return rotary_tables(
             time.repeat_interleave(len(row)),
             row.repeat(steps),
-            column.repeat(steps) * stretch,
+            column.repeat(steps),
             head_width,
             self.config.numerics,
         )
@@ -239,17 +242,27 @@ class WorldModel(nn.Module):
                 f"tokens are of batch {tokens.shape[0]}, actions of batch {actions.shape[0]}"
             )
         if past is not None:
-            layers, held = len(past.layers), past.layers[0][0].shape[0] if past.layers else 0
-            if layers != self.config.depth or held not in (1, actions.shape[0]):
-                raise ValueError(
-                    f"past must be of {self.config.depth} layers and batch 1 or "
-                    f"{actions.shape[0]}; found {layers} layers of batch {held}"
-                )
+            self._check_past(past, actions.shape[0], grid)
         return actions.shape[1]
+
+    def _check_past(self, past: KeyValues, batch: int, grid: tuple[int, int]) -> None:
+        span = CONDITIONS + grid[0] * grid[1] // self.config.token_merge**2
+        held, _, tokens, _ = past.layers[0][0].shape if past.layers else (0, 0, 0, 0)
+        if (len(past.layers), tokens) != (self.config.depth, past.steps * span) or held not in (
+            1,
+            batch,
+        ):
+            raise ValueError(
+                f"past must be of {self.config.depth} layers, batch 1 or {batch} and {span} tokens "
+                f"a step; found {len(past.layers)} layers, batch {held} and {tokens} tokens in "
+                f"{past.steps} steps"
+            )
 
 
 def _check_grid(grid: tuple[int, int], merge: int) -> None:
-    if len(grid) != 2 or min(grid) < 1 or grid[0] % merge or grid[1] % merge:
+    if not isinstance(grid, Sequence) or len(grid) != 2 or min(grid) < 1:
+        raise ValueError(f"a frame's grid is (h, w), each at least 1; found {grid}")
+    if grid[0] % merge or grid[1] % merge:
         raise ValueError(f"grid {tuple(grid)} does not divide into squares of {merge} by {merge}")
 
 

@@ -40,7 +40,7 @@ def environment(module: str) -> dict[str, Any]:
 def source_digest(module: str) -> str:
     """Digest of a module's source and of every module of our rooms that it imports, in turn.
 
-    A data file counts too, where it lies beside a module that names it.
+    A data file counts too, where it lies beside a module that has its name as a string.
     """
     sources: dict[str, str] = {}
     queue = [module]
@@ -60,7 +60,8 @@ def source_digest(module: str) -> str:
 
 def _named_beside(tree: ast.Module, path: Path) -> Iterable[Path]:
     """Files beside a module that one of its strings names: a robot's description, say."""
-    names = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    constants = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
+    names = {value for value in constants if isinstance(value, str)}
     yield from (file for file in path.parent.iterdir() if file.is_file() and file.name in names)
 
 

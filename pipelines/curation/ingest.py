@@ -285,6 +285,6 @@ def _write_labels(path: Path, files: list[Post]) -> None:
 
 
 STAGE = Stage(
-    "raw_videos", version=1, config=RawVideosConfig, run=run, narrow=partition_config,
+    "raw_videos", version=2, config=RawVideosConfig, run=run, narrow=partition_config,
     observe=observe,
 )  # fmt: skip

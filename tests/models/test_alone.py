@@ -1,8 +1,8 @@
 """The room stands alone: all of models/ imports, and works, with torch and safetensors only.
 
 Proved in a fresh interpreter that refuses to import anything else from outside the standard library
-but what torch itself needs at import, and numpy even to torch. (safetensors asks for numpy when it
-writes a file.)
+but what torch itself needs at import. Nobody, torch included, gets numpy there; safetensors needs
+it to write files.
 """
 
 from __future__ import annotations

@@ -115,9 +115,15 @@ def test_names() -> None:
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        (torch.ones(48).to_sparse(), "norm.weight is torch.float32, no dense real tensor"),
-        (torch.ones(48, dtype=torch.complex64), "norm.weight is torch.complex64, no dense"),
-        (torch.ones(48, device="meta"), "no dense real tensor"),
+        (
+            torch.ones(48).to_sparse(),
+            "norm.weight is torch.float32, torch.sparse_coo, on cpu, no dense tensor",
+        ),
+        (
+            torch.ones(48, dtype=torch.complex64),
+            "norm.weight is torch.complex64, torch.strided, on cpu, no dense",
+        ),
+        (torch.ones(48, device="meta"), "on meta, no dense tensor of real numbers"),
         ("ones", "norm.weight is str"),
     ],
 )

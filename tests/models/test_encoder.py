@@ -172,7 +172,9 @@ def test_bad_kind_of_number(kind: torch.dtype) -> None:
     with pytest.raises(ValueError, match=f"a video is torch.float32, normalised; found {kind}"):
         tiny()(video)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert tiny()(torch.zeros(1, 3, 4, 32, 32)).shape == (1, 32, 48)
+        assert tiny()(torch.zeros(1, 3, 4, 32, 32, dtype=torch.bfloat16)).shape == (1, 32, 48)
+        with pytest.raises(ValueError, match=r"found torch\.float64"):
+            tiny()(torch.zeros(1, 3, 4, 32, 32, dtype=torch.float64))
 
 
 def test_bad_frames() -> None:

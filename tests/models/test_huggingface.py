@@ -281,12 +281,15 @@ def test_shards_that_lie_about_do_not_come_back(tmp_path: Path) -> None:
     ],
 )
 def test_configs_of_other_models(changes: dict[str, object], words: str, tmp_path: Path) -> None:
-    theirs(VJEPA2Model).save_pretrained(tmp_path)
+    theirs(VJEPA2ForVideoClassification).save_pretrained(tmp_path)
     config = {**json.loads((tmp_path / "config.json").read_text()), **changes}
     kept = {name: value for name, value in config.items() if value is not None}
     (tmp_path / "config.json").write_text(json.dumps(kept))
     with pytest.raises(ValueError, match=words):
         load_huggingface(tmp_path)
+    if "pred" not in words:
+        with pytest.raises(ValueError, match=words):
+            load_huggingface_probe(tmp_path)
 
 
 def test_weights_of_no_part(tmp_path: Path) -> None:

@@ -77,6 +77,11 @@ def test_equal_questions_have_equal_masks() -> None:
         first = multiblock_masks(GRID, 2, SHORT_RANGE, 3, 2, numerics=numerics)
         other = multiblock_masks(GRID, 2, whole, np.int64(3), np.int64(2), numerics=numerics)
         assert all(torch.equal(one, two) for one, two in zip(first, other, strict=True))
+    assert repr(MultiblockConfig(blocks=np.int64(8), max_keep=np.int64(20))) == repr(
+        MultiblockConfig(blocks=8, max_keep=20)
+    )
+    with pytest.raises(TypeError, match="float"):
+        multiblock_masks(GRID, 1, SHORT_RANGE, 3.7, 0)
 
 
 def test_global_randomness_is_left_alone() -> None:

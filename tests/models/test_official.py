@@ -249,7 +249,7 @@ def test_files_that_are_none(tmp_path: Path, released: Path) -> None:
 @pytest.mark.filterwarnings("ignore")  # of torch, about protocols that the flips make up
 @pytest.mark.parametrize("zipped", [True, False])
 def test_flipped_bytes(zipped: bool, tmp_path: Path) -> None:
-    """Wherever a byte is changed, a file loads or is refused in one way."""
+    """A file with a changed bit loads or is refused, in one way."""
     whole = tmp_path / "whole.pt"
     held = {"target_encoder": {"x": torch.ones(3), "y": torch.zeros(2, 2)}, "epoch": 3}
     torch.save(held, whole, _use_new_zipfile_serialization=zipped)

@@ -95,6 +95,25 @@ def test_an_error_says_what_does_not_fit() -> None:
         linear(torch.randn(3, 23), nn.Linear(24, 40))
 
 
+def test_weights_that_are_not_there_are_not_read() -> None:
+    layer = nn.Linear(24, 40, device="meta")
+    x = torch.randn(3, 24)
+    with torch.no_grad(), pytest.raises(RuntimeError, match="meta"):
+        linear(x, layer)
+    with torch.no_grad(), pytest.raises(RuntimeError, match="meta"):
+        product(x, torch.randn(40, 24), layer.bias)
+    sparse = torch.eye(24).to_sparse_csr()
+    with torch.no_grad():
+        torch.testing.assert_close(product(x, sparse, None), x)
+
+
+def test_transforms_of_functions() -> None:
+    layer, x = layer_and_input(5)
+    torch.testing.assert_close(torch.func.vmap(lambda row: linear(row, layer))(x), layer(x))
+    slope = torch.func.grad(lambda given: linear(given, layer).sum())(x)
+    torch.testing.assert_close(slope, layer.weight.sum(0).expand(5, -1))
+
+
 def test_one_token_without_a_batch() -> None:
     layer, x = layer_and_input()
     linear(x, layer).sum().backward()
@@ -113,7 +132,7 @@ def test_a_gradient_of_a_gradient() -> None:
 
 
 def test_what_takes_a_layers_place_is_called(products: list[tuple[int, ...]]) -> None:
-    """Low-rank adapters wrap a layer, probes hook it, quantisation replaces it."""
+    """Low-rank adapters wrap a layer, probes hook it, offloading gives it another forward."""
 
     class Adapted(nn.Linear):
         def forward(self, x: Tensor) -> Tensor:
@@ -131,6 +150,10 @@ def test_what_takes_a_layers_place_is_called(products: list[tuple[int, ...]]) ->
     assert len(seen) == 1
     assert products == []
     hook.remove()
+    mlp.fc1.forward = lambda x: torch.zeros(3, 40)
+    torch.testing.assert_close(mlp(x), adapted(torch.zeros(3, 40)))
+    assert products == []
+    del mlp.fc1.forward
     assert mlp(x) is not None
     assert products == [(3, 24)]
 

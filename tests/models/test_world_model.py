@@ -200,11 +200,15 @@ def test_a_past_of_another_model_or_batch() -> None:
     model, given = tiny(), batch()
     _, past = model(**given, return_past=True)
     one = {name: value[:, -value.shape[1] // 4 :] for name, value in given.items()}
-    with pytest.raises(ValueError, match=r"of 2 layers and batch 1 or 2; found 1 layers of batch"):
+    with pytest.raises(
+        ValueError, match=r"of 2 layers, batch 1 or 2 and 18 tokens a step; found 1 layers"
+    ):
         model(**one, past=KeyValues(past.layers[:1], past.steps))
     many = {name: value[:1].expand(3, -1, -1) for name, value in one.items()}
-    with pytest.raises(ValueError, match="batch 1 or 3; found 2 layers of batch 2"):
+    with pytest.raises(ValueError, match=r"batch 1 or 3 .*; found 2 layers, batch 2"):
         model(**many, past=past)
+    with pytest.raises(ValueError, match="6 tokens a step; found 2 layers, batch 2 and 72 tokens"):
+        model(torch.zeros(2, 4, 24), one["actions"], one["states"], (2, 2), past=past)
     with pytest.raises(ValueError, match="of 4 steps, the first 5 were asked for"):
         past.first(5)
 
@@ -213,7 +217,10 @@ def test_a_past_of_another_model_or_batch() -> None:
     ("changes", "words"),
     [
         ({"grid": (15, 16), "token_merge": 2}, r"grid \(15, 16\) does not divide into squares"),
-        ({"grid": (4, 4, 4)}, r"grid \(4, 4, 4\)"),
+        ({"grid": (4, 4, 4)}, r"\(h, w\), each at least 1; found \(4, 4, 4\)"),
+        ({"grid": (4,)}, r"found \(4,\)"),
+        ({"grid": 4}, r"found 4"),
+        ({"extrinsics_width": True}, "extrinsics_width is True"),
         ({"extrinsics_width": 1.5}, "extrinsics_width is 1.5"),
     ],
 )
