@@ -1,10 +1,12 @@
-"""Token grids and token indices: what is a valid one, and how tokens are picked.
+"""Token grids and token indices: what is a valid one, and how tokens are picked and merged.
 
 Token order everywhere: time-major raster, index = time * (h * w) + row * w + column, on the grid
 (t, h, w) of the actual input.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -74,3 +76,29 @@ def pick(tokens: Tensor, index: Tensor) -> Tensor:
     """Tokens [B, N, D] at index [B, K] -> [B, K, D]."""
     rows = torch.arange(tokens.shape[0], device=tokens.device)[:, None]
     return tokens[rows, index]
+
+
+def check_frame_grid(grid: tuple[int, int], merge: int) -> None:
+    """Refuse what is not the (h, w) of a frame in whole squares of merge by merge tokens."""
+    if not isinstance(grid, Sequence) or len(grid) != 2 or min(grid) < 1:
+        raise ValueError(f"a frame's grid is (h, w), each at least 1; found {grid}")
+    if grid[0] % merge or grid[1] % merge:
+        raise ValueError(f"grid {tuple(grid)} does not divide into squares of {merge} by {merge}")
+
+
+def merge_tokens(tokens: Tensor, grid: tuple[int, int], merge: int) -> Tensor:
+    """Squares of merge by merge tokens become one: [..., HW, E] -> [..., HW/m^2, m*m*E]."""
+    if merge == 1:
+        return tokens
+    h, w = grid[0] // merge, grid[1] // merge
+    squares = torch.unflatten(tokens, -2, (h, merge, w, merge)).movedim(-3, -4)
+    return squares.flatten(-3).flatten(-3, -2)
+
+
+def split_tokens(merged: Tensor, grid: tuple[int, int], merge: int) -> Tensor:
+    """The inverse of merge_tokens: [..., HW/m^2, m*m*E] -> [..., HW, E]."""
+    if merge == 1:
+        return merged
+    h, w = grid[0] // merge, grid[1] // merge
+    squares = torch.unflatten(torch.unflatten(merged, -2, (h, w)), -1, (merge, merge, -1))
+    return squares.movedim(-3, -4).flatten(-5, -2)

@@ -13,7 +13,6 @@ step therefore never change when later steps are added, which makes re-using the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
@@ -23,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from models.rotary import Numerics, Rotary, rotary_tables
-from models.tokens import check_tokens
+from models.tokens import check_frame_grid, check_tokens, merge_tokens, split_tokens
 from models.transformer import EPSILON, Block, check_sizes, initialise, rescale
 
 CONDITIONS = 2
@@ -60,7 +59,7 @@ class WorldModelConfig:
     """Compute each block again in the backward pass, to save memory."""
 
     def __post_init__(self) -> None:
-        _check_grid(self.grid, 1)
+        check_frame_grid(self.grid, 1)
         object.__setattr__(self, "grid", tuple(self.grid))
         check_sizes(
             "WorldModelConfig",
@@ -80,7 +79,7 @@ class WorldModelConfig:
                 f"WorldModelConfig.extrinsics_width is {self.extrinsics_width}; it must be a whole "
                 f"number, 0 for none"
             )
-        _check_grid(self.grid, self.token_merge)
+        check_frame_grid(self.grid, self.token_merge)
 
 
 class KeyValues(NamedTuple):
@@ -227,7 +226,7 @@ class WorldModel(nn.Module):
     ) -> int:
         """Steps of a call whose shapes agree; ValueError names what does not."""
         width = self.config.action_width
-        _check_grid(grid, self.config.token_merge)
+        check_frame_grid(grid, self.config.token_merge)
         for name, value in (("actions", actions), ("states", states)):
             fits = value.dim() == 3 and value.shape[-1] == width and value.shape[1] > 0
             if not fits or value.shape != actions.shape:
@@ -257,31 +256,6 @@ class WorldModel(nn.Module):
                 f"a step; found {len(past.layers)} layers, batch {held} and {tokens} tokens in "
                 f"{past.steps} steps"
             )
-
-
-def _check_grid(grid: tuple[int, int], merge: int) -> None:
-    if not isinstance(grid, Sequence) or len(grid) != 2 or min(grid) < 1:
-        raise ValueError(f"a frame's grid is (h, w), each at least 1; found {grid}")
-    if grid[0] % merge or grid[1] % merge:
-        raise ValueError(f"grid {tuple(grid)} does not divide into squares of {merge} by {merge}")
-
-
-def merge_tokens(tokens: Tensor, grid: tuple[int, int], merge: int) -> Tensor:
-    """Squares of merge by merge tokens become one: [..., HW, E] -> [..., HW/m^2, m*m*E]."""
-    if merge == 1:
-        return tokens
-    h, w = grid[0] // merge, grid[1] // merge
-    squares = torch.unflatten(tokens, -2, (h, merge, w, merge)).movedim(-3, -4)
-    return squares.flatten(-3).flatten(-3, -2)
-
-
-def split_tokens(merged: Tensor, grid: tuple[int, int], merge: int) -> Tensor:
-    """The inverse of merge_tokens: [..., HW/m^2, m*m*E] -> [..., HW, E]."""
-    if merge == 1:
-        return merged
-    h, w = grid[0] // merge, grid[1] // merge
-    squares = torch.unflatten(torch.unflatten(merged, -2, (h, w)), -1, (merge, merge, -1))
-    return squares.movedim(-3, -4).flatten(-5, -2)
 
 
 def _causal(

@@ -17,7 +17,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models.world_model import KeyValues, WorldModel, WorldModelConfig, merge_tokens, split_tokens
+from models.tokens import merge_tokens, split_tokens
+from models.world_model import KeyValues, WorldModel, WorldModelConfig
 
 TINY = WorldModelConfig(
     encoder_width=24, width=48, depth=2, heads=2, mlp_hidden=96, grid=(4, 4), numerics="corrected"
