@@ -247,10 +247,8 @@ class WorldModel(nn.Module):
     def _check_past(self, past: KeyValues, batch: int, grid: tuple[int, int]) -> None:
         span = CONDITIONS + grid[0] * grid[1] // self.config.token_merge**2
         held, _, tokens, _ = past.layers[0][0].shape if past.layers else (0, 0, 0, 0)
-        if (len(past.layers), tokens) != (self.config.depth, past.steps * span) or held not in (
-            1,
-            batch,
-        ):
+        whole = len(past.layers) == self.config.depth and tokens == past.steps * span
+        if not whole or held not in (1, batch):
             raise ValueError(
                 f"past must be of {self.config.depth} layers, batch 1 or {batch} and {span} tokens "
                 f"a step; found {len(past.layers)} layers, batch {held} and {tokens} tokens in "
