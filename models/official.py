@@ -191,9 +191,9 @@ def with_mask_tokens(state: Mapping[str, Tensor], number: int) -> dict[str, Tens
     held = _depth(state, "mask_tokens")
     if lacking := [n for n in range(max(held, 1)) if f"mask_tokens.{n}" not in state]:
         raise ValueError(f"the weights lack mask_tokens.{lacking[0]}; they should have {held or 1}")
-    none = torch.zeros_like(state["mask_tokens.0"])
+    first = state["mask_tokens.0"]
     for place in range(number):
-        kept[f"mask_tokens.{place}"] = state.get(f"mask_tokens.{place}", none)
+        kept[f"mask_tokens.{place}"] = state.get(f"mask_tokens.{place}", torch.zeros_like(first))
     return kept
 
 
