@@ -37,7 +37,7 @@ class Place(Protocol):
         ...
 
     def write(self, key: str, data: bytes) -> None:
-        """Put bytes under a key, whole or not at all, replacing what was there."""
+        """Replace what is under a key, atomically: readers see the old bytes or the new ones."""
         ...
 
     def create(self, key: str, data: bytes) -> bool:
@@ -45,11 +45,11 @@ class Place(Protocol):
         ...
 
     def upload(self, key: str, source: Path) -> None:
-        """Copy a local file under a key, whole or not at all."""
+        """Copy a local file under a key, atomically; replaces what was there."""
         ...
 
     def download(self, key: str, target: Path) -> None:
-        """Copy the bytes under a key to a local file, whole or not at all; KeyError as in read."""
+        """Copy the bytes under a key to a local file, atomically; KeyError when there are none."""
         ...
 
     def exists(self, key: str) -> bool:
@@ -88,7 +88,11 @@ def check_key(location: str, key: str) -> str:
 
 
 class LocalPlace:
-    """A folder: writes go aside, are fsynced and renamed, so a crash leaves whole files only."""
+    """A folder of this machine.
+
+    A write goes to a temporary file beside its target, is fsynced and then renamed over it, so a
+    crash leaves the old file or the new one, never part of one.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root.expanduser().resolve()
@@ -108,20 +112,20 @@ class LocalPlace:
         return self.root / check_key(self.location, key)
 
     def read(self, key: str) -> bytes:
-        """See Place."""
+        """The bytes of a file; KeyError when there is no such file."""
         try:
             return self.path(key).read_bytes()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise KeyError(key) from None
 
     def write(self, key: str, data: bytes) -> None:
-        """See Place."""
+        """Replace a file: temporary file, fsync, atomic rename."""
         with self._aside(key) as aside:
             write_synced(aside, data)
             aside.replace(self.path(key))
 
     def create(self, key: str, data: bytes) -> bool:
-        """See Place. A hard link is the local conditional put: it fails when the name is taken."""
+        """Make a file unless it exists: a hard link fails, atomically, when its name is taken."""
         with self._aside(key) as aside:
             write_synced(aside, data)
             try:
@@ -131,14 +135,14 @@ class LocalPlace:
         return True
 
     def upload(self, key: str, source: Path) -> None:
-        """See Place."""
+        """Copy a local file in: temporary file, fsync, atomic rename."""
         with self._aside(key) as aside:
             shutil.copyfile(source, aside)
             sync(aside)
             aside.replace(self.path(key))
 
     def download(self, key: str, target: Path) -> None:
-        """See Place."""
+        """Copy a file out, renamed to its target when complete; KeyError when there is none."""
         try:
             with aside_of(target) as aside:
                 shutil.copyfile(self.path(key), aside)
@@ -147,11 +151,11 @@ class LocalPlace:
             raise KeyError(key) from None
 
     def exists(self, key: str) -> bool:
-        """See Place."""
+        """Whether there is such a file."""
         return self.path(key).is_file()
 
     def keys(self, prefix: str) -> Iterator[str]:
-        """See Place."""
+        """Paths of all files that start with a prefix, sorted; unfinished writes are left out."""
         whole = self.path(prefix)
         # A prefix may end within a name: then its folder is searched.
         start = whole if prefix.endswith("/") or not prefix else whole.parent
@@ -160,7 +164,7 @@ class LocalPlace:
         yield from sorted(name for name in names if name.startswith(prefix))
 
     def remove(self, key: str) -> None:
-        """See Place."""
+        """Delete a file; nothing happens when there is none."""
         self.path(key).unlink(missing_ok=True)
 
     @contextmanager
@@ -189,7 +193,7 @@ def aside_of(target: Path) -> Iterator[Path]:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write a local file whole or not at all: aside, fsync, rename."""
+    """Write a local file: temporary file beside it, fsync, atomic rename."""
     with aside_of(path) as aside:
         write_synced(aside, data)
         aside.replace(path)

@@ -1,4 +1,4 @@
-"""S3: a bucket and prefix as a place. The one door to boto3."""
+"""S3: a bucket and prefix as a place. The only module that imports boto3."""
 
 from __future__ import annotations
 
@@ -53,18 +53,18 @@ class S3Place:
             ) from None
 
     def read(self, key: str) -> bytes:
-        """See storage.places.Place."""
+        """The bytes of an object; KeyError when there is no such object."""
         with self._speaking_of(key):
             answer = self.client.get_object(Bucket=self.bucket, Key=self._name(key))
             return bytes(answer["Body"].read())
 
     def write(self, key: str, data: bytes) -> None:
-        """See storage.places.Place."""
+        """Put an object, replacing what was there; S3 shows it complete or not at all."""
         with self._speaking_of(key):
             self.client.put_object(Bucket=self.bucket, Key=self._name(key), Body=data)
 
     def create(self, key: str, data: bytes) -> bool:
-        """See storage.places.Place: a put that S3 refuses when the key is taken."""
+        """Put an object unless its key is taken: a conditional put (If-None-Match: *)."""
         request = {"Bucket": self.bucket, "Key": self._name(key), "Body": data, "IfNoneMatch": "*"}
         with self._speaking_of(key):
             for attempt in range(_TRIES):
@@ -80,18 +80,18 @@ class S3Place:
         raise AssertionError("the last attempt returns or raises")
 
     def upload(self, key: str, source: Path) -> None:
-        """See storage.places.Place."""
+        """Upload a local file, in parts when it is large; it shows when all parts are there."""
         with self._speaking_of(key):
             self.client.upload_file(str(source), self.bucket, self._name(key))
 
     def download(self, key: str, target: Path) -> None:
-        """See storage.places.Place."""
+        """Download an object, renamed to its target when complete; KeyError when there is none."""
         with self._speaking_of(key), aside_of(target) as aside:
             self.client.download_file(self.bucket, self._name(key), str(aside))
             aside.replace(target)
 
     def exists(self, key: str) -> bool:
-        """See storage.places.Place."""
+        """Whether there is such an object."""
         try:
             with self._speaking_of(key):
                 self.client.head_object(Bucket=self.bucket, Key=self._name(key))
@@ -100,7 +100,7 @@ class S3Place:
         return True
 
     def keys(self, prefix: str) -> Iterator[str]:
-        """See storage.places.Place."""
+        """Keys of all objects that start with a prefix, sorted."""
         skip = len(self.prefix) + 1 if self.prefix else 0
         pages = self.client.get_paginator("list_objects_v2").paginate(
             Bucket=self.bucket, Prefix=self._name(prefix)
@@ -110,7 +110,7 @@ class S3Place:
                 yield from (entry["Key"][skip:] for entry in page.get("Contents", ()))
 
     def remove(self, key: str) -> None:
-        """See storage.places.Place."""
+        """Delete an object; nothing happens when there is none."""
         with self._speaking_of(key):
             self.client.delete_object(Bucket=self.bucket, Key=self._name(key))
 
