@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.absent import skip_at_home
+
 ROOT = Path(__file__).resolve().parent.parent
 _PREFIXES = itertools.count()
 
@@ -25,10 +27,7 @@ def real_data() -> Path:
     folder = Path(os.environ.get("VJEPA_REAL_DATA", ROOT.parent / "shared" / "data"))
     if (folder / "videos").is_dir():
         return folder
-    message = f"no real clips at {folder}: set VJEPA_REAL_DATA to the folder that has videos/"
-    if os.environ.get("CI"):
-        pytest.fail(message)
-    pytest.skip(message)
+    skip_at_home(f"no real clips at {folder}: set VJEPA_REAL_DATA to the folder that has videos/")
 
 
 @pytest.fixture(scope="session")

@@ -27,12 +27,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from playwright import sync_api as playwright
 
 from pipelines.graph import GRAPH
 from pipelines.profiles import PROFILES
 from storage.video import encode
-
-playwright = pytest.importorskip("playwright.sync_api")
+from tests.absent import skip_at_home
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
@@ -113,8 +113,7 @@ def _stop(server: subprocess.Popen[bytes]) -> None:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[object]:
     if BROWSER is None:
-        message = "no chromium on the PATH: apt-get install chromium"
-        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+        skip_at_home("no chromium on the PATH: apt-get install chromium")
     with playwright.sync_playwright() as driver:
         chromium = driver.chromium.launch(executable_path=BROWSER, args=FLAGS)
         yield chromium

@@ -17,6 +17,7 @@ import pytest
 from pipelines import compute
 from pipelines.compute import map_items, start
 from pipelines.stage import How, Workspace
+from tests.absent import skip_at_home
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -216,9 +217,11 @@ def family(root: int) -> set[int]:
     return found
 
 
-@pytest.mark.skipif("RAY_ADDRESS" in os.environ, reason="the cluster is somebody else's")
-@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="needs Linux")
 def test_the_cluster_listens_on_the_loopback_interface_only() -> None:
+    if "RAY_ADDRESS" in os.environ:
+        skip_at_home("the cluster is somebody else's: unset RAY_ADDRESS")
+    if not Path("/proc/net/tcp").exists():
+        skip_at_home("open ports are read in /proc: run on Linux")
     addresses = listening(family(os.getpid()))
     loopback = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
     assert addresses, "Ray listens somewhere"

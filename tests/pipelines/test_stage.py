@@ -23,6 +23,7 @@ from pipelines import stage as stages
 from pipelines.stage import How, Inputs, Stage, Workspace, differences, question
 from storage.artifacts import Artifact, ArtifactError, ArtifactStore
 from storage.digests import digest_json
+from tests.interrupts import heeding_ctrl_c
 from tests.pipelines.counting import ITEMS, CountingConfig, Inner, answer
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -293,10 +294,11 @@ class Run:
             str(folder / "store"),
             str(nap),
         ]
-        self.process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, start_new_session=True, stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL, text=True,
-        )  # fmt: skip
+        with heeding_ctrl_c():
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, env=environment, start_new_session=True, stderr=subprocess.PIPE,
+                stdout=subprocess.DEVNULL, text=True,
+            )  # fmt: skip
         self.store = folder / "store"
 
     def wait_for(self, items: int) -> list[str]:
