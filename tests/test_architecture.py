@@ -29,7 +29,7 @@ DOORS = {
     "boto3": "storage/s3.py",
     "botocore": "storage/s3.py",
     "mujoco": "pipelines/robot/simulator.py",
-    "h5py": "pipelines/robot/trajectory.py",
+    "h5py": "pipelines/robot/hdf5.py",
     "sklearn": "pipelines/evaluation/metrics.py",
     "scenedetect": "pipelines/curation/scenes.py",
     "pyarrow": "storage/tables.py",

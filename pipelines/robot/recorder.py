@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.robot.hdf5 import write_hdf5
 from pipelines.robot.policies import DECISIONS_PER_SECOND, Grasp, Policy, Reach, Wander, spread
 from pipelines.robot.poses import matrix_to_euler
 from pipelines.robot.simulator import WORKSPACE, Simulator
-from pipelines.robot.trajectory import write_trajectory
 from storage.digests import digest_json, unit_interval
 from storage.video import encode
 
@@ -96,7 +96,7 @@ def record(
         columns["observation/robot_state/cartesian_position"][frames // 2, 0] = np.nan
     folder = f"{'success' if success else 'failure'}/{slate.folder}"
     video = f"{folder}/recordings/MP4/{lab.camera_serial}.mp4"
-    trajectory = write_trajectory(columns, _attributes(simulator, success))
+    trajectory = write_hdf5(columns, _attributes(simulator, success))
     metadata = _metadata(simulator, slate, policy.task, success, folder, frames)
     files = {
         f"{folder}/metadata_{slate.uuid}.json": json.dumps(metadata, indent=2).encode(),

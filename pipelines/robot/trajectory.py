@@ -1,4 +1,4 @@
-"""A DROID `trajectory.h5`, written and read. The one door to h5py.
+"""A DROID `trajectory.h5`: its keys, and what is read of them.
 
 Rows are control steps; keys are DROID's own: observation/robot_state/..., observation/
 camera_extrinsics/<serial>_left, observation/timestamp/..., action/....
@@ -6,14 +6,13 @@ camera_extrinsics/<serial>_left, observation/timestamp/..., action/....
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
+
+from pipelines.robot.hdf5 import Hdf5Error, read_hdf5
 
 Array = NDArray[np.float64]
 
@@ -41,36 +40,21 @@ class Trajectory:
     """The recording's own flag, or None."""
 
 
-def write_trajectory(
-    columns: Mapping[str, NDArray[Any]], attributes: Mapping[str, str | int | float | bool]
-) -> bytes:
-    """An HDF5 file with `columns` (path -> [T, ...]) and root `attributes`, the same every time."""
-    buffer = io.BytesIO()
-    with h5py.File(buffer, "w", libver=("v110", "v110")) as file:
-        for path, values in sorted(columns.items()):
-            file.create_dataset(path, data=values, track_times=False)
-        for name, value in sorted(attributes.items()):
-            file.attrs[name] = value
-    return buffer.getvalue()
-
-
 def read_trajectory(data: bytes, serial: str) -> Trajectory:
     """Read a trajectory.h5 and the extrinsics of the camera's left eye.
 
     Raises:
-        TrajectoryError: not an HDF5 file, a key is missing, shapes differ or are wrong, or a
-            state is not finite.
+        TrajectoryError: not an HDF5 file, or one that `read_hdf5` refuses; a key is missing,
+            shapes differ or are wrong, or a state is not finite.
     """
+    camera = f"{EXTRINSICS}/{serial}_left"
     try:
-        with h5py.File(io.BytesIO(data), "r") as file:
-            poses, gripper = _column(file, POSES, 6), _column(file, GRIPPER, None)
-            camera = f"{EXTRINSICS}/{serial}_left"
-            extrinsics = _column(file, camera, 6) if camera in file else None
-            starts = _column(file, STEP_START, None) if STEP_START in file else None
-            flag = file.attrs.get("success")
-    except OSError as error:
-        detail = str(error).partition("(")[2].rstrip(")") or error
-        raise TrajectoryError(f"trajectory.h5 is no readable HDF5 file: {detail}") from None
+        columns, flag = read_hdf5(data, (POSES, GRIPPER, camera, STEP_START), "success")
+    except Hdf5Error as error:
+        raise TrajectoryError(f"trajectory.h5 {error}") from None
+    poses, gripper = _column(columns, POSES, 6), _column(columns, GRIPPER, None)
+    extrinsics = _column(columns, camera, 6) if camera in columns else None
+    starts = _column(columns, STEP_START, None) if STEP_START in columns else None
     if len(poses) != len(gripper):
         raise TrajectoryError(f"{len(poses)} rows of {POSES} but {len(gripper)} of {GRIPPER}")
     states = np.concatenate([poses, gripper[:, None]], axis=1)
@@ -81,14 +65,12 @@ def read_trajectory(data: bytes, serial: str) -> Trajectory:
     return Trajectory(states, extrinsics, _rate(starts), success)
 
 
-def _column(file: h5py.File, path: str, width: int | None) -> Array:
-    if path not in file:
+def _column(columns: Mapping[str, Array], path: str, width: int | None) -> Array:
+    if path not in columns:
         raise TrajectoryError(f"trajectory.h5 has no {path}")
-    if not isinstance(file[path], h5py.Dataset):
-        raise TrajectoryError(f"{path} is a group, not a column")
-    values = np.asarray(file[path][()], dtype=np.float64)
-    wanted = (len(values),) if width is None else (len(values), width)
-    if values.shape != wanted or not len(values):
+    values = columns[path]
+    wanted = values.shape[:1] + (() if width is None else (width,))
+    if values.shape != wanted or not values.size:
         raise TrajectoryError(f"{path} has shape {values.shape}, not (steps, {width or ''})")
     return values
 

@@ -21,10 +21,11 @@ from pipelines.robot.droid import (
     open_episode,
     read_episode,
 )
+from pipelines.robot.hdf5 import write_hdf5
 from pipelines.robot.poses import euler_to_matrix
 from pipelines.robot.recorder import FAULTS, record, write_slate
 from pipelines.robot.simulator import WORKSPACE, Simulator
-from pipelines.robot.trajectory import TrajectoryError, read_trajectory, write_trajectory
+from pipelines.robot.trajectory import TrajectoryError, read_trajectory
 from storage.frames import iterate
 
 FRAMES = 5
@@ -272,7 +273,7 @@ def test_a_trajectory_without_calibration_or_time_still_reads():
         "observation/robot_state/cartesian_position": np.zeros((4, 6)),
         "observation/robot_state/gripper_position": np.zeros(4),
     }
-    trajectory = read_trajectory(write_trajectory(columns, {}), "123")
+    trajectory = read_trajectory(write_hdf5(columns, {}), "123")
     assert trajectory.extrinsics is None
     assert trajectory.control_hz is None
     assert trajectory.success is None
