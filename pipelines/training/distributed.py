@@ -73,7 +73,7 @@ class Workers:
             raise ValueError(f"worker {self.rank} of {self.world}: the count must be 1, 2, 4, ...")
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this worker writes the checkpoints and the log."""
         return self.rank == 0
 

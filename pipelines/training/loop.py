@@ -159,13 +159,13 @@ def _train(
         row = trainer.step(step)
         done = step + 1
         last = done == settings.steps
-        if workers.leads:
+        if workers.is_main:
             if done == 1 or last or done % settings.diagnose_every == 0:
                 row |= trainer.task.diagnose()
             rows.append(row)
             writer.step(done, row["loss"])
         if last or done % settings.checkpoint_every == 0:
-            path = trainer.save(folder, done, rows) if workers.leads else None
+            path = trainer.save(folder, done, rows) if workers.is_main else None
             rows = []
             workers.wait()
             if report is not None:

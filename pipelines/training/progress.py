@@ -1,7 +1,7 @@
 """How far a training is: a line for people, and a small file that outlives the process.
 
-The file `progress.json` (in the run's scratch, never in an artifact) is written by the worker that
-leads, and read by whoever wants to know: the process that started the workers, or a page.
+The file `progress.json` (in the run's scratch, never in an artifact) is written by the main
+worker, and read by whoever wants to know: the process that started the workers, or a page.
 """
 
 from __future__ import annotations
