@@ -26,7 +26,7 @@ from models.encoder import Encoder, EncoderConfig
 from pipelines.compute import map_items
 from pipelines.planner.weights import open_encoder, read_model
 from pipelines.stage import Workspace
-from pipelines.training.clips import ClipConfig, finished, frame_numbers
+from pipelines.training.clips import ClipConfig, augment, frame_numbers
 from pipelines.training.order import CROP, CROP_TRIES, START
 from storage.artifacts import Artifact
 from storage.digests import digest_json
@@ -159,9 +159,9 @@ def views_of(clip: LabelledClip, stored: Pictures, how: ViewConfig, still: bool)
             pictures = stored[numbers]
             # One draw for all segments: they are cut alike.
             if train:
-                segments.append(finished(pictures, drawn, how.clip))
+                segments.append(augment(pictures, drawn, how.clip))
             else:
-                segments.append(finished(_square(pictures, view, how.views), drawn, whole))
+                segments.append(augment(_square(pictures, view, how.views), drawn, whole))
         views.append(torch.stack(segments))
     return torch.stack(views)
 

@@ -35,7 +35,7 @@ from storage.shards import read_span
 from storage.tables import read_columns
 from storage.video import decode_image
 
-__all__ = ["ClipConfig", "ClipLoader", "ClipSampler", "Replacement", "finished", "frame_numbers"]
+__all__ = ["ClipConfig", "ClipLoader", "ClipSampler", "Replacement", "augment", "frame_numbers"]
 
 Pictures = NDArray[np.uint8]
 
@@ -114,7 +114,7 @@ def crop_box(
     return (height - h) // 2, (width - w) // 2, h, w
 
 
-def finished(pictures: Pictures, numbers: Uniforms, config: ClipConfig) -> Tensor:
+def augment(pictures: Pictures, numbers: Uniforms, config: ClipConfig) -> Tensor:
     """Crop, resize, flip and normalise: pictures [T, H, W, 3] -> clip [3, T, crop, crop].
 
     A single picture (a still) is repeated to config.frames after the work is done on it once.
@@ -215,7 +215,7 @@ class ClipLoader:
             except ValueError as error:  # cut short, or VideoError: not decodable
                 self._note(draw, step, slot, attempt, error)
                 continue
-            return finished(pictures, draw.numbers, self.config)
+            return augment(pictures, draw.numbers, self.config)
         source = self.sampler.source(step, slot)
         raise RuntimeError(
             f"step {step}, slot {slot}: {ATTEMPTS} clips of source {source} in a row could not be "

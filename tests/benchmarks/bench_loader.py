@@ -20,7 +20,7 @@ import numpy as np
 import torch
 import webdataset
 
-from pipelines.training.clips import COLUMNS, ClipConfig, ClipLoader, finished, frame_numbers
+from pipelines.training.clips import COLUMNS, ClipConfig, ClipLoader, augment, frame_numbers
 from pipelines.training.order import START, ClipSampler, uniforms
 from storage.frames import frames_at
 from storage.shards import ShardWriter, read_span
@@ -104,7 +104,7 @@ def main() -> None:
                 numbers = uniforms(0, 0, made)
                 wanted = frame_numbers(int(FPS * SECONDS), FPS, config, float(numbers[START]))
                 pictures = frames_at(sample["mp4"], (wanted / FPS).tolist())
-                finished(pictures, numbers, config)
+                augment(pictures, numbers, config)
             return made
 
         def our_bytes() -> int:

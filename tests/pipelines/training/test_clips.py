@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from pipelines.training import clips
-from pipelines.training.clips import ClipConfig, ClipLoader, crop_box, finished, frame_numbers
+from pipelines.training.clips import ClipConfig, ClipLoader, augment, crop_box, frame_numbers
 from pipelines.training.order import CROP, FLIP, ClipSampler, uniforms
 from storage.shards import ShardWriter
 from storage.video import encode, encode_image
@@ -129,13 +129,13 @@ def test_pixels_by_hand() -> None:
     config = ClipConfig(frames=2, crop=4, scale=(1, 1), aspect=(1, 1), flip=0.5)
     numbers = np.zeros(44)
     numbers[FLIP] = 0.5
-    clip = finished(picture, numbers, config)
+    clip = augment(picture, numbers, config)
     assert clip.shape == (3, 2, 4, 4)
     black, white = (0 - 0.485) / 0.229, (1 - 0.485) / 0.229
     assert torch.allclose(clip[0, 0, 0], torch.tensor([black, black, white, white]))
     assert clip[2, 1, 3, 3].item() == pytest.approx((1 - 0.406) / 0.225, rel=1e-6)
     numbers[FLIP] = 0.499
-    assert torch.equal(finished(picture, numbers, config), clip.flip(-1))
+    assert torch.equal(augment(picture, numbers, config), clip.flip(-1))
 
 
 def test_clips_show_consecutive_frames_of_one_window(
