@@ -25,7 +25,14 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.compute import map_items
-from pipelines.curation.internet import CountsConfig, InternetConfig, Post, StyleConfig, make, posts
+from pipelines.curation.internet import (
+    CountsConfig,
+    InternetConfig,
+    StyleConfig,
+    SyntheticVideo,
+    make,
+    synthetic_videos,
+)
 from pipelines.stage import How, Inputs, Stage, Workspace
 from storage.artifacts import Artifact
 from storage.digests import digest_bytes, digest_json
@@ -155,8 +162,8 @@ def run(config: PartitionConfig, _: Inputs, out: Workspace) -> dict[str, Any]:
     name, bucket = split_partition(out.partition)
     buckets = config.source.buckets
     if config.style is not None:
-        files = posts(name, config.count, config.broken, config.style)
-        mine = {post.path: post for post in files}
+        files = synthetic_videos(name, config.count, config.broken, config.style)
+        mine = {video.path: video for video in files}
         chosen = [path for path in sorted(mine) if bucket_of(path, buckets) == bucket]
         _write_labels(out.payload / "media" / LABELS, [mine[path] for path in chosen])
         items = {path: (mine[path], config.style, out.payload / "media" / path) for path in chosen}
@@ -227,9 +234,9 @@ def read_labels(location: str) -> dict[str, tuple[str | None, str | None]]:
     return labels
 
 
-def _generate(item: tuple[Post, StyleConfig, Path]) -> dict[str, Any]:
-    post, style, target = item
-    data = make(post, style)
+def _generate(item: tuple[SyntheticVideo, StyleConfig, Path]) -> dict[str, Any]:
+    video, style, target = item
+    data = make(video, style)
     write_file(target, data)
     return _described(data)
 
@@ -276,7 +283,7 @@ def _sorted_out(
     return rows, aside
 
 
-def _write_labels(path: Path, files: list[Post]) -> None:
+def _write_labels(path: Path, files: list[SyntheticVideo]) -> None:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(("path", "label", "split"))

@@ -123,7 +123,7 @@ class InternetConfig:
 
 
 @dataclass(frozen=True)
-class Post:
+class SyntheticVideo:
     """One file of the internet: where it is, and what it is drawn from."""
 
     source: str
@@ -134,52 +134,60 @@ class Post:
     breakage: str | None = None
 
 
-def posts(source: str, count: int, broken: int, style: StyleConfig) -> Iterator[Post]:
+def synthetic_videos(
+    source: str, count: int, broken: int, style: StyleConfig
+) -> Iterator[SyntheticVideo]:
     """All files of a source, in order of their index; the broken ones last."""
     for index in range(count):
         name, motions = _name(source, index, style.seed), tuple(MOTIONS)
         if source == "imagenet":
             extension = "png" if index % 4 == 3 else "jpg"
             label = SHAPES[index % len(SHAPES)]
-            yield Post(source, index, f"{label}/{name}.{extension}", label, _split(index, 4))
+            yield SyntheticVideo(
+                source, index, f"{label}/{name}.{extension}", label, _split(index, 4)
+            )
             continue
         extension = FORMATS[_format(source, index, style.seed)][2]
         if source in LABELLED:
             label = motions[index % len(motions)]
-            yield Post(source, index, f"{name}.{extension}", label, _split(index, len(motions)))
+            yield SyntheticVideo(
+                source, index, f"{name}.{extension}", label, _split(index, len(motions))
+            )
         else:
             folder = f"channel-{index % 5}/" if source in EDITED else ""
-            yield Post(source, index, f"{folder}{name}.{extension}", None, "train")
+            yield SyntheticVideo(source, index, f"{folder}{name}.{extension}", None, "train")
     for number in range(broken if source in ("yt1b", "ssv2") else 0):
         breakage = BREAKAGES[number % len(BREAKAGES)]
         index = count + number
         extension = "webm" if breakage == "truncated" else "mp4"
         name = f"{_name(source, 1_000_000 + number, style.seed)}.{extension}"
-        yield Post(source, index, name, None, None, breakage)
+        yield SyntheticVideo(source, index, name, None, None, breakage)
 
 
-def make(post: Post, style: StyleConfig) -> bytes:
+def make(video: SyntheticVideo, style: StyleConfig) -> bytes:
     """The bytes of a file."""
-    if post.breakage:
-        return _broken(post, style)
-    if post.source == "imagenet":
-        return _still(post, style)
-    kind, codec, _ = FORMATS[_format(post.source, post.index, style.seed)]
-    height, width, rate = _screen(post, style)
-    return encode(_frames(post, style, height, width, rate), rate, container=kind, codec=codec).data
+    if video.breakage:
+        return _broken(video, style)
+    if video.source == "imagenet":
+        return _still(video, style)
+    kind, codec, _ = FORMATS[_format(video.source, video.index, style.seed)]
+    height, width, rate = _screen(video, style)
+    return encode(
+        _frames(video, style, height, width, rate), rate, container=kind, codec=codec
+    ).data
 
 
-def shots_of(post: Post, style: StyleConfig) -> list[Shot]:
+def shots_of(video: SyntheticVideo, style: StyleConfig) -> list[Shot]:
     """The shots that a video is cut together from (for tests: no stage asks)."""
-    key = (style.seed, post.source, post.index)
-    random, looks = stream(*key, "edit"), LOOKS[post.source]
+    key = (style.seed, video.source, video.index)
+    random, looks = stream(*key, "edit"), LOOKS[video.source]
     # Walked in turn and not drawn, so that a small pool has every look and they go evenly.
-    main = looks[post.index % len(looks)]
-    if post.source not in EDITED:
-        motion = post.label or tuple(MOTIONS)[random.integers(len(MOTIONS))]
-        theme = looks[int(random.integers(len(looks)))] if post.label else main
+    main = looks[video.index % len(looks)]
+    if video.source not in EDITED:
+        motion = video.label or tuple(MOTIONS)[random.integers(len(MOTIONS))]
+        theme = looks[int(random.integers(len(looks)))] if video.label else main
         return [Shot(key, theme, motion, float(random.uniform(*style.clip_seconds)))]
-    double = 2 if post.source == "howto100m" else 1
+    double = 2 if video.source == "howto100m" else 1
     count = int(random.integers(style.shots[0], style.shots[1] + 1)) * double
     shots: list[Shot] = []
     for number in range(count):
@@ -194,12 +202,12 @@ def shots_of(post: Post, style: StyleConfig) -> list[Shot]:
 
 
 def _frames(
-    post: Post, style: StyleConfig, height: int, width: int, rate: float
+    video: SyntheticVideo, style: StyleConfig, height: int, width: int, rate: float
 ) -> Iterator[Pixels]:
     """All frames of a video; where it fades, a third of a second to black and as long back."""
-    shots, dark = shots_of(post, style), max(1, round(rate / 3))
+    shots, dark = shots_of(video, style), max(1, round(rate / 3))
     fades = [
-        unit_interval(style.seed, post.source, post.index, "fade", number) < style.fades
+        unit_interval(style.seed, video.source, video.index, "fade", number) < style.fades
         for number in range(len(shots) - 1)
     ]
     for number, shot in enumerate(shots):
@@ -214,27 +222,27 @@ def _frames(
             yield frame if light >= 1.0 else (frame * np.float32(light)).astype(np.uint8)
 
 
-def _still(post: Post, style: StyleConfig) -> bytes:
-    height, width, _ = _screen(post, style)
-    look = LOOKS["imagenet"][post.index // len(SHAPES) % len(THEMES)]
-    shot = Shot((style.seed, post.source, post.index), look, "spinning", 0.0)
-    picture = draw_still(shot, height, width, str(post.label))
-    return encode_image(picture, post.path.rsplit(".", 1)[1])
+def _still(video: SyntheticVideo, style: StyleConfig) -> bytes:
+    height, width, _ = _screen(video, style)
+    look = LOOKS["imagenet"][video.index // len(SHAPES) % len(THEMES)]
+    shot = Shot((style.seed, video.source, video.index), look, "spinning", 0.0)
+    picture = draw_still(shot, height, width, str(video.label))
+    return encode_image(picture, video.path.rsplit(".", 1)[1])
 
 
-def _broken(post: Post, style: StyleConfig) -> bytes:
-    whole = Post("ssv2", post.index, post.path, "rolling", None)
+def _broken(video: SyntheticVideo, style: StyleConfig) -> bytes:
+    whole = SyntheticVideo("ssv2", video.index, video.path, "rolling", None)
     height, width, rate = _screen(whole, style)
-    if post.breakage == "empty":
+    if video.breakage == "empty":
         return b""
-    if post.breakage == "error_page":
+    if video.breakage == "error_page":
         return b"<!DOCTYPE html><html><head><title>403 Forbidden</title></head></html>\n"
-    if post.breakage == "text":
-        return f"This video ({post.index}) has been removed by its owner.\n".encode()
-    if post.breakage == "audio_only":
+    if video.breakage == "text":
+        return f"This video ({video.index}) has been removed by its owner.\n".encode()
+    if video.breakage == "audio_only":
         return _sound()
     frames = _frames(whole, style, height, width, rate)
-    if post.breakage == "truncated":
+    if video.breakage == "truncated":
         cut = encode(frames, rate, container="webm", codec="libvpx-vp9").data
         return cut[: len(cut) * 2 // 3]
     data = bytearray(encode(frames, rate).data)
@@ -256,9 +264,9 @@ def _sound() -> bytes:
     return buffer.getvalue()
 
 
-def _screen(post: Post, style: StyleConfig) -> tuple[int, int, int]:
+def _screen(video: SyntheticVideo, style: StyleConfig) -> tuple[int, int, int]:
     """Height and width in pixels (even), and frames a second."""
-    random = stream(style.seed, post.source, post.index, "screen")
+    random = stream(style.seed, video.source, video.index, "screen")
     side = int(random.integers(style.sides[0], style.sides[1] + 1))
     across, down = SHAPE_OF_PICTURES[random.choice(4, p=(0.4, 0.4, 0.1, 0.1))]
     unit = side / min(across, down)

@@ -18,11 +18,11 @@ from pipelines.curation.internet import (
     BREAKAGES,
     LOOKS,
     CountsConfig,
-    Post,
     StyleConfig,
+    SyntheticVideo,
     make,
-    posts,
     shots_of,
+    synthetic_videos,
 )
 from pipelines.curation.shots import MOTIONS, SHAPES, Shot, Way, _around, _way, draw, stamp, stream
 from storage.digests import digest_bytes
@@ -39,11 +39,14 @@ def way(number: int = 0) -> Way:
 
 def test_a_file_depends_on_seed_source_and_index_alone() -> None:
     for source in ("yt1b", "ssv2", "imagenet"):
-        few, many = list(posts(source, 3, 0, STYLE)), list(posts(source, 9, 0, STYLE))
+        few, many = (
+            list(synthetic_videos(source, 3, 0, STYLE)),
+            list(synthetic_videos(source, 9, 0, STYLE)),
+        )
         assert few == many[:3]
         assert make(few[2], STYLE) == make(many[2], STYLE)
         other = replace(STYLE, seed=1)
-        assert make(next(posts(source, 3, 0, other)), other) != make(few[0], STYLE)
+        assert make(next(synthetic_videos(source, 3, 0, other)), other) != make(few[0], STYLE)
 
 
 def test_the_pixels_have_not_drifted() -> None:
@@ -58,13 +61,13 @@ PINNED = "824e316076d249ea64f2bef5aa92f9bd7a97320cf106141e5e6ec50b82ba21ea"
 
 def test_paths_are_unique_and_stay_below_the_source() -> None:
     for source in LOOKS:
-        paths = [post.path for post in posts(source, 300, 6, STYLE)]
+        paths = [video.path for video in synthetic_videos(source, 300, 6, STYLE)]
         assert len(set(paths)) == len(paths)
         assert not any(path.startswith(("/", ".")) or ".." in path for path in paths)
 
 
 def test_containers_codecs_sizes_and_rates_vary() -> None:
-    found = [probe(make(post, STYLE)) for post in posts("ssv2", 40, 0, STYLE)]
+    found = [probe(make(video, STYLE)) for video in synthetic_videos("ssv2", 40, 0, STYLE)]
     kinds = Counter((item.container, item.codec) for item in found)
     assert set(kinds) == {
         ("mov", "h264"), ("matroska", "vp9"), ("avi", "mpeg4"), ("matroska", "h264"),
@@ -79,19 +82,19 @@ def test_containers_codecs_sizes_and_rates_vary() -> None:
 
 
 def test_an_edited_video_is_as_long_as_its_shots_and_shows_them() -> None:
-    post = next(p for p in posts("yt1b", 9, 0, STYLE) if len(shots_of(p, STYLE)) == 3)
-    shots, found = shots_of(post, STYLE), probe(make(post, STYLE))
+    video = next(p for p in synthetic_videos("yt1b", 9, 0, STYLE) if len(shots_of(p, STYLE)) == 3)
+    shots, found = shots_of(video, STYLE), probe(make(video, STYLE))
     assert found.seconds == pytest.approx(sum(shot.seconds for shot in shots), abs=0.2)
-    pictures = [frame.rgb.astype(float) for frame in iterate(make(post, STYLE), 32)]
+    pictures = [frame.rgb.astype(float) for frame in iterate(make(video, STYLE), 32)]
     change = [np.abs(a - b).mean() for a, b in itertools.pairwise(pictures)]
     first = round(shots[0].seconds * found.fps)
     assert int(np.argmax(change)) + 1 in {first, first + round(shots[1].seconds * found.fps)}
-    assert len(shots_of(next(posts("howto100m", 1, 0, STYLE)), STYLE)) >= 4
-    assert len(shots_of(next(posts("ssv2", 1, 0, STYLE)), STYLE)) == 1
+    assert len(shots_of(next(synthetic_videos("howto100m", 1, 0, STYLE)), STYLE)) >= 4
+    assert len(shots_of(next(synthetic_videos("ssv2", 1, 0, STYLE)), STYLE)) == 1
 
 
 def test_neighbouring_shots_differ_and_the_pool_shows_every_theme() -> None:
-    pool = [shots_of(post, STYLE) for post in posts("yt1b", 40, 0, STYLE)]
+    pool = [shots_of(video, STYLE) for video in synthetic_videos("yt1b", 40, 0, STYLE)]
     for shots in pool:
         assert all(a.theme != b.theme for a, b in itertools.pairwise(shots))
     assert {shot.theme for shots in pool for shot in shots} == set(THEMES)
@@ -99,13 +102,13 @@ def test_neighbouring_shots_differ_and_the_pool_shows_every_theme() -> None:
 
 def test_targets_look_like_part_of_the_pool_only() -> None:
     targets = {"kinetics", "ssv2", "coin", "epic_kitchens"}
-    seen = {shots_of(p, STYLE)[0].theme for s in targets for p in posts(s, 40, 0, STYLE)}
+    seen = {shots_of(p, STYLE)[0].theme for s in targets for p in synthetic_videos(s, 40, 0, STYLE)}
     assert seen == {theme for s in targets for theme in LOOKS[s]}
     assert set(THEMES) - seen == {"bricks", "night", "water"}
 
 
 def test_classes_are_balanced_and_independent_of_the_look() -> None:
-    clips = list(posts("ssv2", 320, 0, STYLE))
+    clips = list(synthetic_videos("ssv2", 320, 0, STYLE))
     assert Counter(clip.label for clip in clips) == dict.fromkeys(MOTIONS, 40)
     for split, share in (("train", 30), ("validation", 10)):
         counted = Counter(clip.label for clip in clips if clip.split == split)
@@ -129,7 +132,7 @@ def test_a_still_does_not_tell_the_class() -> None:
             counts = np.histogram(np.mod(share, 1.0), 10, (0.0, 1.0))[0]
             assert np.all(np.abs(counts - 50) < 28), (name, what, counts)  # four deviations of 7
     # And nearest-neighbour on stills stays near chance (1 in 8), far from what a class would give.
-    clips = list(posts("ssv2", 256, 0, STYLE))
+    clips = list(synthetic_videos("ssv2", 256, 0, STYLE))
     looks = np.stack([
         next(draw(shots_of(c, STYLE)[0], 48, 64, 10))[::6, ::6].reshape(-1) for c in clips
     ]).astype(np.float32)  # fmt: skip
@@ -185,35 +188,35 @@ def test_bodies_obey_their_laws(number: int) -> None:
 
 @pytest.mark.parametrize("number", range(len(BREAKAGES)))
 def test_broken_files_are_broken_in_their_way(number: int) -> None:
-    post = list(posts("yt1b", 2, 6, STYLE))[2 + number]
-    assert post.breakage == BREAKAGES[number]
+    video = list(synthetic_videos("yt1b", 2, 6, STYLE))[2 + number]
+    assert video.breakage == BREAKAGES[number]
     reasons = {
         "truncated": "ended prematurely", "empty": "0 bytes", "error_page": "web page",
         "bit_flips": "not a video or image", "audio_only": "only audio", "text": "text file",
     }  # fmt: skip
     try:
-        reason = probe(make(post, STYLE)).fault or "nothing wrong"
+        reason = probe(make(video, STYLE)).fault or "nothing wrong"
     except VideoError as error:
         reason = str(error)
-    assert reasons[post.breakage] in reason
+    assert reasons[video.breakage] in reason
 
 
 def test_only_two_sources_have_broken_files() -> None:
-    broken = {s for s in LOOKS if any(p.breakage for p in posts(s, 1, 6, STYLE))}
+    broken = {s for s in LOOKS if any(p.breakage for p in synthetic_videos(s, 1, 6, STYLE))}
     assert broken == {"yt1b", "ssv2"}
 
 
 def test_pictures_are_labelled_with_their_shape() -> None:
-    pictures = list(posts("imagenet", 16, 0, STYLE))
+    pictures = list(synthetic_videos("imagenet", 16, 0, STYLE))
     assert Counter(p.label for p in pictures) == dict.fromkeys(SHAPES, 4)
     assert Counter(p.path.rsplit(".", 1)[1] for p in pictures) == {"jpg": 12, "png": 4}
-    for post in pictures[:4]:
-        assert decode_image(make(post, STYLE)).std() > 5
+    for video in pictures[:4]:
+        assert decode_image(make(video, STYLE)).std() > 5
 
 
 def test_broken_downloads_do_not_move_when_a_source_grows() -> None:
-    few, many = (list(posts("yt1b", n, 2, STYLE))[n:] for n in (2, 5))
-    assert [post.path for post in few] == [post.path for post in many]
+    few, many = (list(synthetic_videos("yt1b", n, 2, STYLE))[n:] for n in (2, 5))
+    assert [video.path for video in few] == [video.path for video in many]
 
 
 @pytest.mark.parametrize(
@@ -236,7 +239,7 @@ def test_counts_below_zero_are_refused() -> None:
 
 
 def test_a_label_is_what_moves() -> None:
-    for post in posts("kinetics", 8, 0, STYLE):
-        assert shots_of(post, STYLE)[0].motion == post.label
-    unlabelled = Post("coin", 0, "x.mp4", None, "train")
+    for video in synthetic_videos("kinetics", 8, 0, STYLE):
+        assert shots_of(video, STYLE)[0].motion == video.label
+    unlabelled = SyntheticVideo("coin", 0, "x.mp4", None, "train")
     assert shots_of(unlabelled, STYLE)[0].motion in MOTIONS

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pipelines.curation import scenes as module
-from pipelines.curation.internet import StyleConfig, make, posts, shots_of
+from pipelines.curation.internet import StyleConfig, make, shots_of, synthetic_videos
 from pipelines.curation.scenes import ScenesConfig, cuts, run, spans
 from pipelines.stage import Inputs
 from storage.artifacts import Artifact
@@ -191,10 +191,10 @@ def test_cuts_of_real_edited_videos(real_data: Path, detector: str, found: int, 
 def test_cuts_of_the_generated_internet() -> None:
     style = StyleConfig(sides=(64, 80), shot_seconds=(1.0, 1.6), fades=0.0)
     hits = total = wrong = 0
-    for post in posts("yt1b", 10, 0, style):
-        data = make(post, style)
+    for video in synthetic_videos("yt1b", 10, 0, style):
+        data = make(video, style)
         fps, edges = probe(data).fps, [0]
-        for shot in shots_of(post, style):
+        for shot in shots_of(video, style):
             edges.append(edges[-1] + max(1, round(shot.seconds * fps)))
         seen = cuts((frame.rgb for frame in iterate(data)), CONFIG)
         total += len(edges) - 2
