@@ -26,9 +26,9 @@ def probe_report(report: Artifact, _: Inputs) -> Mapping[str, bytes]:
     `predictions.parquet`, `log.parquet`.
     """
     told = _report(report)
-    arms = {**told["encoders"], **told["controls"]}
-    scores = {arm: _interval(found["accuracy"]) for arm, found in arms.items()}
-    first, found = next(iter(arms.items()))
+    variants = {**told["encoders"], **told["controls"]}
+    scores = {variant: _interval(found["accuracy"]) for variant, found in variants.items()}
+    first, found = next(iter(variants.items()))
     title = f"Motion probe: {told['validation_clips']} held-out clips, 95 % intervals"
     return {
         "accuracy": pictures.score_bars(scores, told["chance"], "accuracy", title),

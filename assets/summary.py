@@ -82,7 +82,7 @@ def _training(artifacts: Mapping[Key, Artifact]) -> Iterator[str]:
             continue
         log = read_table(artifact.path / "log.parquet")
         if "step" not in log[0]:
-            continue  # the probe's log is by arm and epoch; its numbers stand under Evaluation
+            continue  # the probe's log is by variant and epoch; its numbers stand under Evaluation
         told = [f"loss {log[0]['loss']:.4f} → {log[-1]['loss']:.4f} in {log[-1]['step']} steps"]
         for column, name in _DIAGNOSES:
             taken = [row[column] for row in log if row.get(column) is not None]
@@ -103,8 +103,10 @@ def _evaluation(artifacts: Mapping[Key, Artifact]) -> Iterator[str]:
         )
     if probe := by_asset.get("probe_report"):
         told = _json(probe, "report.json")
-        arms = {**told["encoders"], **told["controls"]}
-        shares = ", ".join(f"{arm} {_rate(found['accuracy'])}" for arm, found in arms.items())
+        variants = {**told["encoders"], **told["controls"]}
+        shares = ", ".join(
+            f"{variant} {_rate(found['accuracy'])}" for variant, found in variants.items()
+        )
         yield f"probe_report     accuracy: {shares}; chance {told['chance']:.3g}"
     if planning := by_asset.get("planning_report"):
         for policy, labs in _json(planning, "report.json")["policies"].items():

@@ -2,7 +2,7 @@
 
 Every clip is seen in a few views: for training a random window and crop each, for validation evenly
 spaced windows and crops. A view is one or more segments (windows along the clip), each encoded
-alone, their tokens side by side in time (V-JEPA 2, section 12). Three arms read the same views: the
+alone, their tokens side by side in time (V-JEPA 2, section 12). Three variants read the same views:
 trained encoder, a randomly initialised one of the same architecture, and the trained one on a clip
 whose frames are all its middle frame, which shows what a class gives away without motion.
 
@@ -36,7 +36,7 @@ from storage.tables import read_table
 
 Pictures = NDArray[np.uint8]
 
-ARMS = ("pretrained", "random", "still")
+VARIANTS = ("pretrained", "random", "still")
 _CLIPS = 16  # clips in one file
 _SPLITS = ("train", "validation")
 
@@ -134,34 +134,34 @@ def decoded(clip: LabelledClip) -> Pictures:
     return frames_at(data, (np.arange(clip.frames) / clip.fps).tolist())
 
 
-def views_of(clip: LabelledClip, stored: Pictures, how: ViewConfig, still: bool) -> Tensor:
+def views_of(clip: LabelledClip, stored: Pictures, config: ViewConfig, still: bool) -> Tensor:
     """The views [V, S, 3, T, H, W] of a clip: random in train, evenly spaced in validation.
 
     Args:
         clip: whose views.
         stored: its frames, as `decoded` gives them.
-        how: windows and crops.
+        config: windows and crops.
         still: whether every frame shall be the middle one of its window.
     """
     train = clip.split == "train"
-    whole = replace(how.clip, scale=(1.0, 1.0), aspect=(1.0, 1.0))
+    whole = replace(config.clip, scale=(1.0, 1.0), aspect=(1.0, 1.0))
     views = []
-    for view in range(how.train_views if train else how.views):
-        word = int(digest_json([how.seed, clip.key, view])[:16], 16)
+    for view in range(config.train_views if train else config.views):
+        word = int(digest_json([config.seed, clip.key, view])[:16], 16)
         drawn = np.random.Generator(np.random.PCG64(word)).random(CROP + 4 * CROP_TRIES)
         segments = []
-        for segment in range(how.segments):
+        for segment in range(config.segments):
             within = float(drawn[START]) if train else 0.5
-            start = (segment + within) / how.segments
-            numbers = frame_numbers(clip.frames, clip.fps, how.clip, start)
+            start = (segment + within) / config.segments
+            numbers = frame_numbers(clip.frames, clip.fps, config.clip, start)
             if still:
                 numbers = np.full_like(numbers, numbers[len(numbers) // 2])
             pictures = stored[numbers]
             # One draw for all segments: they are cut alike.
             if train:
-                segments.append(augment(pictures, drawn, how.clip))
+                segments.append(augment(pictures, drawn, config.clip))
             else:
-                segments.append(augment(_square(pictures, view, how.views), drawn, whole))
+                segments.append(augment(_square(pictures, view, config.views), drawn, whole))
         views.append(torch.stack(segments))
     return torch.stack(views)
 
@@ -176,25 +176,25 @@ def _square(pictures: Pictures, view: int, views: int) -> Pictures:
 
 @dataclass(frozen=True)
 class Group:
-    """One unit of work: some clips of one split, seen by every arm."""
+    """One unit of work: some clips of one split, seen by every variant."""
 
-    arms: tuple[str, ...]
+    variants: tuple[str, ...]
     encoder: Path
     clips: tuple[LabelledClip, ...]
-    how: ViewConfig
+    config: ViewConfig
     device: str
     folder: Path
     name: str
 
-    def target(self, arm: str) -> Path:
-        """Where an arm's features go."""
-        return self.folder / arm / f"{self.name}.npy"
+    def target(self, variant: str) -> Path:
+        """Where a variant's features go."""
+        return self.folder / variant / f"{self.name}.npy"
 
 
 @functools.cache
-def open_arm(arm: str, folder: Path, seed: int, device: str) -> Encoder:
-    """An arm's frozen encoder, once in each process."""
-    if arm != "random":
+def open_variant(variant: str, folder: Path, seed: int, device: str) -> Encoder:
+    """A variant's frozen encoder, once in each process."""
+    if variant != "random":
         return open_encoder(folder, device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -203,18 +203,18 @@ def open_arm(arm: str, folder: Path, seed: int, device: str) -> Encoder:
 
 
 def encode_group(group: Group) -> int:
-    """Write, for every arm, the features [views, S * N, D] float16 of a group's clips."""
-    done: dict[str, list[NDArray[np.float16]]] = {arm: [] for arm in group.arms}
+    """Write, for every variant, the features [views, S * N, D] float16 of a group's clips."""
+    done: dict[str, list[NDArray[np.float16]]] = {variant: [] for variant in group.variants}
     for clip in group.clips:
         stored = decoded(clip)
-        for arm in group.arms:
-            encoder = open_arm(arm, group.encoder, group.how.seed, group.device)
-            views = views_of(clip, stored, group.how, still=arm == "still").to(group.device)
+        for variant in group.variants:
+            encoder = open_variant(variant, group.encoder, group.config.seed, group.device)
+            views = views_of(clip, stored, group.config, still=variant == "still").to(group.device)
             with torch.inference_mode():
                 tokens = encoder(views.flatten(0, 1)).unflatten(0, views.shape[:2]).flatten(1, 2)
-            done[arm].append(tokens.float().cpu().numpy().astype(np.float16))
-    for arm, features in done.items():
-        target = group.target(arm)
+            done[variant].append(tokens.float().cpu().numpy().astype(np.float16))
+    for variant, features in done.items():
+        target = group.target(variant)
         target.parent.mkdir(parents=True, exist_ok=True)
         aside = target.with_suffix(f".{os.getpid()}.aside")
         with open(aside, "wb") as stream:
@@ -224,10 +224,10 @@ def encode_group(group: Group) -> int:
 
 
 def encode_clips(
-    encoder: Path, clips: Sequence[LabelledClip], how: ViewConfig, arms: tuple[str, ...],
+    encoder: Path, clips: Sequence[LabelledClip], config: ViewConfig, variants: tuple[str, ...],
     out: Workspace,
 ) -> dict[str, dict[str, tuple[Path, ...]]]:  # fmt: skip
-    """Encode all clips for all arms on Ray; arm -> split -> files, in the order of the clips."""
+    """Encode all clips for all variants; variant -> split -> files, in the order of the clips."""
     groups: dict[str, list[Group]] = {split: [] for split in _SPLITS}
     for split, some in groups.items():
         chosen = [clip for clip in clips if clip.split == split]
@@ -235,17 +235,17 @@ def encode_clips(
             name = f"{split}-{start // _CLIPS:06d}"
             part = tuple(chosen[start : start + _CLIPS])
             folder = out.scratch / "features"
-            some.append(Group(arms, encoder, part, how, out.how.device, folder, name))
+            some.append(Group(variants, encoder, part, config, out.how.device, folder, name))
     tasks = {group.name: group for some in groups.values() for group in some}
     map_items(encode_group, tasks, out, noun="groups of clips")
     return {
-        arm: {split: tuple(g.target(arm) for g in some) for split, some in groups.items()}
-        for arm in arms
+        variant: {split: tuple(g.target(variant) for g in some) for split, some in groups.items()}
+        for variant in variants
     }
 
 
 class Features:
-    """Features [views, S * N, D] of one split of one arm, mapped from their files."""
+    """Features [views, S * N, D] of one split of one variant, mapped from their files."""
 
     def __init__(self, parts: Sequence[Path]) -> None:
         self._parts = [np.load(path, mmap_mode="r") for path in parts]

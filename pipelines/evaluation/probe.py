@@ -8,9 +8,9 @@ The paper takes the best of 20 heads on the validation set itself; `selection="v
 that, and the report says so, for the number is then optimistic.
 
 Inputs: `cooled_encoder`, `clip_shards`. Payload:
-    report.json           accuracy with 95 % Wilson intervals per arm, chance, confusion, settings
-    predictions.parquet   key, label, and the predicted class of each arm
-    log.parquet           arm, epoch, loss of the final probes
+    report.json           accuracy with 95 % Wilson intervals per variant, chance, confusion
+    predictions.parquet   key, label, and the predicted class of each variant
+    log.parquet           variant, epoch, loss of the final probes
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import numpy as np
 
 from pipelines.compute import map_items
 from pipelines.evaluation.features import (
-    ARMS,
+    VARIANTS,
     LabelledClip,
     ViewConfig,
     encode_clips,
@@ -89,9 +89,9 @@ class ProbeConfig:
         return tuple((lr, decay) for lr in self.lrs for decay in self.weight_decays)
 
     @property
-    def arms(self) -> tuple[str, ...]:
+    def variants(self) -> tuple[str, ...]:
         """Who is probed."""
-        return ARMS if self.still else ARMS[:-1]
+        return VARIANTS if self.still else VARIANTS[:-1]
 
 
 @dataclass(frozen=True)
@@ -167,27 +167,29 @@ def choose(
     if len(config.grid) == 1:
         return dict.fromkeys(tasks, config.grid[0])
     tries: dict[str, ProbeTask] = {}
-    for arm in (arm for arm in tasks if arm != "still"):
-        task = tasks[arm]
+    for variant in (variant for variant in tasks if variant != "still"):
+        task = tasks[variant]
         asked = task if config.selection == "validation" else on_held_out(task, config, clips)
         for lr, decay in config.grid:
-            tries[f"{arm} lr {lr:g} decay {decay:g}"] = replace(asked, lr=lr, weight_decay=decay)
+            tries[f"{variant} lr {lr:g} decay {decay:g}"] = replace(
+                asked, lr=lr, weight_decay=decay
+            )
     found = map_items(train_probe, tries, out, noun="heads")
     best: dict[str, tuple[float, float]] = {}
-    for arm in (arm for arm in tasks if arm != "still"):
+    for variant in (variant for variant in tasks if variant != "still"):
         scores = {}
         for name, task in tries.items():
-            if name.startswith(f"{arm} "):
+            if name.startswith(f"{variant} "):
                 side = "validation" if config.selection == "validation" else "train"
                 truth = clips.labels(side, task.asked_clips)
                 right = share_right(found[name]["predicted"], truth)
                 scores[(task.lr, task.weight_decay)] = (right, -found[name]["losses"][-1])
-        best[arm] = max(scores, key=lambda head: scores[head])
-    return {arm: best.get(arm, best["pretrained"]) for arm in tasks}
+        best[variant] = max(scores, key=lambda head: scores[head])
+    return {variant: best.get(variant, best["pretrained"]) for variant in tasks}
 
 
 def judge(clips: Clips, result: Mapping[str, Any], head: tuple[float, float]) -> dict[str, Any]:
-    """The numbers of one arm's probe."""
+    """The numbers of one variant's probe."""
     truth, predicted = np.array(clips.labels("validation")), np.array(result["predicted"])
     return {
         "accuracy": Rate(int((truth == predicted).sum()), len(truth)).as_json(),
@@ -205,17 +207,24 @@ def run(config: ProbeConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
     """Encode, choose, train and ask, each resuming after a kill; then write the report."""
     clips = Clips.of(labelled_clips(inputs.parts("clip_shards"), config.source))
     folder = inputs["cooled_encoder"].path
-    files = encode_clips(folder, (*clips.train, *clips.validation), config.views, config.arms, out)
+    files = encode_clips(
+        folder, (*clips.train, *clips.validation), config.views, config.variants, out
+    )
     grid = token_grid(config.views, read_model(folder)[0]["encoder"])
-    tasks = {arm: task_of(config, clips, files[arm], grid, out.how.device) for arm in config.arms}
+    tasks = {
+        variant: task_of(config, clips, files[variant], grid, out.how.device)
+        for variant in config.variants
+    }
     heads = choose(config, clips, tasks, out)
     final = {
-        arm: replace(task, lr=heads[arm][0], weight_decay=heads[arm][1])
-        for arm, task in tasks.items()
+        variant: replace(task, lr=heads[variant][0], weight_decay=heads[variant][1])
+        for variant, task in tasks.items()
     }
     results = map_items(train_probe, final, out, noun="probes")
-    arms = {arm: judge(clips, results[arm], heads[arm]) for arm in config.arms}
-    report = describe(config, clips, arms, results)
+    variants = {
+        variant: judge(clips, results[variant], heads[variant]) for variant in config.variants
+    }
+    report = describe(config, clips, variants, results)
     (out.payload / "report.json").write_text(json.dumps(report, indent=2, sort_keys=True) + "\n")
     write_tables(clips, results, out.payload)
     return headline(report)
@@ -228,11 +237,14 @@ def token_grid(views: ViewConfig, encoder: Mapping[str, Any]) -> tuple[int, int,
 
 
 def describe(
-    config: ProbeConfig, clips: Clips, arms: Mapping[str, Any], results: Mapping[str, Any]
+    config: ProbeConfig, clips: Clips, variants: Mapping[str, Any], results: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The contents of report.json."""
     truth = np.array(clips.labels("validation"))
-    right = {arm: np.array(results[arm]["predicted"]) == truth for arm in ("pretrained", "random")}
+    right = {
+        variant: np.array(results[variant]["predicted"]) == truth
+        for variant in ("pretrained", "random")
+    }
     better = int((right["pretrained"] & ~right["random"]).sum())
     worse = int((right["random"] & ~right["pretrained"]).sum())
     return {
@@ -243,8 +255,8 @@ def describe(
         "train_clips": len(clips.train),
         "validation_clips": len(clips.validation),
         "selected_on": SELECTIONS[config.selection],
-        "encoders": {arm: arms[arm] for arm in ("pretrained", "random")},
-        "controls": {arm: found for arm, found in arms.items() if arm == "still"},
+        "encoders": {variant: variants[variant] for variant in ("pretrained", "random")},
+        "controls": {variant: found for variant, found in variants.items() if variant == "still"},
         "pretrained_against_random": {
             "only_pretrained_right": better,
             "only_random_right": worse,
@@ -258,30 +270,30 @@ def write_tables(clips: Clips, results: Mapping[str, Any], folder: Path) -> None
     """Write predictions.parquet and log.parquet."""
     rows = [
         {"key": clip.key, "label": clip.label}
-        | {arm: clips.classes[found["predicted"][row]] for arm, found in results.items()}
+        | {variant: clips.classes[found["predicted"][row]] for variant, found in results.items()}
         for row, clip in enumerate(clips.validation)
     ]
     columns = dict.fromkeys(("key", "label", *results), "string")
     write_table(folder / "predictions.parquet", rows, columns)
     log = [
-        {"arm": arm, "epoch": epoch, "loss": loss}
-        for arm, found in results.items()
+        {"variant": variant, "epoch": epoch, "loss": loss}
+        for variant, found in results.items()
         for epoch, loss in enumerate(found["losses"])
     ]
-    schema = {"arm": "string", "epoch": "int32", "loss": "float64"}
+    schema = {"variant": "string", "epoch": "int32", "loss": "float64"}
     write_table(folder / "log.parquet", log, schema)
 
 
 def headline(report: Mapping[str, Any]) -> dict[str, Any]:
     """The numbers worth showing."""
     shown: dict[str, Any] = {"chance": report["chance"]}
-    for arm, found in {**report["encoders"], **report["controls"]}.items():
+    for variant, found in {**report["encoders"], **report["controls"]}.items():
         rate = found["accuracy"]
         shown |= {
-            f"{arm}_accuracy": rate["rate"],
-            f"{arm}_accuracy_low": rate["low"],
-            f"{arm}_accuracy_high": rate["high"],
-            f"{arm}_train_accuracy": found["train_accuracy"],
+            f"{variant}_accuracy": rate["rate"],
+            f"{variant}_accuracy_low": rate["low"],
+            f"{variant}_accuracy_high": rate["high"],
+            f"{variant}_train_accuracy": found["train_accuracy"],
         }
     shown["validation_clips"] = report["validation_clips"]
     shown["pretrained_against_random_p"] = report["pretrained_against_random"]["p"]

@@ -92,7 +92,7 @@ def in_turn(function, items, out, *, noun):  # map_items without Ray
 def without_ray(monkeypatch):
     monkeypatch.setattr(probe, "map_items", in_turn)
     monkeypatch.setattr(features, "map_items", in_turn)
-    features.open_arm.cache_clear()
+    features.open_variant.cache_clear()
 
 
 def test_validation_views_are_even_squares_and_stills_do_not_move(inputs):
@@ -139,7 +139,7 @@ def test_probe_tells_directions_apart_and_stills_do_not(inputs, tmp_path, withou
     rows = read_table(out.payload / "predictions.parquet")
     right = sum(row["label"] == row["pretrained"] for row in rows)
     assert right == trained["accuracy"]["successes"] and len(rows) == 16
-    assert {row["arm"] for row in read_table(out.payload / "log.parquet")} == {
+    assert {row["variant"] for row in read_table(out.payload / "log.parquet")} == {
         "pretrained", "random", "still",
     }  # fmt: skip
 
