@@ -3,8 +3,8 @@
 Every clip is seen in a few views: for training a random window and crop each, for validation evenly
 spaced windows and crops. A view is one or more segments (windows along the clip), each encoded
 alone, their tokens side by side in time (V-JEPA 2, section 12). Three variants read the same views:
-trained encoder, a randomly initialised one of the same architecture, and the trained one on a clip
-whose frames are all its middle frame, which shows what a class gives away without motion.
+the trained encoder, a randomly initialised one of the same architecture, and the trained one on a
+clip whose frames are all its middle frame, which shows what a class gives away without motion.
 
 Shapes: C clips, V views, S segments, N tokens of a segment, D encoder width.
 """

@@ -167,16 +167,16 @@ def choose(
     if len(config.grid) == 1:
         return dict.fromkeys(tasks, config.grid[0])
     tries: dict[str, ProbeTask] = {}
-    for variant in (variant for variant in tasks if variant != "still"):
+    moving = [variant for variant in tasks if variant != "still"]
+    for variant in moving:
         task = tasks[variant]
         asked = task if config.selection == "validation" else on_held_out(task, config, clips)
         for lr, decay in config.grid:
-            tries[f"{variant} lr {lr:g} decay {decay:g}"] = replace(
-                asked, lr=lr, weight_decay=decay
-            )
+            name = f"{variant} lr {lr:g} decay {decay:g}"
+            tries[name] = replace(asked, lr=lr, weight_decay=decay)
     found = map_items(train_probe, tries, out, noun="heads")
     best: dict[str, tuple[float, float]] = {}
-    for variant in (variant for variant in tasks if variant != "still"):
+    for variant in moving:
         scores = {}
         for name, task in tries.items():
             if name.startswith(f"{variant} "):
@@ -241,10 +241,7 @@ def describe(
 ) -> dict[str, Any]:
     """The contents of report.json."""
     truth = np.array(clips.labels("validation"))
-    right = {
-        variant: np.array(results[variant]["predicted"]) == truth
-        for variant in ("pretrained", "random")
-    }
+    right = {v: np.array(results[v]["predicted"]) == truth for v in ("pretrained", "random")}
     better = int((right["pretrained"] & ~right["random"]).sum())
     worse = int((right["random"] & ~right["pretrained"]).sum())
     return {
@@ -255,8 +252,8 @@ def describe(
         "train_clips": len(clips.train),
         "validation_clips": len(clips.validation),
         "selected_on": SELECTIONS[config.selection],
-        "encoders": {variant: variants[variant] for variant in ("pretrained", "random")},
-        "controls": {variant: found for variant, found in variants.items() if variant == "still"},
+        "encoders": {name: variants[name] for name in ("pretrained", "random")},
+        "controls": {name: found for name, found in variants.items() if name == "still"},
         "pretrained_against_random": {
             "only_pretrained_right": better,
             "only_random_right": worse,

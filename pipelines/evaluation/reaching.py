@@ -131,15 +131,15 @@ def place_goal(environment: ReachEnvironment, trial: Trial) -> tuple[Array, Obse
 
 def choose(trial: Trial, seen: Observation, goal: Observation, place: Array, step: int) -> Array:
     """The motion [7] of the trial's policy at a step."""
-    reach = trial.config.search.reach
+    limit = trial.config.search.max_translation
     if trial.policy == "planner":
         draw = trial.number * trial.config.steps + step
         return opened(trial).plan(seen[0], seen[1], goal[0], draw)
     action = np.zeros(7)
     if trial.policy == "random":
-        action[:3] = np.random.default_rng([trial.seed, step, 1]).uniform(-reach, reach, 3)
+        action[:3] = np.random.default_rng([trial.seed, step, 1]).uniform(-limit, limit, 3)
     elif trial.policy == "straight":
-        action[:3] = np.clip(place - seen[1][:3], -reach, reach)
+        action[:3] = np.clip(place - seen[1][:3], -limit, limit)
     return action
 
 
@@ -188,13 +188,17 @@ def energy_landscape(trial: Trial) -> dict[str, float]:
     config = trial.config
     environment = laid_out(trial)
     frame, state = environment.reset()
-    truth = np.random.default_rng([trial.seed, 2]).uniform(-0.9, 0.9, 3) * config.search.reach
+    truth = (
+        np.random.default_rng([trial.seed, 2]).uniform(-0.9, 0.9, 3) * config.search.max_translation
+    )
     goal_frame, goal_state = environment.step(np.concatenate([truth, np.zeros(4)]))
     truth = goal_state[:3] - state[:3]  # what the arm truly did
     world = opened(trial).world
     now, goal = (world.encode(as_batch(f, "frame")) for f in (frame, goal_frame))
     energy = world.energy(now, checked_state(state), goal)
-    axis = np.linspace(-config.search.reach, config.search.reach, config.landscape_points)
+    axis = np.linspace(
+        -config.search.max_translation, config.search.max_translation, config.landscape_points
+    )
     found: dict[str, NDArray[Any]] = {"axis_cm": 100 * axis, "truth_cm": 100 * truth}
     errors = {}
     for name, up in (("xz", 2), ("xy", 1)):

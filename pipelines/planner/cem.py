@@ -7,7 +7,8 @@ and finds motions of low energy; `pipelines.planner.world` makes the energy of t
 
 Where the paper and its released code differ, the defaults are the paper's numbers with the
 code's mechanics: the paper's "L1 ball of radius 0.075" is a box of 0.075 m per axis in the code,
-and only a box reaches the 13 cm that the text gives; the spread starts at the bound, not at one.
+and only a box reaches the 13 cm that the text gives; the standard deviation starts at the bound,
+not at one.
 """
 
 from __future__ import annotations
@@ -39,13 +40,13 @@ class PlannerConfig:
     """Candidates of lowest energy to which the distribution is refitted."""
     horizon: int = 1
     """Motions planned ahead; only the first is executed."""
-    reach: float = 0.075
+    max_translation: float = 0.075
     """Largest translation of one motion, metres (per axis for the box)."""
     bound: str = "box"
-    """"box": every axis within `reach`; "l1": the sum of the axes' magnitudes within `reach`."""
+    """Shape of the limit: "box", every axis within it, or "l1", the sum of the axes' magnitudes."""
     gripper: bool = True
     """Whether the gripper is searched too (False: x, y, z alone)."""
-    gripper_reach: float = 0.75
+    max_gripper_change: float = 0.75
     """Largest change of the gripper in one motion (0 open, 1 closed)."""
     gripper_dead_zone: float = 0.25
     """Gripper changes smaller than this are returned as zero."""
@@ -53,13 +54,13 @@ class PlannerConfig:
     """From this step of the horizon on the gripper closes, whatever the search says."""
     momentum_mean: float = 0.15
     """Share of the old mean kept in each refit of the translation."""
-    momentum_spread: float = 0.15
-    """Share of the old spread kept in each refit of the translation."""
+    momentum_std: float = 0.15
+    """Share of the old standard deviation kept in each refit of the translation."""
     momentum_mean_gripper: float = 0.15
     """Share of the old mean kept in each refit of the gripper."""
-    momentum_spread_gripper: float = 0.15
-    """Share of the old spread kept in each refit of the gripper."""
-    answer: str = "mean"
+    momentum_std_gripper: float = 0.15
+    """Share of the old standard deviation kept in each refit of the gripper."""
+    solution: str = "mean"
     """"mean": the mean of the last distribution, as in the paper; "best": the candidate of lowest
     energy that was seen, which few iterations find long before the mean gets there."""
     workspace: tuple[float, float, float, float, float, float] | None = None
@@ -81,14 +82,15 @@ class PlannerConfig:
             raise ValueError(
                 f"elites is {self.elites}: it must lie between 2 and samples ({self.samples})"
             )
-        if not self.reach > 0 or not self.gripper_reach > 0:
+        if not self.max_translation > 0 or not self.max_gripper_change > 0:
             raise ValueError(
-                f"reach is {self.reach}, gripper_reach {self.gripper_reach}: both must be above 0"
+                f"max_translation is {self.max_translation}, max_gripper_change "
+                f"{self.max_gripper_change}: both must be above 0"
             )
         if self.bound not in ("box", "l1"):
             raise ValueError(f"bound is '{self.bound}': it must be 'box' or 'l1'")
-        if self.answer not in ("mean", "best"):
-            raise ValueError(f"answer is '{self.answer}': it must be 'mean' or 'best'")
+        if self.solution not in ("mean", "best"):
+            raise ValueError(f"solution is '{self.solution}': it must be 'mean' or 'best'")
         for name in MOMENTA:
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must lie in [0, 1)")
@@ -100,9 +102,9 @@ class PlannerConfig:
 
 MOMENTA = (
     "momentum_mean",
-    "momentum_spread",
+    "momentum_std",
     "momentum_mean_gripper",
-    "momentum_spread_gripper",
+    "momentum_std_gripper",
 )
 
 
@@ -137,18 +139,18 @@ def bounded(samples: Tensor, config: PlannerConfig, room: Tensor | None = None) 
         samples: [..., H, 3 or 4] translations in metres (and gripper changes).
         config: the bounds.
         room: [2, 3] how far the arm may go down and up each axis in its first step (metres), for
-            instance up to the walls of its workspace. None: as far as `reach`.
+            instance up to the walls of its workspace. None: as far as `max_translation`.
     """
     move = samples[..., :3]
     if config.bound == "box":
-        move = move.clamp(-config.reach, config.reach)
+        move = move.clamp(-config.max_translation, config.max_translation)
     else:
         length = move.abs().sum(-1, keepdim=True).clamp_min(torch.finfo(move.dtype).tiny)
-        move = move * (config.reach / length).clamp_max(1.0)
+        move = move * (config.max_translation / length).clamp_max(1.0)
     if room is not None:
         first = torch.minimum(torch.maximum(move[..., :1, :], room[0]), room[1])
         move = torch.cat([first, move[..., 1:, :]], dim=-2)
-    grip = samples[..., 3:].clamp(-config.gripper_reach, config.gripper_reach)
+    grip = samples[..., 3:].clamp(-config.max_gripper_change, config.max_gripper_change)
     return torch.cat([move, grip], dim=-1)
 
 
@@ -164,26 +166,26 @@ def as_actions(samples: Tensor, config: PlannerConfig) -> Tensor:
 
 
 def refit(
-    elites: Tensor, mean: Tensor, spread: Tensor, config: PlannerConfig
+    elites: Tensor, mean: Tensor, std: Tensor, config: PlannerConfig
 ) -> tuple[Tensor, Tensor]:
     """The next search distribution from the elites and, by momentum, from the last one.
 
     Args:
         elites: [E, H, 3 or 4].
         mean: [H, 3 or 4] of the last distribution.
-        spread: [H, 3 or 4] of the last distribution.
+        std: [H, 3 or 4] of the last distribution.
         config: the momenta.
 
     Returns:
-        new mean, new spread (unbiased standard deviation), both [H, 3 or 4].
+        new mean, new standard deviation (unbiased), both [H, 3 or 4].
     """
     keep_mean = torch.full_like(mean[0], config.momentum_mean)
-    keep_spread = torch.full_like(mean[0], config.momentum_spread)
+    keep_std = torch.full_like(mean[0], config.momentum_std)
     keep_mean[3:] = config.momentum_mean_gripper
-    keep_spread[3:] = config.momentum_spread_gripper
+    keep_std[3:] = config.momentum_std_gripper
     return (
         (1 - keep_mean) * elites.mean(0) + keep_mean * mean,
-        (1 - keep_spread) * elites.std(0, unbiased=True) + keep_spread * spread,
+        (1 - keep_std) * elites.std(0, unbiased=True) + keep_std * std,
     )
 
 
@@ -219,20 +221,20 @@ def plan(
     """
     random = generator(seed, step)
     mean = torch.zeros(config.horizon, 4 if config.gripper else 3)
-    spread = torch.full_like(mean, config.reach)
-    spread[:, 3:] = 1.0
+    std = torch.full_like(mean, config.max_translation)
+    std[:, 3:] = 1.0
     trace: list[float] = []
     found, least = mean, float("inf")
     for _ in range(config.iterations):
         noise = torch.randn(config.samples, *mean.shape, generator=random)
-        samples = bounded(mean + spread * noise, config, room)
+        samples = bounded(mean + std * noise, config, room)
         energies = energy(as_actions(samples, config))
         best = lowest(energies, config.elites)
         if float(energies[best[0]]) < least:
             found, least = samples[best[0]], float(energies[best[0]])
         trace.append(float(energies[best].mean()))
-        mean, spread = refit(samples[best], mean, spread, config)
-    if config.answer == "mean":
+        mean, std = refit(samples[best], mean, std, config)
+    if config.solution == "mean":
         found = bounded(mean, config, room)
     return _conclude(energy, config, found, tuple(trace))
 

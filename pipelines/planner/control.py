@@ -92,4 +92,4 @@ def room_left(pose: Tensor, config: PlannerConfig) -> Tensor | None:
     if config.workspace is None:
         return None
     walls = torch.tensor(config.workspace).reshape(2, 3)
-    return (walls - pose[:3]).clamp(-config.reach, config.reach)
+    return (walls - pose[:3]).clamp(-config.max_translation, config.max_translation)

@@ -69,7 +69,7 @@ def write_readme(
         widest=described["preprocessing"]["widest"],
         size=described["preprocessing"]["size"],
         seconds=1 / described["rate_hz"],
-        reach_cm=100 * search["reach"],
+        reach_cm=100 * search["max_translation"],
         **{name: search[name] for name in ("samples", "iterations", "elites", "horizon")},
         workspace=_workspace(search["workspace"]),
         steps=settings["steps"],

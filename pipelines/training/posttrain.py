@@ -216,7 +216,7 @@ class PosttrainTask:
 
     def diagnose(self) -> dict[str, float]:
         """A small rank test, the same at every time."""
-        small = RankingConfig(pairs=24, reach=self.config.ranking.reach)
+        small = RankingConfig(pairs=24, max_translation=self.config.ranking.max_translation)
         pairs = rank_pairs(
             self.world_model, self.features, self.held_out, self.config.strides, small, self.device
         )

@@ -36,14 +36,14 @@ class RankingConfig:
     """Pairs of frames, drawn from held-out episodes."""
     candidates: int = 48
     """Actions to rank, the true one among them."""
-    reach: float = 0.075
+    max_translation: float = 0.075
     """The others move the hand evenly within this many metres per axis and frame of stride."""
 
     def __post_init__(self) -> None:
-        if self.pairs < 2 or self.candidates < 2 or not self.reach > 0:
+        if self.pairs < 2 or self.candidates < 2 or not self.max_translation > 0:
             raise ValueError(
-                f"ranking.pairs = {self.pairs}, candidates = {self.candidates}, reach = "
-                f"{self.reach}: the first two must be at least 2, reach above 0"
+                f"ranking.pairs = {self.pairs}, candidates = {self.candidates}, max_translation = "
+                f"{self.max_translation}: the first two must be at least 2, max_translation above 0"
             )
 
 
@@ -77,7 +77,7 @@ def candidate_actions(true: Array, stride: int, config: RankingConfig, number: i
     ).random_raw(3 * (config.candidates - 1))
     spread = 2 * ((words >> np.uint64(11)) * 2.0**-53) - 1
     actions = np.repeat(true[None], config.candidates, axis=0)
-    actions[1:, :3] = config.reach * stride * spread.reshape(-1, 3)
+    actions[1:, :3] = config.max_translation * stride * spread.reshape(-1, 3)
     return actions
 
 

@@ -22,7 +22,7 @@ def bowl(target: list[float]):
 def test_defaults_are_the_papers_robot_runs():
     config = PlannerConfig()
     assert (config.samples, config.iterations, config.elites, config.horizon) == (800, 10, 10, 1)
-    assert config.reach == 0.075 and config.bound == "box"
+    assert config.max_translation == 0.075 and config.bound == "box"
     corner = bounded(torch.full((1, 1, 4), 9.0), config)
     assert math.isclose(float(corner[0, 0, :3].norm()), 0.13, abs_tol=1e-3)  # the text's 13 cm
 
@@ -30,17 +30,17 @@ def test_defaults_are_the_papers_robot_runs():
 def test_refit_by_hand():
     config = PlannerConfig(
         momentum_mean=0.25,
-        momentum_spread=0.5,
+        momentum_std=0.5,
         momentum_mean_gripper=0.0,
-        momentum_spread_gripper=0.75,
+        momentum_std_gripper=0.75,
     )
     elites = torch.tensor([[[0.0, 1.0, 2.0, 4.0]], [[2.0, 1.0, 4.0, 8.0]]])
-    old_mean, old_spread = torch.tensor([[4.0, 4, 4, 4]]), torch.tensor([[1.0, 1, 1, 1]])
-    mean, spread = refit(elites, old_mean, old_spread, config)
+    old_mean, old_std = torch.tensor([[4.0, 4, 4, 4]]), torch.tensor([[1.0, 1, 1, 1]])
+    mean, std = refit(elites, old_mean, old_std, config)
     assert mean.tolist() == [[0.75 * 1 + 1, 0.75 * 1 + 1, 0.75 * 3 + 1, 6.0]]
     deviation = math.sqrt(2)  # of {0, 2}, unbiased
     expected = [0.5 * deviation + 0.5, 0.5, 0.5 * deviation + 0.5, 0.25 * 2 * deviation + 0.75]
-    assert torch.allclose(spread, torch.tensor([expected]))
+    assert torch.allclose(std, torch.tensor([expected]))
 
 
 def test_bounds_box_ball_room_and_gripper():
@@ -114,7 +114,7 @@ def test_the_best_candidate_seen_is_never_worse_than_any_that_was_tried():
         return found
 
     few = {"samples": 64, "iterations": 3, "gripper": False}
-    best = plan(energy, PlannerConfig(answer="best", **few), 0, 0)
+    best = plan(energy, PlannerConfig(solution="best", **few), 0, 0)
     assert best.energy == pytest.approx(min(seen[:3]), abs=1e-6)
     assert best.energy < plan(energy, PlannerConfig(**few), 0, 0).energy
 
@@ -149,8 +149,8 @@ def test_stop_rule_stays_only_when_moving_does_not_pay():
         ({"iterations": 0}, "1 or more"),
         ({"bound": "sphere"}, "'box' or 'l1'"),
         ({"momentum_mean": 1.0}, "in \\[0, 1\\)"),
-        ({"reach": 0.0}, "above 0"),
-        ({"answer": "median"}, "'mean' or 'best'"),
+        ({"max_translation": 0.0}, "above 0"),
+        ({"solution": "median"}, "'mean' or 'best'"),
         ({"stop_margin": 1.5}, "stop_margin"),
     ],
 )

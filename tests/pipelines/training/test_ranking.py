@@ -27,7 +27,7 @@ from pipelines.training.robot_windows import Episode, read_episodes
 from tests.pipelines.training import material
 
 CPU = torch.device("cpu")
-CONFIG = RankingConfig(pairs=30, candidates=12, reach=0.075)
+CONFIG = RankingConfig(pairs=30, candidates=12, max_translation=0.075)
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +156,7 @@ def test_summary_means_by_hand() -> None:
     assert (found["pairs"], found["episodes"]) == (2, 2)
 
 
-@pytest.mark.parametrize("change", [{"pairs": 1}, {"candidates": 1}, {"reach": 0.0}])
+@pytest.mark.parametrize("change", [{"pairs": 1}, {"candidates": 1}, {"max_translation": 0.0}])
 def test_bad_configs(change: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"ranking\.pairs"):
         RankingConfig(**change)  # type: ignore[arg-type]
