@@ -124,7 +124,7 @@ def _demo_posttrain() -> PosttrainConfig:
         heads=4,
         residual=True,
         token_merge=2,
-        picture=Preprocessing(size=64),
+        preprocessing=Preprocessing(size=64),
         frames=3,
         strides=(1, 2, 3, 4),
         batch=24,

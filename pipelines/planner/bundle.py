@@ -85,9 +85,9 @@ def load_planner(folder: Path | str, device: str = "cpu") -> Planner:
         path = folder / f"{name}.safetensors"
         load_into(network, load_weights(path), str(path))
         network.to(torch.device(device))
-    how = Preprocessing(**described["preprocessing"])
+    preprocessing = Preprocessing(**described["preprocessing"])
     search = PlannerConfig(**_tuples(described["search"]))
-    return Planner(ImaginedWorld(encoder, world_model, how), search, described["seed"])
+    return Planner(ImaginedWorld(encoder, world_model, preprocessing), search, described["seed"])
 
 
 def check_digests(folder: Path) -> None:
@@ -129,7 +129,7 @@ def describe(
         "name": config.name,
         "seed": settings["seed"],
         "search": settings["search"],
-        "preprocessing": asdict(world.how),
+        "preprocessing": asdict(world.preprocessing),
         "frames_per_view": world.encoder.config.tubelet,
         "rate_hz": config.rate,
         "state": {"layout": layout, "frame": "robot base", "angles": "extrinsic x-y-z Euler"},

@@ -59,5 +59,7 @@ def open_world(encoder: Path, world_model: Path, device: str = "cpu") -> Imagine
     Raises:
         ValueError: as above, or the two do not belong together.
     """
-    how = Preprocessing(**read_model(world_model)[0]["preprocessing"])
-    return ImaginedWorld(open_encoder(encoder, device), open_world_model(world_model, device), how)
+    preprocessing = Preprocessing(**read_model(world_model)[0]["preprocessing"])
+    return ImaginedWorld(
+        open_encoder(encoder, device), open_world_model(world_model, device), preprocessing
+    )

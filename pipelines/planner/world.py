@@ -50,12 +50,12 @@ class Preprocessing:
         object.__setattr__(self, "std", tuple(self.std))
 
 
-def prepare(frames: Tensor, how: Preprocessing) -> Tensor:
+def prepare(frames: Tensor, preprocessing: Preprocessing) -> Tensor:
     """Camera frames as the encoder takes them.
 
     Args:
         frames: [B, H, W, 3] uint8, RGB.
-        how: the contract.
+        preprocessing: the contract.
 
     Returns:
         [B, 3, size, size] float32.
@@ -69,18 +69,22 @@ def prepare(frames: Tensor, how: Preprocessing) -> Tensor:
             "they must be uint8 [B, H, W, 3], red first"
         )
     high, wide = frames.shape[1:3]
-    cut_high = min(high, math.floor(how.widest * wide))
-    cut_wide = min(wide, math.floor(how.widest * high))
+    cut_high = min(high, math.floor(preprocessing.widest * wide))
+    cut_wide = min(wide, math.floor(preprocessing.widest * high))
     top, left = (high - cut_high) // 2, (wide - cut_wide) // 2
     cut = frames[:, top : top + cut_high, left : left + cut_wide]
     pictures = cut.permute(0, 3, 1, 2).float() / 255
-    if pictures.shape[2:] != (how.size, how.size):
-        square = (how.size, how.size)
+    if pictures.shape[2:] != (preprocessing.size, preprocessing.size):
+        square = (preprocessing.size, preprocessing.size)
         pictures = F.interpolate(
-            pictures, square, mode="bilinear", antialias=how.antialias, align_corners=False
+            pictures,
+            square,
+            mode="bilinear",
+            antialias=preprocessing.antialias,
+            align_corners=False,
         )
-    mean = torch.tensor(how.mean, device=frames.device)[:, None, None]
-    std = torch.tensor(how.std, device=frames.device)[:, None, None]
+    mean = torch.tensor(preprocessing.mean, device=frames.device)[:, None, None]
+    std = torch.tensor(preprocessing.std, device=frames.device)[:, None, None]
     return (pictures - mean) / std
 
 
@@ -128,29 +132,31 @@ def poses_before(state: Tensor, actions: Tensor) -> Tensor:
 class ImaginedWorld:
     """A frozen encoder and world model, asked what motions would lead to."""
 
-    def __init__(self, encoder: Encoder, world_model: WorldModel, how: Preprocessing) -> None:
+    def __init__(
+        self, encoder: Encoder, world_model: WorldModel, preprocessing: Preprocessing
+    ) -> None:
         """Both models on one device.
 
         Raises:
             ValueError: the world model was made for features of another width or grid.
         """
-        self.how = how
+        self.preprocessing = preprocessing
         self.encoder = encoder.eval().requires_grad_(False)
         self.world_model = world_model.eval().requires_grad_(False)
         self.device = next(encoder.parameters()).device
-        side = how.size // encoder.config.patch
+        side = preprocessing.size // encoder.config.patch
         found = (encoder.config.width, (side, side))
         expected = (world_model.config.encoder_width, world_model.config.grid)
         if found != expected:
             raise ValueError(
-                f"the encoder gives features of width and grid {found} at {how.size} pixels, the "
-                f"world model was trained on {expected}: they do not belong together"
+                f"the encoder gives features of width and grid {found} at {preprocessing.size} pixels, "
+                f"the world model was trained on {expected}: they do not belong together"
             )
 
     @torch.inference_mode()
     def encode(self, frames: Tensor) -> Tensor:
         """Frames [B, H, W, 3] uint8 -> layer-normed tokens [B, HW, D], each frame on its own."""
-        pictures = prepare(frames.to(self.device), self.how)
+        pictures = prepare(frames.to(self.device), self.preprocessing)
         return encode_frames(self.encoder, pictures[:, :, None])
 
     def energy(self, tokens: Tensor, state: Tensor, goal: Tensor, chunk: int = 64) -> Energy:

@@ -36,7 +36,7 @@ class Group:
 
     encoder: Path
     episodes: tuple[Episode, ...]
-    how: Preprocessing
+    preprocessing: Preprocessing
     dtype: str
     device: str
     target: Path
@@ -59,7 +59,11 @@ class FrameFeatures:
 
 
 def cache_features(
-    encoder: Path, episodes: Sequence[Episode], how: Preprocessing, dtype: str, out: Workspace
+    encoder: Path,
+    episodes: Sequence[Episode],
+    preprocessing: Preprocessing,
+    dtype: str,
+    out: Workspace,
 ) -> list[Path]:
     """Encode every frame of all episodes with an artifact's target encoder, on Ray.
 
@@ -73,7 +77,7 @@ def cache_features(
         name = f"{start // _EPISODES:06d}"
         group = tuple(episodes[start : start + _EPISODES])
         target = folder / f"{name}.npy"
-        groups[name] = Group(encoder, group, how, dtype, out.how.device, target)
+        groups[name] = Group(encoder, group, preprocessing, dtype, out.how.device, target)
     map_items(encode_group, groups, out, noun="groups of episodes")
     return [group.target for group in groups.values()]
 
@@ -87,7 +91,7 @@ def encode_group(group: Group) -> int:
         for episode in group.episodes:
             frames, _ = load_episode(episode.artifact, episode.row)
             for chunk in torch.from_numpy(frames).split(_FRAMES):
-                pictures = prepare(chunk.to(device), group.how)
+                pictures = prepare(chunk.to(device), group.preprocessing)
                 done.append(encode_frames(encoder, pictures[:, :, None]).float().cpu().numpy())
     features = np.concatenate(done).astype(DTYPES[group.dtype])
     aside = group.target.with_suffix(f".{os.getpid()}.aside")

@@ -60,7 +60,7 @@ class PosttrainConfig:
     """Predict the change since the current frame; small models need it."""
     token_merge: int = 1
     """Side of the square of patch tokens merged into one."""
-    picture: Preprocessing = field(default_factory=lambda: Preprocessing(antialias=False))
+    preprocessing: Preprocessing = field(default_factory=lambda: Preprocessing(antialias=False))
     """How a camera frame becomes the encoder's input. The paper crops at random; a fixed crop (as
     in its released code) lets features be computed once."""
     frames: int = 16
@@ -128,7 +128,7 @@ class PosttrainConfig:
 
     def world_model(self, encoder: EncoderConfig) -> WorldModelConfig:
         """The architecture that fits an encoder's features."""
-        side = self.picture.size // encoder.patch
+        side = self.preprocessing.size // encoder.patch
         return WorldModelConfig(
             encoder_width=encoder.width,
             width=self.width,
@@ -231,7 +231,7 @@ class PosttrainTask:
         return {
             "world_model": asdict(self.described),
             "encoder": asdict(self.encoder),
-            "preprocessing": asdict(self.config.picture),
+            "preprocessing": asdict(self.config.preprocessing),
         }
 
 
@@ -255,7 +255,7 @@ def run(config: PosttrainConfig, inputs: Inputs, out: Workspace) -> dict[str, An
     episodes = read_episodes(inputs.parts("episode_shards"))
     training, held_out = split_held_out(episodes, config.held_out, config.seed)
     parts = cache_features(
-        inputs["cooled_encoder"].path, episodes, config.picture, config.cache, out
+        inputs["cooled_encoder"].path, episodes, config.preprocessing, config.cache, out
     )
     settings = LoopSettings(
         noun="world_model",

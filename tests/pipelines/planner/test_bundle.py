@@ -57,7 +57,7 @@ def upstream(tmp_path, tiny_world) -> Inputs:
     training(seen, {"encoder": asdict(world.encoder.config)}, weights)
     described = {
         "world_model": asdict(world.world_model.config),
-        "preprocessing": asdict(world.how),
+        "preprocessing": asdict(world.preprocessing),
     }
     training(imagined, described, {"world_model": world.world_model})
     pooled = {"reached": RATE, "final_cm": {"median": 2.5}, "closed": 0.9}

@@ -46,17 +46,17 @@ def test_poses_before_each_action_follow_from_the_actions():
 
 
 def test_frames_are_cut_scaled_and_normalised():
-    how = Preprocessing(size=4, widest=1.0, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    preprocessing = Preprocessing(size=4, widest=1.0, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     wide = torch.zeros(1, 4, 8, 3, dtype=torch.uint8)
     wide[:, :, 2:6] = 255  # the centred square is white, the rest black
-    assert torch.equal(prepare(wide, how), torch.ones(1, 3, 4, 4))
-    assert torch.equal(prepare(wide.transpose(1, 2), how), torch.ones(1, 3, 4, 4))
+    assert torch.equal(prepare(wide, preprocessing), torch.ones(1, 3, 4, 4))
+    assert torch.equal(prepare(wide.transpose(1, 2), preprocessing), torch.ones(1, 3, 4, 4))
     big = torch.full((2, 64, 64, 3), 51, dtype=torch.uint8)
-    assert torch.allclose(prepare(big, how), torch.tensor((0.2 - 0.5) / 0.5), atol=1e-6)
+    assert torch.allclose(prepare(big, preprocessing), torch.tensor((0.2 - 0.5) / 0.5), atol=1e-6)
     mean = prepare(frames(1, size=64), Preprocessing(size=32, mean=(0, 0, 0), std=(1, 1, 1))).mean()
     assert torch.isclose(mean, frames(1, size=64).float().mean() / 255, atol=0.01)
     with pytest.raises(ValueError, match=r"uint8 \[B, H, W, 3\]"):
-        prepare(torch.zeros(1, 3, 4, 4), how)
+        prepare(torch.zeros(1, 3, 4, 4), preprocessing)
 
 
 def test_energy_is_the_mean_l1_of_the_imagined_tokens(tiny_world):

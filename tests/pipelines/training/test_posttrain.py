@@ -32,7 +32,7 @@ from tests.pipelines.training.test_robot_windows import encoder_artifact
 CPU = torch.device("cpu")
 SMALL: dict[str, Any] = {
     "width": 16, "depth": 1, "heads": 2, "residual": True, "token_merge": 2, "normalise": True,
-    "picture": Preprocessing(size=32), "frames": 3, "strides": (1, 2), "batch": 4,
+    "preprocessing": Preprocessing(size=32), "frames": 3, "strides": (1, 2), "batch": 4,
     "gradient_shards": 2, "warmup_steps": 1, "constant_steps": 2, "decay_steps": 1,
     "checkpoint_every": 2, "diagnose_every": 2, "held_out": 0.4, "change_weight": 0.5,
     "rollout_from": 2, "ranking": RankingConfig(pairs=8, candidates=5),

@@ -102,13 +102,13 @@ def test_features_are_the_encoders(
     torch.manual_seed(0)
     encoder = Encoder(material.ENCODER).eval()
     trained = encoder_artifact(tmp_path, encoder)
-    how = Preprocessing(size=24, antialias=False)
+    preprocessing = Preprocessing(size=24, antialias=False)
     monkeypatch.setattr(frame_features, "_FRAMES", 3)
     parts = []
     for number, group in enumerate((episodes[:3], episodes[3:])):
         target = tmp_path / f"{number}.npy"
         wanted = frame_features.Group(
-            trained.path, tuple(group), how, "float32", How().device, target
+            trained.path, tuple(group), preprocessing, "float32", How().device, target
         )
         assert encode_group(wanted) == 8 * len(group)
         parts.append(target)
@@ -118,7 +118,7 @@ def test_features_are_the_encoders(
     assert found.shape == (2, 2, 9, 24)
     for place, row in zip(found.flatten(0, 1), rows.flatten(), strict=True):
         frames, _ = load_episode(episodes[row // 8].artifact, episodes[row // 8].row)
-        picture = prepare(torch.from_numpy(frames[row % 8][None]), how)
+        picture = prepare(torch.from_numpy(frames[row % 8][None]), preprocessing)
         with torch.no_grad():
             expected = encode_frames(encoder, picture[:, :, None])[0]
         torch.testing.assert_close(place, expected, rtol=1e-4, atol=1e-5)
