@@ -42,7 +42,7 @@ class Deployment:
 
     def open_store(self) -> ArtifactStore:
         """The artifact store; PlaceError when it cannot be written or does not answer."""
-        return ArtifactStore(self.store_at, self.profile.how.cache)
+        return ArtifactStore(self.store_at, self.profile.execution.cache)
 
     def environment(self) -> dict[str, str]:
         """The variables that describe this deployment to another process."""

@@ -21,7 +21,7 @@ from assets.watching import watched
 from pipelines.gates import GATES, refusals
 from pipelines.graph import GRAPH, Node, open_inputs, upstream_keys
 from pipelines.profiles import Profile
-from pipelines.stage import How, Inputs, Materialised, materialise
+from pipelines.stage import ExecutionConfig, Inputs, Materialised, materialise
 from storage.artifacts import Artifact, ArtifactStore, Manifest
 
 Look = Callable[[Artifact, Inputs], Mapping[str, bytes]]
@@ -71,19 +71,21 @@ def built(thing: Noun, deployment: Deployment) -> dg.AssetsDefinition:
 
 
 def machine(profile: Profile) -> dg.ResourceDefinition:
-    """How stages are run, as the launchpad may change it: a resource that gives a `How`.
+    """How stages are run, as the launchpad may change it: a resource that gives an ExecutionConfig.
 
     It is recorded with every artifact and is no part of its recipe.
     """
 
-    def how(context: dg.InitResourceContext) -> How:
-        return replace(profile.how, **context.resource_config)
+    def execution(context: dg.InitResourceContext) -> ExecutionConfig:
+        return replace(profile.execution, **context.resource_config)
 
     changeable = {
-        "workers": dg.Field(int, default_value=profile.how.workers, description="Ray workers."),
-        "device": dg.Field(str, default_value=profile.how.device, description="cpu or cuda."),
+        "workers": dg.Field(
+            int, default_value=profile.execution.workers, description="Ray workers."
+        ),
+        "device": dg.Field(str, default_value=profile.execution.device, description="cpu or cuda."),
     }
-    return dg.ResourceDefinition(how, changeable, "How stages are run: workers and device.")
+    return dg.ResourceDefinition(execution, changeable, "How stages are run: workers and device.")
 
 
 def static_partitions(node: Node, profile: Profile) -> dg.StaticPartitionsDefinition | None:
@@ -135,10 +137,16 @@ def _materialised(
     inputs = open_inputs(node, partition, profile, store)
     if refused := refusals(inputs, profile.gates):
         raise dg.Failure("\n".join(refused), allow_retries=False)
-    how: How = context.resources.machine
-    with watched(context, store, node, config, inputs, partition, how):
+    execution: ExecutionConfig = context.resources.machine
+    with watched(context, store, node, config, inputs, partition, execution):
         made = materialise(
-            store, node.stage, config, inputs, asset=node.asset, partition=partition, how=how
+            store,
+            node.stage,
+            config,
+            inputs,
+            asset=node.asset,
+            partition=partition,
+            execution=execution,
         )
     context.log.info(told(made))
     return dg.MaterializeResult(

@@ -27,7 +27,7 @@ if "RAY_ADDRESS" not in os.environ:
 
 import ray
 
-from pipelines.stage import How, Workspace
+from pipelines.stage import ExecutionConfig, Workspace
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +37,7 @@ _PRINT_EVERY = 2.0  # seconds
 _STOP_WITHIN = 10.0  # seconds
 
 
-def start(how: How) -> None:
+def start(execution: ExecutionConfig) -> None:
     """Have a Ray cluster: the one at RAY_ADDRESS, or a local one with a CPU per worker and core.
 
     The local one listens on the loopback interface only, has no dashboard, and ends with this
@@ -49,7 +49,7 @@ def start(how: How) -> None:
     if "RAY_ADDRESS" not in os.environ:
         settings |= {
             "address": "local",
-            "num_cpus": max(how.workers, os.cpu_count() or 1),
+            "num_cpus": max(execution.workers, os.cpu_count() or 1),
             "include_dashboard": False,
             "object_store_memory": 256 << 20,  # items and results are small: paths, rows, spans
         }
@@ -64,7 +64,7 @@ def start(how: How) -> None:
 def map_items(
     function: Callable[[Item], Any], items: Mapping[str, Item], out: Workspace, *, noun: str
 ) -> dict[str, Any]:
-    """Apply a function to every item on Ray, `out.how.workers` at a time.
+    """Apply a function to every item on Ray, `out.execution.workers` at a time.
 
     Every finished result is appended to a journal in scratch, so that a killed stage continues
     where it was. A function that writes files must have them whole before it returns.
@@ -87,10 +87,10 @@ def map_items(
     done = _read_journal(journal)
     todo = {key: item for key, item in items.items() if key not in done}
     if todo:
-        start(out.how)
+        start(out.execution)
         progress = Progress(noun, len(items), len(items) - len(todo))
         with open(journal, "a") as stream:
-            for key, result in _run(function, todo, out.how.workers):
+            for key, result in _run(function, todo, out.execution.workers):
                 line = _journal_line(function, key, result)
                 stream.write(line)
                 stream.flush()
@@ -193,7 +193,9 @@ Worker = Callable[[int, int, "torch.device", Report], None]
 """One worker's whole training, given rank, world size, device and the report to call."""
 
 
-def train_on_ray(worker: Worker, *, how: How, world: int, folder: Path, restarts: int = 3) -> None:
+def train_on_ray(
+    worker: Worker, *, execution: ExecutionConfig, world: int, folder: Path, restarts: int = 3
+) -> None:
     """Run `world` workers of a training under Ray Train, joined by torch.distributed.
 
     When a worker dies, all are started again, at most `restarts` times; continuing from the newest
@@ -202,7 +204,7 @@ def train_on_ray(worker: Worker, *, how: How, world: int, folder: Path, restarts
 
     Args:
         worker: what each worker does; a functools.partial of a top-level function (it is pickled).
-        how: how.device says where: cuda with nccl, or cpu with gloo and one thread per worker.
+        execution: its device says where: cuda with nccl, or cpu with gloo and one thread each.
         world: number of workers.
         folder: where checkpoints are written; Ray Train keeps its own notes beside them. On
             several machines it must be a file system that they share.
@@ -216,12 +218,12 @@ def train_on_ray(worker: Worker, *, how: How, world: int, folder: Path, restarts
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
 
-    start(how)
-    gpu = torch.device(how.device).type == "cuda"
+    start(execution)
+    gpu = torch.device(execution.device).type == "cuda"
     if gpu and (found := int(ray.cluster_resources().get("GPU", 0))) < world:
         raise RuntimeError(
             f"{world} workers on cuda need a GPU each and there are {found}: "
-            f"set how.workers={max(1, found)}, or how.device=cpu"
+            f"set execution.workers={max(1, found)}, or execution.device=cpu"
         )
     trainer = TorchTrainer(
         _run_worker,

@@ -13,7 +13,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipelines.profiles import Profile
-from pipelines.stage import How, Materialised, Stage, differences, drift, materialise, question
+from pipelines.stage import (
+    ExecutionConfig,
+    Materialised,
+    Stage,
+    differences,
+    drift,
+    materialise,
+    question,
+)
 from storage.artifacts import Artifact, ArtifactError, ArtifactStore, Manifest
 
 CURATED = "yt1b"
@@ -177,7 +185,7 @@ def _state(
         return State(node.asset, partition, "stale", reason, manifest)
     contents = {key_name(key): _content(states[key]) for key in above}
     config = getattr(profile, node.section)
-    asked = question(node.stage, config, contents, partition, profile.how)
+    asked = question(node.stage, config, contents, partition, profile.execution)
     if changed := list(differences(manifest.question, asked)):
         more = f" (and {len(changed) - 3} more)" if len(changed) > 3 else ""
         return State(node.asset, partition, "stale", "; ".join(changed[:3]) + more, manifest)
@@ -217,7 +225,7 @@ def materialise_node(
     store: ArtifactStore,
     *,
     config: Any = None,
-    how: How | None = None,
+    execution: ExecutionConfig | None = None,
 ) -> Materialised:
     """Make one asset (partition), or find that its question has been answered before."""
     return materialise(
@@ -227,5 +235,5 @@ def materialise_node(
         open_inputs(node, partition, profile, store),
         asset=node.asset,
         partition=partition,
-        how=how or profile.how,
+        execution=execution or profile.execution,
     )

@@ -23,7 +23,7 @@ from pipelines.planner.cem import PlannerConfig
 from pipelines.planner.world import Preprocessing
 from pipelines.robot.episode_shards import EpisodeShardsConfig
 from pipelines.robot.episodes import EpisodesConfig
-from pipelines.stage import How
+from pipelines.stage import ExecutionConfig
 from pipelines.training.clips import ClipConfig
 from pipelines.training.posttrain import PosttrainConfig
 from pipelines.training.pretrain import CooldownConfig, PretrainConfig
@@ -49,7 +49,7 @@ class Profile:
     planning: PlanningConfig = field(default_factory=PlanningConfig)
     planner: BundleConfig = field(default_factory=BundleConfig)
     gates: GateConfig = field(default_factory=GateConfig)
-    how: How = field(default_factory=How)
+    execution: ExecutionConfig = field(default_factory=ExecutionConfig)
 
 
 BUCKETS = {"yt1b": 1024, "howto100m": 64, "kinetics": 16, "ssv2": 4, "imagenet": 16}
@@ -73,7 +73,7 @@ def _paper() -> Profile:
         raw_videos=RawVideosConfig(sources=SourcesConfig(**sources)),
         embeddings=EmbeddingsConfig(weights="/data/dinov2-large", batch=256),
         episodes=EpisodesConfig(location="/data/droid", labs=DROID_LABS),
-        how=How(workers=128, device="cuda"),
+        execution=ExecutionConfig(workers=128, device="cuda"),
     )
 
 

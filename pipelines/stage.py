@@ -17,7 +17,7 @@ from storage.places import write_file
 
 
 @dataclass(frozen=True, kw_only=True)
-class How:
+class ExecutionConfig:
     """How a stage is run: recorded beside the answer, never part of the question."""
 
     workers: int = 2
@@ -29,9 +29,9 @@ class How:
 
     def __post_init__(self) -> None:
         if self.workers < 1:
-            raise ValueError(f"how.workers is {self.workers}; give at least 1")
+            raise ValueError(f"execution.workers is {self.workers}; give at least 1")
         if self.device not in ("cpu", "cuda"):
-            raise ValueError(f"how.device is {self.device!r}; give 'cpu' or 'cuda'")
+            raise ValueError(f"execution.device is {self.device!r}; give 'cpu' or 'cuda'")
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Workspace:
     payload: Path
     scratch: Path
     partition: str | None
-    how: How
+    execution: ExecutionConfig
 
 
 class Inputs(Mapping[str, Artifact]):
@@ -78,7 +78,7 @@ class Stage:
     """One verb: a name, a version that a person raises, its config and its `run`.
 
     `narrow(config, partition)` leaves the part of the config that one partition depends on.
-    `observe(config, partition, how)` digests what lies outside the store (a user's files).
+    `observe(config, partition, execution)` digests what lies outside the store (a user's files).
     """
 
     name: str
@@ -86,7 +86,7 @@ class Stage:
     config: type
     run: Callable[[Any, Inputs, Workspace], dict[str, Any]]
     narrow: Callable[[Any, str | None], Any] | None = None
-    observe: Callable[[Any, str | None, How], Mapping[str, Any]] | None = None
+    observe: Callable[[Any, str | None, ExecutionConfig], Mapping[str, Any]] | None = None
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,11 @@ class Materialised:
 
 
 def question(
-    stage: Stage, config: Any, contents: Mapping[str, str], partition: str | None, how: How
+    stage: Stage,
+    config: Any,
+    contents: Mapping[str, str],
+    partition: str | None,
+    execution: ExecutionConfig,
 ) -> dict[str, Any]:
     """What a stage is asked: everything that the answer's bytes may depend on."""
     narrowed = stage.narrow(config, partition) if stage.narrow else config
@@ -110,7 +114,7 @@ def question(
         "config": asdict(narrowed),
         "inputs": dict(contents),
     }
-    if stage.observe and (seen := stage.observe(config, partition, how)):
+    if stage.observe and (seen := stage.observe(config, partition, execution)):
         asked["world"] = dict(seen)
     # Through JSON and back: today's question compares equal to the one that a manifest holds.
     return dict(json.loads(canonical_json(asked)))
@@ -154,11 +158,11 @@ def materialise(
     *,
     asset: str,
     partition: str | None,
-    how: How,
+    execution: ExecutionConfig,
 ) -> Materialised:
     """Answer a stage's question, or find the answer, and show it under the asset's name."""
     contents = {name: artifact.content for name, artifact in inputs.items()}
-    asked = question(stage, config, contents, partition, how)
+    asked = question(stage, config, contents, partition, execution)
     recipe = digest_json(asked)
     artifact = _found(store, recipe)
     if reused := artifact is not None:
@@ -174,7 +178,7 @@ def materialise(
         with store.work(recipe) as work:
             manifest = store.resume_sealing(work)
             if manifest is None:
-                manifest = _answer(store, work, stage, config, Inputs(inputs), how, draft)
+                manifest = _answer(store, work, stage, config, Inputs(inputs), execution, draft)
         artifact = store.open(manifest)
     store.set_ref(asset, partition, artifact.manifest)
     return Materialised(artifact, reused, drift(stage, artifact.manifest))
@@ -196,10 +200,10 @@ def _answer(
     stage: Stage,
     config: Any,
     inputs: Inputs,
-    how: How,
+    execution: ExecutionConfig,
     draft: Mapping[str, Any],
 ) -> Manifest:
-    out = Workspace(work / "payload", work / "scratch", draft["partition"], how)
+    out = Workspace(work / "payload", work / "scratch", draft["partition"], execution)
     resumed = out.scratch.exists()
     begun_by = _note_sources(work, source_digest(stage.run.__module__))
     out.payload.mkdir(exist_ok=True)
@@ -209,8 +213,8 @@ def _answer(
     metrics = stage.run(narrowed, inputs, out)
     _refuse_odd_metrics(stage, metrics)
     record = environment(stage.run.__module__) | {
-        "device": how.device,
-        "workers": how.workers,
+        "device": execution.device,
+        "workers": execution.workers,
         "metrics": metrics,
         "resumed": resumed,
         "resumed_from": begun_by,

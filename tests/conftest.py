@@ -35,9 +35,9 @@ def ray_cluster() -> Iterator[None]:
     """One local Ray cluster with two CPUs for the whole session."""
     # Ray comes through its door, which says before the import that ports stay on the loopback.
     from pipelines import compute
-    from pipelines.stage import How
+    from pipelines.stage import ExecutionConfig
 
-    compute.start(How(workers=2))
+    compute.start(ExecutionConfig(workers=2))
     yield
     compute.ray.shutdown()
 

@@ -50,7 +50,7 @@ def test_again_nothing_is_recomputed(walked: Path) -> None:
 
 
 def test_two_houses_have_the_same_bytes(walked: Path, tmp_path: Path) -> None:
-    vjepa2("run", home=tmp_path, settings=(*TINY, "how.workers=1"))
+    vjepa2("run", home=tmp_path, settings=(*TINY, "execution.workers=1"))
     assert contents(tmp_path) == contents(walked)
 
 

@@ -67,7 +67,7 @@ def environment(home: Path, settings: Sequence[str] = TINY) -> dict[str, str]:
     return kept | {
         "VJEPA2_HOME": str(home),
         "VJEPA2_PROFILE": "demo",
-        "VJEPA2_SET": shlex.join([*settings, f"how.cache={home / 'cache'}"]),
+        "VJEPA2_SET": shlex.join([*settings, f"execution.cache={home / 'cache'}"]),
         "OMP_NUM_THREADS": "1",
     }
 

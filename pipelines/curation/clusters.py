@@ -93,14 +93,14 @@ def run(config: ClustersConfig, inputs: Inputs, out: Workspace) -> dict[str, Any
     sample = _training_sample(pool, config)
     centroids = train_centroids(
         sample, config.clusters,
-        iterations=config.iterations, seed=config.seed, device=out.how.device,
+        iterations=config.iterations, seed=config.seed, device=out.execution.device,
     )  # fmt: skip
     np.save(out.payload / "centroids.npy", centroids)
 
     assigned: list[dict[str, Any]] = []
     for name, path in pool.items():
         scenes = read_columns(path / "rows.parquet", ["scene_id"])["scene_id"]
-        cluster, distance = nearest(_embeddings(path), centroids, device=out.how.device)
+        cluster, distance = nearest(_embeddings(path), centroids, device=out.execution.device)
         assigned += _rows(scenes, cluster, distance, partition=name)
     write_table(out.payload / "assignments.parquet", assigned, ASSIGNMENTS)
 
@@ -111,7 +111,7 @@ def run(config: ClustersConfig, inputs: Inputs, out: Workspace) -> dict[str, Any
         train = rows["split"] != "validation"
         held_out += int((~train).sum())
         cluster, distance = nearest(
-            np.asarray(_embeddings(path)[train]), centroids, device=out.how.device
+            np.asarray(_embeddings(path)[train]), centroids, device=out.execution.device
         )
         wanted += _rows(rows["scene_id"][train], cluster, distance, source=source_of(name))
     write_table(out.payload / "targets.parquet", wanted, TARGETS)

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from pipelines.compute import map_items
 from pipelines.curation.ingest import read_media
-from pipelines.stage import How, Inputs, Stage, Workspace
+from pipelines.stage import ExecutionConfig, Inputs, Stage, Workspace
 from storage.artifacts import Artifact
 from storage.digests import digest_file
 from storage.frames import middle_frame
@@ -171,7 +171,7 @@ def embed_chunk(chunk: Chunk) -> dict[str, Any]:
 def run(config: EmbeddingsConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
     """Embed all scenes of this partition on Ray, chunk by chunk, and join the chunks in order."""
     # Loaded here too, so that a wrong folder is one clear line before any task starts.
-    embedder = load_embedder(config.model, config.weights, out.how.device)
+    embedder = load_embedder(config.model, config.weights, out.execution.device)
     scenes = read_table(inputs["scenes"].path / "scenes.parquet")
     scenes.sort(key=lambda scene: (scene["video_id"], scene["start_frame"]))
     folder = out.scratch / "embeddings"
@@ -179,7 +179,7 @@ def run(config: EmbeddingsConfig, inputs: Inputs, out: Workspace) -> dict[str, A
     size = max(CHUNK, 4 * config.batch)
     chunks = {
         f"{first:09d}": Chunk(
-            scenes[first : first + size], inputs["raw_videos"], config, out.how.device,
+            scenes[first : first + size], inputs["raw_videos"], config, out.execution.device,
             folder / f"{first:09d}.npy",
         )
         for first in range(0, len(scenes), size)
@@ -264,7 +264,9 @@ def weights_file(config: EmbeddingsConfig) -> Path | None:
     return next((path for path in found if path.is_file()), None)
 
 
-def observe(config: EmbeddingsConfig, _partition: str | None, _how: How) -> dict[str, Any]:
+def observe(
+    config: EmbeddingsConfig, _partition: str | None, _how: ExecutionConfig
+) -> dict[str, Any]:
     """What lies outside the store: the digest of the weights, whatever their folder is called."""
     path = weights_file(config)
     return {"weights_sha256": _digest(path, path.stat().st_mtime_ns)} if path else {}

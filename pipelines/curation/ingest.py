@@ -33,7 +33,7 @@ from pipelines.curation.internet import (
     make,
     synthetic_videos,
 )
-from pipelines.stage import How, Inputs, Stage, Workspace
+from pipelines.stage import ExecutionConfig, Inputs, Stage, Workspace
 from storage.artifacts import Artifact
 from storage.digests import digest_bytes, digest_json
 from storage.media import MediaError, open_media
@@ -140,11 +140,13 @@ def bucket_of(path: str, buckets: int) -> int:
     return int(digest_bytes(path.encode())[:16], 16) % buckets
 
 
-def observe(config: RawVideosConfig, partition: str | None, how: How) -> dict[str, str]:
+def observe(
+    config: RawVideosConfig, partition: str | None, execution: ExecutionConfig
+) -> dict[str, str]:
     """What lies outside the store: path -> digest of each file of this partition, and the labels.
 
-    Digests of local files are kept in `how.cache` and taken again when size or time changed; of S3
-    objects the ETag stands for the content.
+    Digests of local files are kept in `execution.cache` and taken again when size or time changed;
+    of S3 objects the ETag stands for the content.
     """
     name, bucket = split_partition(partition)
     source: SourceConfig = getattr(config.sources, name)
@@ -154,7 +156,7 @@ def observe(config: RawVideosConfig, partition: str | None, how: How) -> dict[st
     here = [path for path in media.paths() if bucket_of(path, source.buckets) == bucket]
     labels = [LABELS] if media.has(LABELS) else []
     book = f"{digest_json([media.location, source.buckets, bucket])[:32]}.json"
-    return media.digests([*here, *labels], how.cache / "digests" / book)
+    return media.digests([*here, *labels], execution.cache / "digests" / book)
 
 
 def run(config: PartitionConfig, _: Inputs, out: Workspace) -> dict[str, Any]:

@@ -235,7 +235,7 @@ def encode_clips(
             name = f"{split}-{start // _CLIPS:06d}"
             part = tuple(chosen[start : start + _CLIPS])
             folder = out.scratch / "features"
-            some.append(Group(variants, encoder, part, config, out.how.device, folder, name))
+            some.append(Group(variants, encoder, part, config, out.execution.device, folder, name))
     tasks = {group.name: group for some in groups.values() for group in some}
     map_items(encode_group, tasks, out, noun="groups of clips")
     return {

@@ -98,7 +98,12 @@ def summarise(results: Iterable[Mapping[str, Any]], success: float) -> dict[str,
 
 def planned_trials(config: PlanningConfig, inputs: Inputs, out: Workspace) -> dict[str, Trial]:
     """Every trial of every policy, the planner's (the slow ones) first."""
-    shared = (config, inputs["cooled_encoder"].path, inputs["world_model"].path, out.how.device)
+    shared = (
+        config,
+        inputs["cooled_encoder"].path,
+        inputs["world_model"].path,
+        out.execution.device,
+    )
     trials = {}
     for policy in POLICIES:
         for lab in config.labs:
@@ -149,7 +154,7 @@ def run(config: PlanningConfig, inputs: Inputs, out: Workspace) -> dict[str, Any
     states = {
         lab: Trial(
             lab, "planner", config.trials, config, inputs["cooled_encoder"].path,
-            inputs["world_model"].path, out.how.device, out.scratch / f"landscape-{lab}.npz",
+            inputs["world_model"].path, out.execution.device, out.scratch / f"landscape-{lab}.npz",
         )
         for lab in config.labs
     }  # fmt: skip

@@ -212,7 +212,7 @@ def run(config: ProbeConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
     )
     grid = token_grid(config.views, read_model(folder)[0]["encoder"])
     tasks = {
-        variant: task_of(config, clips, files[variant], grid, out.how.device)
+        variant: task_of(config, clips, files[variant], grid, out.execution.device)
         for variant in config.variants
     }
     heads = choose(config, clips, tasks, out)

@@ -149,8 +149,8 @@ class ImaginedWorld:
         expected = (world_model.config.encoder_width, world_model.config.grid)
         if found != expected:
             raise ValueError(
-                f"the encoder gives features of width and grid {found} at {preprocessing.size} pixels, "
-                f"the world model was trained on {expected}: they do not belong together"
+                f"the encoder gives features of width and grid {found} at {preprocessing.size} "
+                f"pixels, the world model was trained on {expected}: they do not belong together"
             )
 
     @torch.inference_mode()

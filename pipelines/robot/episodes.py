@@ -21,7 +21,7 @@ from pipelines.robot.droid import (
 from pipelines.robot.labs import LABS
 from pipelines.robot.recorder import FAULTS, record
 from pipelines.robot.simulator import Simulator
-from pipelines.stage import How, Inputs, Stage, Workspace
+from pipelines.stage import ExecutionConfig, Inputs, Stage, Workspace
 from storage.digests import digest_file, digest_json
 from storage.places import write_file
 from storage.tables import QUARANTINE, write_table
@@ -92,18 +92,20 @@ def narrow(config: EpisodesConfig, _: str | None) -> EpisodesConfig:
     return replace(EpisodesConfig(labs=()), location=config.location)
 
 
-def observe(config: EpisodesConfig, partition: str | None, how: How) -> Mapping[str, Any]:
+def observe(
+    config: EpisodesConfig, partition: str | None, execution: ExecutionConfig
+) -> Mapping[str, Any]:
     """Digests of the user's files that this lab's episodes depend on, by what they are."""
     if config.location == GENERATED:
         files = arm_files(config.arm)
         # By name and content alone: where the folder lies does not matter.
-        digests = sorted([path.name, _cached_digest(path, how.cache)] for path in files)
+        digests = sorted([path.name, _cached_digest(path, execution.cache)] for path in files)
         return {"arm": digest_json(digests)} if files else {}
     root = Path(config.location)
     lab = find_lab_folder(root, str(partition))
     files = [path for folder in find_episodes(lab) for path in sorted(folder.rglob("*"))]
     used = (path for path in files if path.suffix in (".json", ".h5", ".mp4") and path.is_file())
-    listing = [[p.relative_to(root).as_posix(), _cached_digest(p, how.cache)] for p in used]
+    listing = [[p.relative_to(root).as_posix(), _cached_digest(p, execution.cache)] for p in used]
     return {"location": digest_json(listing)}
 
 

@@ -77,7 +77,7 @@ def cache_features(
         name = f"{start // _EPISODES:06d}"
         group = tuple(episodes[start : start + _EPISODES])
         target = folder / f"{name}.npy"
-        groups[name] = Group(encoder, group, preprocessing, dtype, out.how.device, target)
+        groups[name] = Group(encoder, group, preprocessing, dtype, out.execution.device, target)
     map_items(encode_group, groups, out, noun="groups of episodes")
     return [group.target for group in groups.values()]
 

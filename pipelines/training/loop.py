@@ -48,7 +48,7 @@ class TrainingFailedError(RuntimeError):
 
 
 def run_training(build: Build, settings: LoopSettings, out: Workspace) -> dict[str, Any]:
-    """Train to the end on out.how.workers workers; go on from what is in `run_folder(out)`.
+    """Train to the end on out.execution.workers workers; go on from what is in `run_folder(out)`.
 
     Afterwards that folder holds the checkpoints (see checkpoints.publish). Returns speed for the
     record: never part of an artifact, and absent when nothing was left to train.
@@ -59,15 +59,15 @@ def run_training(build: Build, settings: LoopSettings, out: Workspace) -> dict[s
     folder = run_folder(out)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "failure.json").unlink(missing_ok=True)
-    world = usable_workers(out.how.workers, settings.gradient_shards)
+    world = usable_workers(out.execution.workers, settings.gradient_shards)
     with shown(folder):
         if world == 1:
-            train(build, settings, folder, Workers(), torch.device(out.how.device))
+            train(build, settings, folder, Workers(), torch.device(out.execution.device))
         else:
             from pipelines.compute import train_on_ray
 
             worker = functools.partial(train_or_note, build, settings, folder)
-            train_on_ray(worker, how=out.how, world=world, folder=folder)
+            train_on_ray(worker, execution=out.execution, world=world, folder=folder)
             _raise_noted(folder / "failure.json")
     look = read_progress(folder)
     if look is None:

@@ -286,9 +286,9 @@ def run(config: PosttrainConfig, inputs: Inputs, out: Workspace) -> dict[str, An
 def _rank(
     config: PosttrainConfig, out: Workspace, features: FrameFeatures, held_out: Sequence[Episode]
 ) -> dict[str, Any]:
-    device = torch.device(out.how.device)
+    device = torch.device(out.execution.device)
     with one_thread_on(device):
-        world_model = open_world_model(out.payload, out.how.device)
+        world_model = open_world_model(out.payload, out.execution.device)
         pairs = rank_pairs(world_model, features, held_out, config.strides, config.ranking, device)
     return summary(pairs, config.ranking) | {"by_pair": [asdict(pair) for pair in pairs]}
 

@@ -24,7 +24,7 @@ from assets.walk import Outcome, walk
 from pipelines import gates, graph, profiles
 from pipelines.gates import Gate, GateConfig, Verdict
 from pipelines.graph import Node
-from pipelines.stage import How, Inputs, Stage, Workspace
+from pipelines.stage import ExecutionConfig, Inputs, Stage, Workspace
 from storage.artifacts import Artifact, ArtifactStore
 from storage.tables import QUARANTINE, write_table
 
@@ -68,7 +68,7 @@ class TinyProfile:
     sums: SumsConfig = field(default_factory=SumsConfig)
     total: TotalConfig = field(default_factory=TotalConfig)
     gates: GateConfig = field(default_factory=GateConfig)
-    how: How = field(default_factory=How)
+    execution: ExecutionConfig = field(default_factory=ExecutionConfig)
 
 
 def count(config: CountsConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:

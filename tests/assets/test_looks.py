@@ -34,7 +34,7 @@ def house(tmp_path_factory):
         [
             f"raw_videos.sources.ssv2.location={folder / 'videos'}",
             f"raw_videos.sources.coin.location={folder / 'empty'}",
-            f"how.cache={folder / 'cache'}",
+            f"execution.cache={folder / 'cache'}",
         ],
     )
     return ArtifactStore(str(folder / "store")), profile

@@ -16,7 +16,7 @@ import pytest
 
 from pipelines import compute
 from pipelines.compute import map_items, start
-from pipelines.stage import How, Workspace
+from pipelines.stage import ExecutionConfig, Workspace
 from tests.absent import skip_at_home
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -30,7 +30,7 @@ def out(tmp_path: Path) -> Workspace:
 def workspace(folder: Path, workers: int) -> Workspace:
     (folder / "payload").mkdir(parents=True, exist_ok=True)
     (folder / "scratch").mkdir(exist_ok=True)
-    return Workspace(folder / "payload", folder / "scratch", None, How(workers=workers))
+    return Workspace(folder / "payload", folder / "scratch", None, ExecutionConfig(workers=workers))
 
 
 def wait_for(path: Path) -> None:
@@ -179,7 +179,7 @@ def test_progress_tells_count_rate_and_end(out: Workspace, capfd: pytest.Capture
 
 def test_starting_twice_is_starting_once() -> None:
     before = compute.ray.get_runtime_context().gcs_address
-    start(How(workers=2))
+    start(ExecutionConfig(workers=2))
     assert compute.ray.get_runtime_context().gcs_address == before
 
 

@@ -296,7 +296,10 @@ def test_many_differences_are_counted_not_listed(walk: Walk) -> None:
 
 
 def test_workers_and_device_make_nothing_stale(walk: Walk) -> None:
-    assert walk.not_fresh(replace(DEMO, how=replace(DEMO.how, workers=16, device="cuda"))) == set()
+    assert (
+        walk.not_fresh(replace(DEMO, execution=replace(DEMO.execution, workers=16, device="cuda")))
+        == set()
+    )
 
 
 def test_what_was_never_made_is_asked_for_by_name(empty: Walk) -> None:

@@ -20,7 +20,7 @@ import pytest
 
 from pipelines import provenance
 from pipelines import stage as stages
-from pipelines.stage import How, Inputs, Stage, Workspace, differences, question
+from pipelines.stage import ExecutionConfig, Inputs, Stage, Workspace, differences, question
 from storage.artifacts import Artifact, ArtifactError, ArtifactStore
 from storage.digests import digest_json
 from tests.interrupts import heeding_ctrl_c
@@ -53,9 +53,11 @@ def recipe(
     config: CountingConfig | None = None,
     contents: dict[str, str] | None = None,
     partition: str | None = None,
-    how: How | None = None,
+    execution: ExecutionConfig | None = None,
 ) -> str:
-    asked = question(stage, config or CountingConfig(), contents or {}, partition, how or How())
+    asked = question(
+        stage, config or CountingConfig(), contents or {}, partition, execution or ExecutionConfig()
+    )
     return digest_json(asked)
 
 
@@ -80,8 +82,13 @@ def test_the_recipe_changes_with_everything_that_is_asked() -> None:
 
 
 def test_the_recipe_does_not_change_with_how_it_is_run(tmp_path: Path) -> None:
-    for how in (How(workers=1), How(workers=64), How(device="cuda"), How(cache=tmp_path)):
-        assert recipe(how=how) == recipe()
+    for execution in (
+        ExecutionConfig(workers=1),
+        ExecutionConfig(workers=64),
+        ExecutionConfig(device="cuda"),
+        ExecutionConfig(cache=tmp_path),
+    ):
+        assert recipe(execution=execution) == recipe()
 
 
 def test_the_recipe_does_not_change_with_the_order_of_inputs() -> None:
@@ -101,7 +108,9 @@ def test_a_partition_asks_with_the_part_of_the_config_that_it_depends_on() -> No
 def test_what_lies_outside_the_store_is_part_of_the_question(tmp_path: Path) -> None:
     source = tmp_path / "user.txt"
 
-    def look(config: CountingConfig, partition: str | None, how: How) -> dict[str, str]:
+    def look(
+        config: CountingConfig, partition: str | None, execution: ExecutionConfig
+    ) -> dict[str, str]:
         return {"user.txt": source.read_text()}
 
     watching = replace(PLAIN, observe=look)
@@ -113,13 +122,15 @@ def test_what_lies_outside_the_store_is_part_of_the_question(tmp_path: Path) -> 
 
 
 def test_differences_are_readable() -> None:
-    old = question(PLAIN, CountingConfig(), {"scenes/a": "a" * 64, "gone": "g" * 64}, "a", How())
+    old = question(
+        PLAIN, CountingConfig(), {"scenes/a": "a" * 64, "gone": "g" * 64}, "a", ExecutionConfig()
+    )
     new = question(
         replace(PLAIN, version=2),
         CountingConfig(upto=5, inner=Inner(weight=0.5), name="x" * 80),
         {"scenes/a": "b" * 64, "fresh": "f" * 64},
         "a",
-        How(workers=7),
+        ExecutionConfig(workers=7),
     )
     assert list(differences(old, new)) == [
         "config.inner.weight: 0.7 -> 0.5",
@@ -135,14 +146,14 @@ def test_differences_are_readable() -> None:
 
 def test_a_question_read_back_from_its_manifest_has_no_differences(store: ArtifactStore) -> None:
     made = answer(store, stage=PLAIN, partition="a")
-    asked = question(PLAIN, CountingConfig(), {}, "a", How(workers=9))
+    asked = question(PLAIN, CountingConfig(), {}, "a", ExecutionConfig(workers=9))
     assert list(differences(made.artifact.manifest.question, asked)) == []
 
 
 @pytest.mark.parametrize(("field", "value"), [("workers", 0), ("device", "tpu")])
 def test_how_refuses_what_cannot_be(field: str, value: Any) -> None:
-    with pytest.raises(ValueError, match=rf"how\.{field} is {value!r}; give"):
-        How(**{field: value})
+    with pytest.raises(ValueError, match=rf"execution\.{field} is {value!r}; give"):
+        ExecutionConfig(**{field: value})
 
 
 # ------------------------------------------------------------------ the answer
@@ -150,7 +161,7 @@ def test_how_refuses_what_cannot_be(field: str, value: Any) -> None:
 
 def test_an_answer_is_made_once_and_found_again(store: ArtifactStore) -> None:
     first = answer(store, stage=PLAIN)
-    again = answer(store, stage=PLAIN, how=How(workers=5))
+    again = answer(store, stage=PLAIN, execution=ExecutionConfig(workers=5))
     assert (first.reused, again.reused) == (False, True)
     assert again.artifact == first.artifact
     assert RUNS == ["None"]
@@ -168,7 +179,9 @@ def test_going_back_to_an_earlier_config_recomputes_nothing(store: ArtifactStore
 
 def test_the_record_tells_how_it_was_made(store: ArtifactStore) -> None:
     above = answer(store, stage=PLAIN, asset="above").artifact
-    made = answer(store, stage=PLAIN, inputs={"above": above}, how=How(workers=3)).artifact
+    made = answer(
+        store, stage=PLAIN, inputs={"above": above}, execution=ExecutionConfig(workers=3)
+    ).artifact
     record = made.record
     assert record["workers"] == 3
     assert record["device"] == "cpu"
@@ -366,7 +379,9 @@ def test_killed_and_interrupted_stages_end_as_undisturbed_ones(
     assert rerun.record["resumed_from"] == [], "resumed, and by the same sources"
 
     monkeypatch.setenv("DIARY", str(tmp_path / "other-diary"))
-    undisturbed = answer(ArtifactStore(str(tmp_path / "other")), how=How(workers=1)).artifact
+    undisturbed = answer(
+        ArtifactStore(str(tmp_path / "other")), execution=ExecutionConfig(workers=1)
+    ).artifact
     assert rerun.content == undisturbed.content
     assert len(rerun.manifest.files) == len(ITEMS) + 1
     assert list((tmp_path / "store" / "work").iterdir()) == []

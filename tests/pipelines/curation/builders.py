@@ -10,7 +10,7 @@ import numpy as np
 
 from pipelines.curation.retrieval import CURATED
 from pipelines.curation.scenes import COLUMNS as SCENES
-from pipelines.stage import How, Inputs, Workspace
+from pipelines.stage import ExecutionConfig, Inputs, Workspace
 from storage.artifacts import Artifact, Manifest, content_digest, list_files
 from storage.digests import digest_bytes
 from storage.tables import read_table, write_table
@@ -35,8 +35,8 @@ def workspace(root: Path, partition: str | None = None, workers: int = 2) -> Wor
     """An empty workspace under `root`."""
     for name in ("payload", "scratch"):
         (root / name).mkdir(parents=True, exist_ok=True)
-    how = How(workers=workers, cache=root / "cache")
-    return Workspace(root / "payload", root / "scratch", partition, how)
+    execution = ExecutionConfig(workers=workers, cache=root / "cache")
+    return Workspace(root / "payload", root / "scratch", partition, execution)
 
 
 def embeddings(root: Path, partition: str, vectors: np.ndarray, **columns: list[Any]) -> Artifact:

@@ -25,7 +25,7 @@ from pipelines.curation.embeddings import (
     observe,
     run,
 )
-from pipelines.stage import How, Inputs
+from pipelines.stage import ExecutionConfig, Inputs
 from storage.frames import middle_frame
 from storage.tables import read_table
 from storage.video import decode_image, encode, encode_image, probe
@@ -172,12 +172,12 @@ def test_the_question_names_the_weights_not_their_folder(tmp_path: Path) -> None
     for name in ("a", "b"):
         tiny_dinov2(tmp_path / name)
     seen = [
-        observe(EmbeddingsConfig(weights=str(tmp_path / name)), "yt1b-00", How())
+        observe(EmbeddingsConfig(weights=str(tmp_path / name)), "yt1b-00", ExecutionConfig())
         for name in ("a", "b")
     ]
     assert seen[0] == seen[1] and len(seen[0]["weights_sha256"]) == 64
-    assert observe(EmbeddingsConfig(), None, How()) == {}
-    assert observe(LITE, None, How()) == {
+    assert observe(EmbeddingsConfig(), None, ExecutionConfig()) == {}
+    assert observe(LITE, None, ExecutionConfig()) == {
         "weights_sha256": load_embedder("efficientnet_lite0", None).weights_sha256
     }
 

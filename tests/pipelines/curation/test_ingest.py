@@ -28,7 +28,7 @@ from pipelines.curation.ingest import (
     run,
 )
 from pipelines.curation.internet import CountsConfig, InternetConfig, StyleConfig
-from pipelines.stage import How, Inputs, question
+from pipelines.stage import ExecutionConfig, Inputs, question
 from storage.artifacts import Artifact
 from storage.digests import digest_bytes
 from storage.media import MediaError
@@ -227,7 +227,7 @@ def test_bad_sources_are_one_clear_line(tmp_path: Path) -> None:
     for name, says in cases.items():
         config = folder_config(tmp_path / name)
         for ask in (
-            lambda c=config: observe(c, "yt1b-00", How(cache=tmp_path / "cache")),
+            lambda c=config: observe(c, "yt1b-00", ExecutionConfig(cache=tmp_path / "cache")),
             lambda c=config, n=name: ingested(c, "yt1b-00", tmp_path / "out" / n),
         ):
             with pytest.raises(MediaError, match=says) as error:
@@ -254,11 +254,11 @@ def test_buckets_share_a_folder_out_by_path(folder: Path, tmp_path: Path, at_onc
 
 
 def test_the_question_holds_what_the_partition_depends_on(folder: Path, tmp_path: Path) -> None:
-    how = How(cache=tmp_path / "cache")
+    execution = ExecutionConfig(cache=tmp_path / "cache")
     config = folder_config(folder, buckets=2)
 
     def asked(partition: str, changed: RawVideosConfig = config) -> dict[str, Any]:
-        return question(STAGE, changed, {}, partition, how)
+        return question(STAGE, changed, {}, partition, execution)
 
     before = {partition: asked(partition) for partition in ("yt1b-00", "yt1b-01", "ssv2")}
     # Another count of one source is another question for that source alone.
@@ -278,8 +278,8 @@ def test_the_question_holds_what_the_partition_depends_on(folder: Path, tmp_path
 def test_digests_are_remembered_until_a_file_changes(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    how, config = How(cache=tmp_path / "cache"), folder_config(folder)
-    first = observe(config, "yt1b-00", how)
+    execution, config = ExecutionConfig(cache=tmp_path / "cache"), folder_config(folder)
+    first = observe(config, "yt1b-00", execution)
     assert first["a.mp4"] == digest_bytes((folder / "a.mp4").read_bytes())
     taken: list[Path] = []
 
@@ -288,14 +288,14 @@ def test_digests_are_remembered_until_a_file_changes(
         return digest_bytes(path.read_bytes())
 
     monkeypatch.setattr("storage.media.digest_file", counting)
-    assert observe(config, "yt1b-00", how) == first and taken == []
+    assert observe(config, "yt1b-00", execution) == first and taken == []
     (folder / "notes.mp4").write_text("NO VIDEO HERE")  # the size is the same
     os.utime(folder / "notes.mp4", ns=(1, 1))
-    assert observe(config, "yt1b-00", how) != first
+    assert observe(config, "yt1b-00", execution) != first
     assert taken == [folder / "notes.mp4"]
     [book] = (tmp_path / "cache" / "digests").iterdir()
     book.write_text("{cut sh")
-    assert len(observe(config, "yt1b-00", how)) == 5 and len(taken) == 6
+    assert len(observe(config, "yt1b-00", execution)) == 5 and len(taken) == 6
 
 
 def test_a_bucket_gives_what_a_folder_gives(
@@ -312,11 +312,11 @@ def test_a_bucket_gives_what_a_folder_gives(
     assert rows == read_table(here.path / "videos.parquet") and there_aside == here_aside
     assert metrics["media"] == s3_store and rows[0]["label"] == "bounce"
     assert read_media(there, rows[0]) == (folder / "a.mp4").read_bytes()
-    how, config = How(cache=tmp_path / "cache"), folder_config(s3_store)
-    before = observe(config, "yt1b-00", how)
-    assert set(before) == {*observe(folder_config(folder), "yt1b-00", how)}
+    execution, config = ExecutionConfig(cache=tmp_path / "cache"), folder_config(s3_store)
+    before = observe(config, "yt1b-00", execution)
+    assert set(before) == {*observe(folder_config(folder), "yt1b-00", execution)}
     place.write("a.mp4", b"something else")
-    after = observe(config, "yt1b-00", how)
+    after = observe(config, "yt1b-00", execution)
     assert {path for path in before if before[path] != after[path]} == {"a.mp4"}
     with pytest.raises(MediaError, match="no longer the file"):
         read_media(there, rows[0])
@@ -324,7 +324,7 @@ def test_a_bucket_gives_what_a_folder_gives(
     with pytest.raises(MediaError, match=r"a\.mp4 is missing; put the file back"):
         read_media(there, rows[0])
     with pytest.raises(MediaError, match="no files there"):
-        observe(folder_config(f"{s3_store}-empty"), "yt1b-00", how)
+        observe(folder_config(f"{s3_store}-empty"), "yt1b-00", execution)
 
 
 def test_generated_sources_are_real_files_the_same_for_any_workers(

@@ -14,7 +14,7 @@ from pipelines.evaluation import planning
 from pipelines.evaluation.planning import STAGE, PlanningConfig, run, summarise
 from pipelines.evaluation.reaching import Trial, energy_landscape, run_trial
 from pipelines.planner.cem import PlannerConfig
-from pipelines.stage import How, Inputs, Workspace
+from pipelines.stage import ExecutionConfig, Inputs, Workspace
 from storage.artifacts import content_digest, list_files
 from storage.tables import read_table
 
@@ -30,7 +30,9 @@ def a_trial(trainings, policy: str, config: PlanningConfig = CONFIG, film=None) 
 
 
 def workspace(folder: Path) -> Workspace:
-    out = Workspace(folder / "payload", folder / "scratch", None, How(workers=1, cache=folder))
+    out = Workspace(
+        folder / "payload", folder / "scratch", None, ExecutionConfig(workers=1, cache=folder)
+    )
     out.payload.mkdir(parents=True)
     out.scratch.mkdir(exist_ok=True)
     return out

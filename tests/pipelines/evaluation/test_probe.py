@@ -16,7 +16,7 @@ from pipelines.evaluation import features, probe
 from pipelines.evaluation.features import ViewConfig, decoded, labelled_clips, views_of
 from pipelines.evaluation.probe import Clips, ProbeConfig, on_held_out, run, task_of
 from pipelines.evaluation.probing import HeadConfig
-from pipelines.stage import How, Inputs, Workspace
+from pipelines.stage import ExecutionConfig, Inputs, Workspace
 from storage.artifacts import content_digest, list_files
 from storage.shards import ShardWriter
 from storage.tables import read_table, write_table
@@ -78,7 +78,9 @@ def inputs(trainings, artifact, shards) -> Inputs:
 
 
 def workspace(folder: Path) -> Workspace:
-    out = Workspace(folder / "payload", folder / "scratch", None, How(workers=1, cache=folder))
+    out = Workspace(
+        folder / "payload", folder / "scratch", None, ExecutionConfig(workers=1, cache=folder)
+    )
     out.payload.mkdir(parents=True)
     out.scratch.mkdir()
     return out
@@ -98,15 +100,15 @@ def without_ray(monkeypatch):
 def test_validation_views_are_even_squares_and_stills_do_not_move(inputs):
     clip = labelled_clips(inputs.parts("clip_shards"), "ssv2")[-1]
     assert clip.split == "validation"
-    how = replace(VIEWS, views=3, segments=2)
+    execution = replace(VIEWS, views=3, segments=2)
     stored = decoded(clip)
-    shown = views_of(clip, stored, how, still=False)
+    shown = views_of(clip, stored, execution, still=False)
     assert shown.shape == (3, 2, 3, 4, 32, 32)
     left, middle, right = (view[0, 0].sum(0) for view in shown)
     # The window slides right over the picture, so its contents slide left.
     assert torch.allclose(left[:, 8:30], right[:, :22], atol=0.6)
     assert not torch.allclose(left, middle, atol=0.1)
-    still = views_of(clip, stored, how, still=True)[1]
+    still = views_of(clip, stored, execution, still=True)[1]
     assert torch.equal(still[:, :, :1].expand_as(still), still)
     assert not torch.equal(shown[1][0, :, 0], shown[1][0, :, -1])
 
@@ -114,15 +116,15 @@ def test_validation_views_are_even_squares_and_stills_do_not_move(inputs):
 def test_training_views_differ_and_are_never_mirrored(inputs):
     clip = labelled_clips(inputs.parts("clip_shards"), "ssv2")[1]
     assert (clip.split, clip.label) == ("train", "right")
-    how = replace(VIEWS, train_views=4)
-    shown = views_of(clip, decoded(clip), how, still=False)
+    execution = replace(VIEWS, train_views=4)
+    shown = views_of(clip, decoded(clip), execution, still=False)
     assert len(shown) == 4 and not torch.equal(shown[0], shown[1])
     for view in shown:
         bright = view[0, 0].clamp_min(0).sum(1)  # [T, W]
         seen = bright[bright.sum(1) > 0]
         where = (seen * torch.arange(32)).sum(1) / seen.sum(1)
         assert len(where) > 1 and where[-1] > where[0]
-    assert torch.equal(views_of(clip, decoded(clip), how, still=False), shown)
+    assert torch.equal(views_of(clip, decoded(clip), execution, still=False), shown)
 
 
 def test_probe_tells_directions_apart_and_stills_do_not(inputs, tmp_path, without_ray):

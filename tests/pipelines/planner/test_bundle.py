@@ -20,7 +20,7 @@ from pipelines.planner.bundle import BundleConfig, BundleError, load_planner, ru
 from pipelines.planner.cem import PlannerConfig
 from pipelines.planner.control import Planner
 from pipelines.planner.weights import open_encoder, open_world
-from pipelines.stage import ROOT, How, Inputs, Workspace
+from pipelines.stage import ROOT, ExecutionConfig, Inputs, Workspace
 from storage.artifacts import Artifact, Manifest, content_digest, list_files
 
 SEARCH = PlannerConfig(
@@ -78,7 +78,7 @@ def upstream(tmp_path, tiny_world) -> Inputs:
 
 def exported(upstream: Inputs, folder: Path) -> Path:
     folder.mkdir()
-    out = Workspace(folder, folder.parent / "scratch", None, How(cache=folder.parent))
+    out = Workspace(folder, folder.parent / "scratch", None, ExecutionConfig(cache=folder.parent))
     metrics = run(BundleConfig(name="reacher"), upstream, out)
     assert metrics["files"] == 6 and metrics["parameters"] > 10_000
     return folder

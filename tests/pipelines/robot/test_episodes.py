@@ -21,7 +21,7 @@ from pipelines.robot.episodes import EpisodesConfig, narrow, observe
 from pipelines.robot.poses import positive_roll
 from pipelines.robot.recorder import record
 from pipelines.robot.simulator import Simulator
-from pipelines.stage import How, materialise
+from pipelines.stage import ExecutionConfig, materialise
 from storage.artifacts import ArtifactStore
 from storage.digests import digest_json
 from storage.tables import read_table
@@ -40,9 +40,15 @@ def psnr(one, two):
 def build(folder, config=RECORDING, shards=SHARDS, partition="lab-a"):
     """Both artifacts of a lab, made by their stages."""
     store = ArtifactStore(str(folder / "store"))
-    how = How(workers=2, cache=folder / "cache")
+    execution = ExecutionConfig(workers=2, cache=folder / "cache")
     recorded = materialise(
-        store, episodes.STAGE, config, {}, asset="droid_episodes", partition=partition, how=how
+        store,
+        episodes.STAGE,
+        config,
+        {},
+        asset="droid_episodes",
+        partition=partition,
+        execution=execution,
     ).artifact
     packed = materialise(
         store,
@@ -51,7 +57,7 @@ def build(folder, config=RECORDING, shards=SHARDS, partition="lab-a"):
         {f"droid_episodes/{partition}": recorded},
         asset="episode_shards",
         partition=partition,
-        how=how,
+        execution=execution,
     ).artifact
     return recorded, packed
 
@@ -162,12 +168,12 @@ def test_a_changed_file_is_a_changed_question(built, tmp_path):
     shutil.copytree(recorded.path / "lab-a", tmp_path / "droid" / "lab-a")
     shutil.copytree(recorded.path / "lab-a", tmp_path / "droid" / "lab-b")
     config = EpisodesConfig(location=str(tmp_path / "droid"))
-    how = How(cache=tmp_path / "cache")
-    before = [observe(config, lab, how) for lab in ("lab-a", "lab-b")]
-    assert before == [observe(config, lab, how) for lab in ("lab-a", "lab-b")]
+    execution = ExecutionConfig(cache=tmp_path / "cache")
+    before = [observe(config, lab, execution) for lab in ("lab-a", "lab-b")]
+    assert before == [observe(config, lab, execution) for lab in ("lab-a", "lab-b")]
     path = next((tmp_path / "droid" / "lab-a").rglob("*.mp4"))
     path.write_bytes(path.read_bytes()[:-1] + b"?")
-    after = [observe(config, lab, how) for lab in ("lab-a", "lab-b")]
+    after = [observe(config, lab, execution) for lab in ("lab-a", "lab-b")]
     assert after[0] != before[0]
     assert after[1] == before[1]
 
@@ -262,9 +268,9 @@ def test_another_arm_is_another_question(tmp_path):
     description = tmp_path / "mine" / "arm.json"
     description.write_text(json.dumps(fields))
     config = dataclasses.replace(RECORDING, arm=str(description), labs=(), faulty=0)
-    how = How(cache=tmp_path / "cache")
-    before = observe(config, "lab-a", how)
-    assert observe(RECORDING, "lab-a", how) == {}
+    execution = ExecutionConfig(cache=tmp_path / "cache")
+    before = observe(config, "lab-a", execution)
+    assert observe(RECORDING, "lab-a", execution) == {}
     item = {"config": dataclasses.asdict(config), "lab": "lab-a", "numbers": [0]}
     # The same arm under another name records the same bytes.
     for arm in (str(description), "franka"):
@@ -276,4 +282,4 @@ def test_another_arm_is_another_question(tmp_path):
     assert len(mine) == 3
     model = tmp_path / "mine" / "mine.xml"
     model.write_text(model.read_text().replace('kp="4500"', 'kp="4400"'))
-    assert observe(config, "lab-a", how) != before
+    assert observe(config, "lab-a", execution) != before

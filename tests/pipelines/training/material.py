@@ -11,7 +11,7 @@ import numpy as np
 
 from models.encoder import EncoderConfig
 from pipelines.robot.episode_shards import INDEX
-from pipelines.stage import How, Inputs, Workspace
+from pipelines.stage import ExecutionConfig, Inputs, Workspace
 from pipelines.training.clips import COLUMNS, ClipConfig
 from pipelines.training.pretrain import CooldownConfig, PretrainConfig
 from storage.artifacts import Artifact, Manifest
@@ -53,7 +53,7 @@ def workspace(folder: Path, workers: int = 1) -> Workspace:
     """Payload and scratch in a folder."""
     for name in ("payload", "scratch"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    return Workspace(folder / "payload", folder / "scratch", None, How(workers=workers))
+    return Workspace(folder / "payload", folder / "scratch", None, ExecutionConfig(workers=workers))
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.compute import train_on_ray
-from pipelines.stage import How, Workspace
+from pipelines.stage import ExecutionConfig, Workspace
 from pipelines.training.checkpoints import list_checkpoints, logged_rows
 from pipelines.training.loop import (
     TrainingDivergedError,
@@ -80,7 +80,7 @@ def test_a_worker_that_dies_is_started_again(tmp_path: Path) -> None:
 @pytest.mark.heavy
 def test_more_workers_than_gpus(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="1024 workers on cuda need a GPU each"):
-        train_on_ray(print, how=How(device="cuda"), world=1024, folder=tmp_path)
+        train_on_ray(print, execution=ExecutionConfig(device="cuda"), world=1024, folder=tmp_path)
 
 
 @pytest.mark.heavy

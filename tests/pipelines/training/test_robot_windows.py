@@ -17,7 +17,7 @@ from models.encoder import Encoder, encode_frames
 from pipelines.planner.world import Preprocessing, prepare
 from pipelines.robot.episode_shards import load_episode
 from pipelines.robot.poses import apply_action
-from pipelines.stage import How
+from pipelines.stage import ExecutionConfig
 from pipelines.training import frame_features
 from pipelines.training.frame_features import FrameFeatures, encode_group
 from pipelines.training.jepa import Networks
@@ -108,7 +108,7 @@ def test_features_are_the_encoders(
     for number, group in enumerate((episodes[:3], episodes[3:])):
         target = tmp_path / f"{number}.npy"
         wanted = frame_features.Group(
-            trained.path, tuple(group), preprocessing, "float32", How().device, target
+            trained.path, tuple(group), preprocessing, "float32", ExecutionConfig().device, target
         )
         assert encode_group(wanted) == 8 * len(group)
         parts.append(target)
