@@ -84,20 +84,20 @@ def _place(manifest: Manifest, digest: str) -> str:
 
 
 def _made(manifest: Manifest, store: ArtifactStore) -> Iterator[str]:
-    record, question = manifest.record, manifest.question
+    record, recipe_inputs = manifest.record, manifest.recipe_inputs
     commit = str(record.get("git_commit") or "unknown")[:12]
     dirty = " with uncommitted changes" if record.get("git_dirty") else ""
     size = f"{len(manifest.files)} files, {manifest.size / 1e6:.3f} MB"
     yield f"content   {manifest.content}  ({size})"
     yield f"recipe    {manifest.recipe}"
     yield f"manifest  {store.place.location}/{manifest.key}"
-    yield f"stage     {question['stage']} version {question['version']}"
+    yield f"stage     {recipe_inputs['stage']} version {recipe_inputs['version']}"
     yield f"code      commit {commit}{dirty}, sources {str(record.get('source_digest'))[:12]}"
     yield (
         f"ran on    python {record.get('python')}, torch {record.get('torch')}, "
         f"{record.get('device')}, {record.get('workers')} workers, {record.get('seconds')} s"
     )
-    for name, value in _leaves(question["config"]):
+    for name, value in _leaves(recipe_inputs["config"]):
         yield f"asked     {name} = {value}"
 
 

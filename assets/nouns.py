@@ -115,7 +115,7 @@ def _check_specs(
     node: Node, partitions: dg.StaticPartitionsDefinition | None
 ) -> list[dg.AssetCheckSpec]:
     claims = [(gate.name, gate.claim, True) for gate in GATES.get(node.asset, ())]
-    claims.append((DETERMINISTIC, "one question has one answer, however often it is asked", False))
+    claims.append((DETERMINISTIC, "one recipe has one content, however often it is made", False))
     with warnings.catch_warnings():
         # Checks per partition are a preview in Dagster 1.13; without them a check of a partitioned
         # asset would show the verdict on whichever partition came last.

@@ -18,7 +18,7 @@ from typing import Any
 import dagster as dg
 
 from pipelines.graph import Node
-from pipelines.stage import ExecutionConfig, question
+from pipelines.stage import ExecutionConfig, recipe_inputs
 from pipelines.training.progress import read_progress
 from storage.artifacts import Artifact, ArtifactStore
 from storage.digests import digest_json
@@ -45,7 +45,7 @@ def watched(
 ) -> Iterator[None]:
     """Report a stage's training progress to Dagster every few seconds while the block runs."""
     contents = {name: artifact.content for name, artifact in inputs.items()}
-    recipe = digest_json(question(node.stage, config, contents, partition, execution))
+    recipe = digest_json(recipe_inputs(node.stage, config, contents, partition, execution))
     folder = store.local / "work" / recipe / "scratch" / "training"
     stop = threading.Event()
     arguments = (context.instance, dg.AssetKey(node.asset), partition, folder, stop)

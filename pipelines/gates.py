@@ -1,7 +1,7 @@
 """Gates: when an artifact is good enough for what follows to be made from it.
 
 A gate reads one sealed artifact and gives a verdict with the numbers it rests on. Its thresholds
-are no question to any stage: changing one makes nothing stale. Dagster shows each gate as an asset
+are no recipe input of any stage: changing one makes nothing stale. Dagster shows each gate as an asset
 check, and nothing is made from an artifact whose blocking gate says no.
 """
 
@@ -91,7 +91,7 @@ def quarantine_small(artifact: Artifact, gates: GateConfig) -> Verdict:
 def weights_match(artifact: Artifact, _: GateConfig) -> Verdict:
     """The mixture draws by the weights that were asked for, and has clips for each of them."""
     mixture = json.loads((artifact.path / "mixture.json").read_text())
-    asked = artifact.manifest.question["config"]["weights"]
+    asked = artifact.manifest.recipe_inputs["config"]["weights"]
     index = read_columns(artifact.path / "index.parquet", ["source", "weight"])
     trained = {str(s) for s in index["source"][index["weight"] > 0]}
     total = sum(mixture["weights"].values())

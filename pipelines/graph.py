@@ -20,7 +20,7 @@ from pipelines.stage import (
     differences,
     drift,
     materialise,
-    question,
+    recipe_inputs,
 )
 from storage.artifacts import Artifact, ArtifactError, ArtifactStore, Manifest
 
@@ -147,7 +147,7 @@ def key_name(key: Key) -> str:
 
 @dataclass(frozen=True)
 class State:
-    """Whether one asset (partition) answers today's question."""
+    """Whether one asset (partition) is what today's recipe asks for."""
 
     asset: str
     partition: str | None
@@ -185,8 +185,8 @@ def _state(
         return State(node.asset, partition, "stale", reason, manifest)
     contents = {key_name(key): _content(states[key]) for key in above}
     config = getattr(profile, node.section)
-    asked = question(node.stage, config, contents, partition, profile.execution)
-    if changed := list(differences(manifest.question, asked)):
+    asked = recipe_inputs(node.stage, config, contents, partition, profile.execution)
+    if changed := list(differences(manifest.recipe_inputs, asked)):
         more = f" (and {len(changed) - 3} more)" if len(changed) > 3 else ""
         return State(node.asset, partition, "stale", "; ".join(changed[:3]) + more, manifest)
     return State(node.asset, partition, "fresh", drift(node.stage, manifest), manifest)
@@ -227,7 +227,7 @@ def materialise_node(
     config: Any = None,
     execution: ExecutionConfig | None = None,
 ) -> Materialised:
-    """Make one asset (partition), or find that its question has been answered before."""
+    """Make one asset (partition), or find that its recipe was made before."""
     return materialise(
         store,
         node.stage,

@@ -135,8 +135,8 @@ def checkpoints_that_saw(store: ArtifactStore, video: str) -> list[Sighting]:
 def descendants(store: ArtifactStore, manifest: Manifest) -> list[Manifest]:
     """Everything that was made with an artifact, nearest first, each once.
 
-    A child counts when it was made with these bytes under this name, whichever question they
-    answered: questions hold contents, so one child may serve under several.
+    A child counts when it was made with these bytes under this name, whichever recipe they
+    came from: recipes hold contents, so one child may serve under several.
     """
     return _below(list(store.manifests()), manifest)
 
@@ -168,7 +168,7 @@ def _drawable(store: ArtifactStore, kind: _Kind, index: Manifest) -> Iterator[_C
         for identity, key in zip(columns[kind.foreign], columns["key"], strict=True):
             yield _Clip(str(index.partition), identity, key)
         return
-    weights = index.question["config"]["weights"]
+    weights = index.recipe_inputs["config"]["weights"]
     names = ("partition", kind.foreign, "key", "weight", "source")
     columns = read_columns(path, names)
     rows = zip(*(columns[name].tolist() for name in names), strict=True)

@@ -1,4 +1,4 @@
-"""Stages: what one is, how its question is asked, and how its answer is made and sealed."""
+"""Stages: what one is, what its recipe depends on, and how its artifact is made and sealed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from storage.places import write_file
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutionConfig:
-    """How a stage is run: recorded beside the answer, never part of the question."""
+    """How a stage is run: recorded beside the answer, never part of the recipe."""
 
     workers: int = 2
     """Ray workers of a stage."""
@@ -98,7 +98,7 @@ class Materialised:
     warning: str = ""
 
 
-def question(
+def recipe_inputs(
     stage: Stage,
     config: Any,
     contents: Mapping[str, str],
@@ -115,13 +115,13 @@ def question(
         "inputs": dict(contents),
     }
     if stage.observe and (seen := stage.observe(config, partition, execution)):
-        asked["world"] = dict(seen)
-    # Through JSON and back: today's question compares equal to the one that a manifest holds.
+        asked["external_inputs"] = dict(seen)
+    # Through JSON and back: today's inputs compare equal to those that a manifest holds.
     return dict(json.loads(canonical_json(asked)))
 
 
 def differences(old: Any, new: Any, where: str = "") -> Iterator[str]:
-    """What changed from one question to another, one readable line each."""
+    """What changed from one recipe's inputs to another's, one readable line each."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for name in sorted({*old, *new}):
             place = f"{where}.{name}" if where else name
@@ -160,9 +160,9 @@ def materialise(
     partition: str | None,
     execution: ExecutionConfig,
 ) -> Materialised:
-    """Answer a stage's question, or find the answer, and show it under the asset's name."""
+    """Make the artifact of a recipe, or find it, and show it under the asset's name."""
     contents = {name: artifact.content for name, artifact in inputs.items()}
-    asked = question(stage, config, contents, partition, execution)
+    asked = recipe_inputs(stage, config, contents, partition, execution)
     recipe = digest_json(asked)
     artifact = _found(store, recipe)
     if reused := artifact is not None:
@@ -171,7 +171,7 @@ def materialise(
         draft = {
             "asset": asset,
             "partition": partition,
-            "question": asked,
+            "recipe_inputs": asked,
             "recipe": recipe,
             "parents": {name: (a.manifest.recipe, a.content) for name, a in inputs.items()},
         }

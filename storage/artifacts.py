@@ -1,6 +1,6 @@
-"""Artifacts: answers filed under their questions, sealed manifest last, checked by walking them.
+"""Artifacts, filed under their recipes, sealed manifest last, checked by walking them.
 
-    manifests/<recipe>/<content>.json   the question and the answer, readable by a person
+    manifests/<recipe>/<content>.json   the recipe inputs and the files, readable by a person
     objects/<content>/...               the bytes, immutable
     work/<recipe>/...                   an answer in progress, resumable; gone when sealed
     refs/<asset>[/<partition>]          what the deployment currently shows
@@ -82,7 +82,7 @@ class ArtifactStore:
             # The copy of one bucket; the folder is checked to be writable like a store.
             self.local = LocalPlace(cache / digest_json(self.place.location)[:16]).root
 
-    # ---------------------------------------------------------------- questions
+    # ---------------------------------------------------------------- recipes
 
     def manifests(self, prefix: str = "") -> Iterator[Manifest]:
         """Every manifest whose recipe starts with a prefix, in order of recipe and content."""
@@ -220,7 +220,7 @@ class ArtifactStore:
             for entry in manifest.files:
                 self.place.upload(object_key(manifest.content, entry.path), home / entry.path)
         if not self.place.create(manifest.key, manifest.to_json()):
-            # Another process answered the same question the same way: its record stands.
+            # Another process made the same artifact of this recipe: its record stands.
             manifest = self.manifest(manifest.recipe, manifest.content)
         shutil.rmtree(work)
         return manifest

@@ -1,4 +1,4 @@
-"""Digests: one canonical form per value, one SHA-256 per question, answer and file."""
+"""Digests: one canonical form per value, one SHA-256 per recipe, artifact and file."""
 
 from __future__ import annotations
 

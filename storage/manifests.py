@@ -1,6 +1,6 @@
-"""Manifests: one question and its answer, as a JSON file that a person can read and a digest seals.
+"""Manifests: one recipe and its artifact, as a JSON file that a person can read and a digest seals.
 
-`recipe` is the digest of the question (stage, version, partition, config, contents of the inputs);
+`recipe` is the digest of the recipe inputs (stage, version, partition, config, contents of the inputs);
 `content` is the digest of the payload's (path, size, digest) list.
 """
 
@@ -30,15 +30,15 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """One question and its answer.
+    """One recipe and its artifact.
 
-    `question` is hashed to `recipe`, `files` to `content`. `parents` maps each input's name to the
+    `recipe_inputs` is hashed to `recipe`, `files` to `content`. `parents` maps each input's name to the
     (recipe, content) that was used. `record` (environment, timings, metrics) is not hashed.
     """
 
     asset: str
     partition: str | None
-    question: Mapping[str, Any]
+    recipe_inputs: Mapping[str, Any]
     recipe: str
     content: str
     files: tuple[FileEntry, ...]
@@ -122,7 +122,7 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
         raise ArtifactError(f"manifest {where} is corrupt ({reason}){advice}") from None
     if not fits:
         raise ArtifactError(f"manifest {where} is corrupt (its seal does not fit){advice}")
-    recipe, content = digest_json(manifest.question), content_digest(files)
+    recipe, content = digest_json(manifest.recipe_inputs), content_digest(files)
     if (recipe, content) != (manifest.recipe, manifest.content):
         raise ArtifactError(f"manifest {where} is corrupt (recipe or content does not fit){advice}")
     return manifest

@@ -111,7 +111,7 @@ class Folder:
                 known[path] = before[path] if same else [*mark, digest_file(file)]
                 result[path] = known[path][2]
             except (MediaError, OSError) as error:
-                # Unreadable: becomes a quarantined row, and another question once it is readable.
+                # Unreadable: becomes a quarantined row, and another recipe once it is readable.
                 result[path] = f"unreadable: {type(error).__name__}"
         if known != before:
             write_file(book, json.dumps(known, sort_keys=True).encode())

@@ -1,6 +1,6 @@
 """Gradients of one batch on any number of workers, to the same last bit.
 
-A batch is cut into a fixed number of gradient shards, which belongs to the question (it is hashed),
+A batch is cut into a fixed number of gradient shards, which belongs to the recipe,
 not to the machine. Each shard's gradient is computed alone, and the shards are summed in one binary
 tree, ((0+1)+(2+3))+((4+5)+(6+7)): a worker sums the subtree of its own shards, and the upper levels
 are summed across workers in the same order. Floating-point addition commutes but does not

@@ -157,7 +157,7 @@ def test_a_source_that_is_gone_is_one_line_when_it_had_been_made_before(
     store = ArtifactStore(str(tmp_path / "home" / "store"))
     asked = {"stage": "raw_videos"}
     draft = {
-        "asset": "raw_videos", "partition": "coin", "question": asked,
+        "asset": "raw_videos", "partition": "coin", "recipe_inputs": asked,
         "recipe": digest_json(asked), "parents": {}, "record": {},
     }  # fmt: skip
     with store.work(draft["recipe"]) as work:

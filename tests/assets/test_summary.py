@@ -16,8 +16,8 @@ WIDTH = {"architecture": {"encoder": {"width": 128}}}
 
 def seal(house, asset: str, files: dict[str, object]) -> Path:
     """Put an artifact with some payload under an asset's name; returns its folder."""
-    store, question = house.store, {"stage": asset, "config": {}}
-    recipe = digest_json(question)
+    store, recipe_inputs = house.store, {"stage": asset, "config": {}}
+    recipe = digest_json(recipe_inputs)
     with store.work(recipe) as work:
         payload = work / "payload"
         payload.mkdir(exist_ok=True)
@@ -29,7 +29,7 @@ def seal(house, asset: str, files: dict[str, object]) -> Path:
             else:
                 (payload / name).write_text(json.dumps(content))
         draft = {
-            "asset": asset, "partition": None, "question": question, "recipe": recipe,
+            "asset": asset, "partition": None, "recipe_inputs": recipe_inputs, "recipe": recipe,
             "parents": {}, "record": {"metrics": {}},
         }  # fmt: skip
         manifest = store.seal(work, draft)

@@ -70,7 +70,7 @@ class House:
                 else:
                     write_table(target, *held)
             parents = {above.name: (above.recipe, above.content) for above in inputs}
-            draft = {"asset": asset, "partition": partition or None, "question": asked}
+            draft = {"asset": asset, "partition": partition or None, "recipe_inputs": asked}
             draft |= {"recipe": recipe, "parents": parents, "record": {}}
             return self.store.seal(work, draft)
 

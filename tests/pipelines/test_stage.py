@@ -20,7 +20,7 @@ import pytest
 
 from pipelines import provenance
 from pipelines import stage as stages
-from pipelines.stage import ExecutionConfig, Inputs, Stage, Workspace, differences, question
+from pipelines.stage import ExecutionConfig, Inputs, Stage, Workspace, differences, recipe_inputs
 from storage.artifacts import Artifact, ArtifactError, ArtifactStore
 from storage.digests import digest_json
 from tests.interrupts import heeding_ctrl_c
@@ -55,7 +55,7 @@ def recipe(
     partition: str | None = None,
     execution: ExecutionConfig | None = None,
 ) -> str:
-    asked = question(
+    asked = recipe_inputs(
         stage, config or CountingConfig(), contents or {}, partition, execution or ExecutionConfig()
     )
     return digest_json(asked)
@@ -122,10 +122,10 @@ def test_what_lies_outside_the_store_is_part_of_the_question(tmp_path: Path) -> 
 
 
 def test_differences_are_readable() -> None:
-    old = question(
+    old = recipe_inputs(
         PLAIN, CountingConfig(), {"scenes/a": "a" * 64, "gone": "g" * 64}, "a", ExecutionConfig()
     )
-    new = question(
+    new = recipe_inputs(
         replace(PLAIN, version=2),
         CountingConfig(upto=5, inner=Inner(weight=0.5), name="x" * 80),
         {"scenes/a": "b" * 64, "fresh": "f" * 64},
@@ -146,8 +146,8 @@ def test_differences_are_readable() -> None:
 
 def test_a_question_read_back_from_its_manifest_has_no_differences(store: ArtifactStore) -> None:
     made = answer(store, stage=PLAIN, partition="a")
-    asked = question(PLAIN, CountingConfig(), {}, "a", ExecutionConfig(workers=9))
-    assert list(differences(made.artifact.manifest.question, asked)) == []
+    asked = recipe_inputs(PLAIN, CountingConfig(), {}, "a", ExecutionConfig(workers=9))
+    assert list(differences(made.artifact.manifest.recipe_inputs, asked)) == []
 
 
 @pytest.mark.parametrize(("field", "value"), [("workers", 0), ("device", "tpu")])

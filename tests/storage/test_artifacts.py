@@ -37,7 +37,7 @@ def store(location: str, tmp_path: Path) -> ArtifactStore:
     return ArtifactStore(location, tmp_path / "cache")
 
 
-def question(seed: int = 0, **inputs: Manifest) -> dict[str, Any]:
+def recipe_inputs(seed: int = 0, **inputs: Manifest) -> dict[str, Any]:
     return {
         "stage": "toy",
         "config": {"seed": seed},
@@ -55,7 +55,7 @@ def answer(
     **inputs: Manifest,
 ) -> Manifest:
     """What a stage run does: find the answer, or finish its sealing, or make and seal it."""
-    asked = question(seed, **inputs)
+    asked = recipe_inputs(seed, **inputs)
     recipe = digest_json(asked)
     if found := store.find(recipe):
         store.discard(recipe)
@@ -67,7 +67,7 @@ def answer(
             (work / "payload" / name).parent.mkdir(parents=True, exist_ok=True)
             (work / "payload" / name).write_bytes(data)
         parents = {name: (m.recipe, m.content) for name, m in inputs.items()}
-        draft = {"asset": asset, "partition": partition, "question": asked, "recipe": recipe}
+        draft = {"asset": asset, "partition": partition, "recipe_inputs": asked, "recipe": recipe}
         return store.seal(work, draft | {"parents": parents, "record": {"metrics": {"n": 1}}})
 
 
@@ -107,7 +107,7 @@ def test_the_content_is_the_digest_of_paths_sizes_and_digests(store: ArtifactSto
 
 def test_nothing_is_found_under_another_question(store: ArtifactStore) -> None:
     answer(store)
-    assert store.find(digest_json(question(seed=1))) is None
+    assert store.find(digest_json(recipe_inputs(seed=1))) is None
     assert store.ref("toy") is None
 
 
@@ -136,12 +136,17 @@ def test_equal_answers_share_bytes(store: ArtifactStore) -> None:
 
 
 def test_two_answers_to_one_question_are_both_kept(store: ArtifactStore) -> None:
-    recipe = digest_json(question())
+    recipe = digest_json(recipe_inputs())
     for text in (b"one", b"two"):
         with store.work(recipe) as work:
             (work / "payload").mkdir()
             (work / "payload" / "f").write_bytes(text)
-            draft = {"asset": "toy", "partition": None, "question": question(), "recipe": recipe}
+            draft = {
+                "asset": "toy",
+                "partition": None,
+                "recipe_inputs": recipe_inputs(),
+                "recipe": recipe,
+            }
             store.seal(work, draft | {"parents": {}})
     assert len(list(store.manifests(f"{recipe}/"))) == 2
 
@@ -160,13 +165,18 @@ def test_the_first_record_stands_when_two_machines_answer_alike(
     s3_store: str, tmp_path: Path
 ) -> None:
     here, there = (ArtifactStore(s3_store, tmp_path / name) for name in ("here", "there"))
-    recipe = digest_json(question())
+    recipe = digest_json(recipe_inputs())
     with there.work(recipe) as work:
         first = answer(here)
         for name, data in FILES.items():
             (work / "payload" / name).parent.mkdir(parents=True, exist_ok=True)
             (work / "payload" / name).write_bytes(data)
-        draft = {"asset": "toy", "partition": None, "question": question(), "recipe": recipe}
+        draft = {
+            "asset": "toy",
+            "partition": None,
+            "recipe_inputs": recipe_inputs(),
+            "recipe": recipe,
+        }
         assert there.seal(work, draft | {"parents": {}, "record": {"late": True}}) == first
 
 
@@ -181,7 +191,7 @@ def test_links_are_refused(store: ArtifactStore, tmp_path: Path) -> None:
 
 
 def test_files_that_a_kill_left_half_written_are_not_sealed(store: ArtifactStore) -> None:
-    recipe = digest_json(question())
+    recipe = digest_json(recipe_inputs())
     half = store.local / "work" / recipe / "payload" / ".aside-0123"
     half.parent.mkdir(parents=True)
     half.write_bytes(b"hal")
@@ -411,7 +421,7 @@ def resealed(manifest: Manifest, **changes: Any) -> bytes:
 
 def test_a_manifest_with_a_forged_seal_does_not_fit_its_question(store: ArtifactStore) -> None:
     manifest = answer(store)
-    store.place.write(manifest.key, resealed(manifest, question=question(seed=5)))
+    store.place.write(manifest.key, resealed(manifest, recipe_inputs=recipe_inputs(seed=5)))
     with pytest.raises(ArtifactError, match="recipe or content does not fit"):
         store.find(manifest.recipe)
     other = dataclasses.replace(manifest.files[0], digest="0" * 64)
@@ -466,6 +476,6 @@ def test_manifests_are_readable_by_a_person(tmp_path: Path) -> None:
     manifest = answer(store, partition="yt1b-00")
     text = (tmp_path / manifest.key).read_text()
     assert len(text.splitlines()) > 20
-    assert json.loads(text)["question"]["config"] == {"seed": 0}
+    assert json.loads(text)["recipe_inputs"]["config"] == {"seed": 0}
     assert isinstance(store.place, LocalPlace)
     assert manifest.name == "toy/yt1b-00"

@@ -28,7 +28,7 @@ from pipelines.curation.ingest import (
     run,
 )
 from pipelines.curation.internet import CountsConfig, InternetConfig, StyleConfig
-from pipelines.stage import ExecutionConfig, Inputs, question
+from pipelines.stage import ExecutionConfig, Inputs, recipe_inputs
 from storage.artifacts import Artifact
 from storage.digests import digest_bytes
 from storage.media import MediaError
@@ -258,7 +258,7 @@ def test_the_question_holds_what_the_partition_depends_on(folder: Path, tmp_path
     config = folder_config(folder, buckets=2)
 
     def asked(partition: str, changed: RawVideosConfig = config) -> dict[str, Any]:
-        return question(STAGE, changed, {}, partition, execution)
+        return recipe_inputs(STAGE, changed, {}, partition, execution)
 
     before = {partition: asked(partition) for partition in ("yt1b-00", "yt1b-01", "ssv2")}
     # Another count of one source is another question for that source alone.
