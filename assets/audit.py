@@ -56,7 +56,7 @@ def _found(store: ArtifactStore, of: str) -> list[tuple[Manifest, str]]:
         keys = [k for k in store.refs() if k[0] == asset and (not partition or k[1] == partition)]
         shown = [manifest for key in keys if (manifest := store.ref(*key))]
         if not shown:
-            raise ArtifactError(f"{of} was never materialised: run `vjepa2 run {asset}`")
+            raise ArtifactError(f"{of} was never materialized: run `vjepa2 run {asset}`")
         return [(manifest, manifest.name) for manifest in shown]
     if path.is_file():
         digest = digest_file(path)

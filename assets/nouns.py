@@ -21,7 +21,7 @@ from assets.watching import watched
 from pipelines.gates import GATES, refusals
 from pipelines.graph import GRAPH, Node, open_inputs, upstream_keys
 from pipelines.profiles import Profile
-from pipelines.stage import ExecutionConfig, Inputs, Materialised, materialise
+from pipelines.stage import ExecutionConfig, Inputs, Materialized, materialize
 from storage.artifacts import Artifact, ArtifactStore, Manifest
 
 Look = Callable[[Artifact, Inputs], Mapping[str, bytes]]
@@ -53,7 +53,7 @@ def built(thing: Noun, deployment: Deployment) -> dg.AssetsDefinition:
 
     def compute(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         partition = context.partition_key if context.has_partition_key else None
-        return _materialised(context, thing, deployment, partition)
+        return _materialized(context, thing, deployment, partition)
 
     partitions = static_partitions(node, profile)
     return dg.asset(
@@ -128,7 +128,7 @@ def _check_specs(
         ]
 
 
-def _materialised(
+def _materialized(
     context: dg.AssetExecutionContext, thing: Noun, deployment: Deployment, partition: str | None
 ) -> dg.MaterializeResult[None]:
     node, profile = GRAPH[thing.name], deployment.profile
@@ -139,7 +139,7 @@ def _materialised(
         raise dg.Failure("\n".join(refused), allow_retries=False)
     execution: ExecutionConfig = context.resources.machine
     with watched(context, store, node, config, inputs, partition, execution):
-        made = materialise(
+        made = materialize(
             store,
             node.stage,
             config,
@@ -164,14 +164,14 @@ def _materialised(
     )
 
 
-def told(made: Materialised) -> str:
+def told(made: Materialized) -> str:
     """One line on an answer, for the run's log."""
     manifest = made.artifact.manifest
     verb = "had been made before" if made.reused else f"made in {manifest.record['seconds']:.1f} s"
     return f"{manifest.name} {verb}: {len(manifest.files)} files, {manifest.size / 1e6:.2f} MB"
 
 
-def described(made: Materialised, store: ArtifactStore) -> dict[str, Any]:
+def described(made: Materialized, store: ArtifactStore) -> dict[str, Any]:
     """What an answer is filed under, where it is, and what it cost."""
     manifest = made.artifact.manifest
     return {

@@ -2,7 +2,7 @@
 
 A training keeps a small progress file and its newest checkpoint's log rows in the work folder of
 its recipe. A side thread reads them and reports them to Dagster as observations of the asset, so
-the plots on its page move before there is anything to materialise.
+the plots on its page move before there is anything to materialize.
 """
 
 from __future__ import annotations

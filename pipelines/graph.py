@@ -15,11 +15,11 @@ from typing import Any
 from pipelines.profiles import Profile
 from pipelines.stage import (
     ExecutionConfig,
-    Materialised,
+    Materialized,
     Stage,
     differences,
     drift,
-    materialise,
+    materialize,
     recipe_inputs,
 )
 from storage.artifacts import Artifact, ArtifactError, ArtifactStore, Manifest
@@ -178,7 +178,7 @@ def _state(
 ) -> State:
     manifest = store.ref(node.asset, partition)
     if manifest is None:
-        return State(node.asset, partition, "missing", "never materialised")
+        return State(node.asset, partition, "missing", "never materialized")
     if old := [key for key in above if states[key].state != "fresh"]:
         more = f" and {len(old) - 1} more" if len(old) > 1 else ""
         reason = f"upstream {key_name(old[0])} is {states[old[0]].state}{more}"
@@ -203,7 +203,7 @@ def open_inputs(
     """The upstream artifacts that the deployment currently shows, payloads on this machine.
 
     Raises:
-        ArtifactError: an upstream was never materialised; the message names it.
+        ArtifactError: an upstream was never materialized; the message names it.
     """
     inputs: dict[str, Artifact] = {}
     for key in upstream_keys(node, partition, profile):
@@ -211,14 +211,14 @@ def open_inputs(
         if manifest is None:
             name = key_name((node.asset, partition))
             raise ArtifactError(
-                f"{name} is made from {key_name(key)}, which was never materialised: "
+                f"{name} is made from {key_name(key)}, which was never materialized: "
                 f"run `vjepa2 run {node.asset}`, which makes what is missing first"
             )
         inputs[key_name(key)] = store.open(manifest)
     return inputs
 
 
-def materialise_node(
+def materialize_node(
     node: Node,
     partition: str | None,
     profile: Profile,
@@ -226,9 +226,9 @@ def materialise_node(
     *,
     config: Any = None,
     execution: ExecutionConfig | None = None,
-) -> Materialised:
+) -> Materialized:
     """Make one asset (partition), or find that its recipe was made before."""
-    return materialise(
+    return materialize(
         store,
         node.stage,
         getattr(profile, node.section) if config is None else config,

@@ -90,7 +90,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Materialised:
+class Materialized:
     """An answer, whether it was there already, and a warning when today's code is another."""
 
     artifact: Artifact
@@ -150,7 +150,7 @@ def drift(stage: Stage, manifest: Manifest) -> str:
     )
 
 
-def materialise(
+def materialize(
     store: ArtifactStore,
     stage: Stage,
     config: Any,
@@ -159,7 +159,7 @@ def materialise(
     asset: str,
     partition: str | None,
     execution: ExecutionConfig,
-) -> Materialised:
+) -> Materialized:
     """Make the artifact of a recipe, or find it, and show it under the asset's name."""
     contents = {name: artifact.content for name, artifact in inputs.items()}
     asked = recipe_inputs(stage, config, contents, partition, execution)
@@ -181,7 +181,7 @@ def materialise(
                 manifest = _answer(store, work, stage, config, Inputs(inputs), execution, draft)
         artifact = store.open(manifest)
     store.set_ref(asset, partition, artifact.manifest)
-    return Materialised(artifact, reused, drift(stage, artifact.manifest))
+    return Materialized(artifact, reused, drift(stage, artifact.manifest))
 
 
 def _found(store: ArtifactStore, recipe: str) -> Artifact | None:

@@ -100,7 +100,7 @@ class ArtifactStore:
         try:
             manifest = parse_manifest(self.place.read(key), key)
         except KeyError:
-            raise ArtifactError(f"manifest {key} is missing; rematerialise the asset") from None
+            raise ArtifactError(f"manifest {key} is missing; rematerialize the asset") from None
         if manifest.key != key:
             raise ArtifactError(f"manifest {key} is that of {manifest.key}; remove it")
         return manifest
@@ -152,13 +152,13 @@ class ArtifactStore:
             try:
                 self.place.download(key, path)
             except KeyError:
-                raise ArtifactError(f"{manifest.name}: {key} is missing; rematerialise") from None
+                raise ArtifactError(f"{manifest.name}: {key} is missing; rematerialize") from None
             if digest_file(path) != entry.digest:
                 path.unlink()
                 raise ArtifactError(f"{manifest.name}: {key} does not fit its digest; remove it")
         if not path.is_file() or path.stat().st_size != entry.size:
             raise ArtifactError(
-                f"{manifest.name}: {key} is missing or not {entry.size} bytes; rematerialise it"
+                f"{manifest.name}: {key} is missing or not {entry.size} bytes; rematerialize it"
             )
         return path
 

@@ -109,7 +109,7 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
     Raises:
         ArtifactError: unreadable, fields missing, or a digest that does not fit.
     """
-    advice = "; restore the file, or remove it and rematerialise the asset"
+    advice = "; restore the file, or remove it and rematerialize the asset"
     try:
         document = json.loads(data)
         seal = document.pop("seal")

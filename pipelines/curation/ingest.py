@@ -205,7 +205,7 @@ def read_media(artifact: Artifact, row: Mapping[str, Any]) -> bytes:
     if digest_bytes(data) != row["sha256"]:
         raise MediaError(
             f"{location}: {row['path']} is no longer the file that was ingested (sha256 "
-            f"{row['sha256'][:12]}); put it back or materialise raw_videos again"
+            f"{row['sha256'][:12]}); put it back or materialize raw_videos again"
         )
     return data
 

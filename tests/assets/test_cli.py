@@ -100,7 +100,7 @@ def test_every_command_has_its_own_help(ask):
         (["run", "cuonts"], "cuonts: no such asset; did you mean counts?"),
         (["run", "sums/q"], "sums/q: no such partition of sums; choose from a, b"),
         (["lineage", "totl"], "totl: no asset, no file, no digest; did you mean total?"),
-        (["lineage", "total"], "total was never materialised: run `vjepa2 run total`"),
+        (["lineage", "total"], "total was never materialized: run `vjepa2 run total`"),
         (
             ["lineage", "0123abcd"],
             "no artifact, recipe or file of this store has a digest 0123abcd",
@@ -205,7 +205,7 @@ def test_a_run_ends_in_a_summary(ask, house):
 
 
 def test_status_says_why(ask, house):
-    assert "missing  counts (a, b, c): never materialised" in ask("status")[1]
+    assert "missing  counts (a, b, c): never materialized" in ask("status")[1]
     house.walk()
     assert ask("status")[1].startswith(
         "fresh    counts (a, b, c)\nfresh    sums (a, b)\nfresh    total\n"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from assets import curation
-from pipelines.graph import GRAPH, materialise_node, open_inputs
+from pipelines.graph import GRAPH, materialize_node, open_inputs
 from pipelines.overrides import override
 from pipelines.profiles import PROFILES
 from pipelines.stage import Inputs
@@ -43,7 +43,7 @@ def house(tmp_path_factory):
 def looked(house, thing, partition: str) -> dict[str, bytes]:
     store, profile = house
     node = GRAPH[thing.name]
-    made = materialise_node(node, partition, profile, store)
+    made = materialize_node(node, partition, profile, store)
     inputs = Inputs(open_inputs(node, partition, profile, store))
     return dict(thing.look(made.artifact, inputs))
 

@@ -44,13 +44,13 @@ def launch(house):
     return launched
 
 
-def materialised(result) -> dg.AssetMaterialization:
+def materialized(result) -> dg.AssetMaterialization:
     [event] = result.get_asset_materialization_events()
     return event.step_materialization_data.materialization
 
 
 def test_a_materialisation_tells_digests_numbers_and_pictures(launch, house):
-    told = materialised(launch("counts", "a"))
+    told = materialized(launch("counts", "a"))
     manifest = house.store.ref("counts", "a")
     assert told.tags["dagster/data_version"] == manifest.content
     values = {name: value.value for name, value in told.metadata.items()}
@@ -73,15 +73,15 @@ def test_how_it_is_run_is_recorded_and_never_asked(launch, house):
     launch("counts", "a", machine={"workers": 1})
     first = house.store.ref("counts", "a")
     result = launch("counts", "a", machine={"workers": 7})
-    assert materialised(result).metadata["reused"].value is True
+    assert materialized(result).metadata["reused"].value is True
     assert first.record["workers"] == 1
     assert house.store.ref("counts", "a") == first
 
 
 def test_an_answer_that_was_given_before_is_found_again(launch, house):
-    first = materialised(launch("counts", "a"))
+    first = materialized(launch("counts", "a"))
     launch("counts", "a", {"upto": 9})
-    again = materialised(launch("counts", "a"))
+    again = materialized(launch("counts", "a"))
     assert again.metadata["reused"].value is True
     assert again.tags["dagster/data_version"] == first.tags["dagster/data_version"]
 

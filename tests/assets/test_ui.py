@@ -1,7 +1,7 @@
 """What a person sees in the browser: the page that `vjepa2 ui` serves, driven by a real Chromium.
 
 - the page shows the whole graph, and nothing covers it;
-- an asset is materialised by clicking: a folder of real video files becomes a sealed artifact, its
+- an asset is materialized by clicking: a folder of real video files becomes a sealed artifact, its
   partition turns green, its checks pass, and its numbers and picture stand beside it;
 - the launchpad offers the profile's settings;
 - `vjepa2 status` sees what was clicked.
@@ -170,7 +170,7 @@ def test_an_asset_is_materialised_by_clicking_and_turns_green(page, keep, house,
     reload_until_shown(page, state)
     red, green, blue = colour_of(state)
     assert green > red and green > blue
-    keep("materialised")
+    keep("materialized")
 
     page.get_by_text("[Show Markdown]").first.click()
     picture = page.get_by_role("img", name="kinds of files")

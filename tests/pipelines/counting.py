@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.compute import map_items
-from pipelines.stage import ExecutionConfig, Inputs, Materialised, Stage, Workspace, materialise
+from pipelines.stage import ExecutionConfig, Inputs, Materialized, Stage, Workspace, materialize
 from storage.artifacts import Artifact, ArtifactStore
 from storage.places import write_file
 from storage.tables import write_table
@@ -73,9 +73,9 @@ def answer(
     asset: str = "toy",
     partition: str | None = None,
     execution: ExecutionConfig | None = None,
-) -> Materialised:
-    """Materialise the stage with defaults for all that a test does not care about."""
-    return materialise(
+) -> Materialized:
+    """Materialize the stage with defaults for all that a test does not care about."""
+    return materialize(
         store, stage, config or CountingConfig(), inputs or {}, asset=asset, partition=partition,
         execution=execution or ExecutionConfig(),
     )  # fmt: skip

@@ -19,7 +19,7 @@ from pipelines.graph import (
     Key,
     Node,
     key_name,
-    materialise_node,
+    materialize_node,
     open_inputs,
     source_of,
     statuses,
@@ -155,11 +155,11 @@ class Walk:
         return replace(real, run=run, observe=None)
 
     def up(self, profile: Profile) -> list[Key]:
-        """Materialise everything that is not fresh, upstream first; returns what was computed."""
+        """Materialize everything that is not fresh, upstream first; returns what was computed."""
         self.ran.clear()
         for node in NODES:
             for partition in node.keys(profile):
-                materialise_node(node, partition, profile, self.store)
+                materialize_node(node, partition, profile, self.store)
         return list(self.ran)
 
     def states(self, profile: Profile) -> dict[Key, tuple[str, str]]:
@@ -209,7 +209,7 @@ def below(*roots: Key) -> set[Key]:
 
 def test_everything_is_missing_then_fresh_then_found_again(empty: Walk) -> None:
     before = empty.states(DEMO)
-    assert set(before.values()) == {("missing", "never materialised")}
+    assert set(before.values()) == {("missing", "never materialized")}
     made = empty.up(DEMO)
     assert set(made) == set(before)
     assert set(empty.states(DEMO).values()) == {("fresh", "")}
@@ -279,7 +279,7 @@ def test_a_new_version_of_a_stage_is_a_reason(walk: Walk, monkeypatch: pytest.Mo
 def test_an_upstream_rebuilt_by_hand_is_a_reason(walk: Walk) -> None:
     walk.says["scenes"] = lambda _: "cut differently"
     changed = replace(DEMO, scenes=replace(DEMO.scenes, min_seconds=3.0))
-    materialise_node(GRAPH["scenes"], "coin", changed, walk.store)
+    materialize_node(GRAPH["scenes"], "coin", changed, walk.store)
     state, reason = walk.states(changed)["scene_embeddings", "coin"]
     assert state == "stale"
     assert reason.startswith("inputs.scenes/coin: ")

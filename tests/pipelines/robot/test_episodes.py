@@ -21,7 +21,7 @@ from pipelines.robot.episodes import EpisodesConfig, narrow, observe
 from pipelines.robot.poses import positive_roll
 from pipelines.robot.recorder import record
 from pipelines.robot.simulator import Simulator
-from pipelines.stage import ExecutionConfig, materialise
+from pipelines.stage import ExecutionConfig, materialize
 from storage.artifacts import ArtifactStore
 from storage.digests import digest_json
 from storage.tables import read_table
@@ -41,7 +41,7 @@ def build(folder, config=RECORDING, shards=SHARDS, partition="lab-a"):
     """Both artifacts of a lab, made by their stages."""
     store = ArtifactStore(str(folder / "store"))
     execution = ExecutionConfig(workers=2, cache=folder / "cache")
-    recorded = materialise(
+    recorded = materialize(
         store,
         episodes.STAGE,
         config,
@@ -50,7 +50,7 @@ def build(folder, config=RECORDING, shards=SHARDS, partition="lab-a"):
         partition=partition,
         execution=execution,
     ).artifact
-    packed = materialise(
+    packed = materialize(
         store,
         episode_shards.STAGE,
         shards,
