@@ -64,7 +64,7 @@ def walk(
     Raises StageError and GateError; what was made before that stays made.
     """
     keys = chosen(wanted, deployed.profile)
-    bury_dead_runs(instance)
+    fail_orphaned_runs(instance)
     states = {(s.asset, s.partition): s for s in statuses(deployed.profile, store)}
     shown = _shown_in(instance, {key[0] for key in keys})
     outcome = Outcome()
@@ -78,7 +78,7 @@ def walk(
     return outcome
 
 
-def bury_dead_runs(instance: dg.DagsterInstance) -> list[str]:
+def fail_orphaned_runs(instance: dg.DagsterInstance) -> list[str]:
     """Mark as failed the runs of command lines that were killed; returns their ids.
 
     Such a run says "started" for ever otherwise: nobody was left to say that it ended.

@@ -21,7 +21,7 @@ import pytest
 
 from assets import walk
 from assets.selection import UnknownAssetError, chosen
-from assets.walk import GateError, StageError, bury_dead_runs, records
+from assets.walk import GateError, StageError, fail_orphaned_runs, records
 
 ALL = ["counts/a", "counts/b", "counts/c", "sums/a", "sums/b", "total"]
 
@@ -152,7 +152,7 @@ def test_a_killed_command_line_leaves_no_run_that_seems_to_go_on(house):
         house.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags=each)
         for each in (tags, ours, elsewhere)
     ]
-    assert bury_dead_runs(house.instance) == [started[0].run_id]
+    assert fail_orphaned_runs(house.instance) == [started[0].run_id]
     states = [house.instance.get_run_by_id(run.run_id).status for run in started]
     assert states == [
         dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTED,
