@@ -1,8 +1,8 @@
 """Gates: when an artifact is good enough for what follows to be made from it.
 
 A gate reads one sealed artifact and gives a verdict with the numbers it rests on. Its thresholds
-are no recipe input of any stage: changing one makes nothing stale. Dagster shows each gate as an asset
-check, and nothing is made from an artifact whose blocking gate says no.
+are no recipe input of any stage: changing one makes nothing stale. Dagster shows each gate as an
+asset check, and nothing is made from an artifact whose blocking gate says no.
 """
 
 from __future__ import annotations

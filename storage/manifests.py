@@ -1,7 +1,7 @@
 """Manifests: one recipe and its artifact, as a JSON file that a person can read and a digest seals.
 
-`recipe` is the digest of the recipe inputs (stage, version, partition, config, contents of the inputs);
-`content` is the digest of the payload's (path, size, digest) list.
+`recipe` is the digest of the recipe inputs (stage, version, partition, config, contents of the
+inputs); `content` is the digest of the payload's (path, size, digest) list.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class FileEntry:
 class Manifest:
     """One recipe and its artifact.
 
-    `recipe_inputs` is hashed to `recipe`, `files` to `content`. `parents` maps each input's name to the
-    (recipe, content) that was used. `record` (environment, timings, metrics) is not hashed.
+    `recipe_inputs` is hashed to `recipe`, `files` to `content`. `parents` maps each input's name to
+    the (recipe, content) that was used. `record` (environment, timings, metrics) is not hashed.
     """
 
     asset: str
