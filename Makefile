@@ -6,14 +6,20 @@ MARK := $(VENV)/.vjepa2
 # A machine with an NVIDIA driver gets the GPU builds; faiss-cpu and faiss-gpu exclude each other.
 EXTRA ?= $(if $(shell command -v nvidia-smi),gpu,cpu)
 PYTHON ?= python3
-UV := env UV_FIND_LINKS="$$($(BIN)/pip config get global.find-links 2>/dev/null || true)" $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
+UV := env UV_FIND_LINKS="$$($(BIN)/pip config get global.find-links 2>/dev/null || true)" $(BIN)/uv pip
+# Every version is pinned, those that our dependencies bring and those that build us, too.
+PINS := .constraints.txt
+INSTALL := $(UV) install --quiet --compile-bytecode --python $(BIN)/python -c $(PINS) -b $(PINS)
+INSTALLER := uv==0.13.8
+# The peer of the parity tests asks for torchvision, which brings another torch: without its dependencies.
+PEER := cc-vjepa2==0.0.3
 # Bytecode is worth seconds in every process that starts.
 unexport PYTHONDONTWRITEBYTECODE
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test setup setup-test lint ui bench chromium clean-demo
+.PHONY: help demo test setup setup-test lint ui bench constraints chromium clean-demo
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -44,25 +50,33 @@ setup-test: $(MARK)-test ## … and what tests need
 $(MARK)-made:
 	@if [ -e $(VENV) ]; then \
 	  echo "$(VENV) is an environment that you brought: it is left alone. Give another with VENV=path,"; \
-	  echo "or install into it yourself: pip install -e '.[$(EXTRA),test]', then run vjepa2 and pytest."; \
+	  echo "or install into it yourself: pip install -c $(PINS) -e '.[$(EXTRA),test]', then run vjepa2 and pytest."; \
 	  exit 2; fi
 	@echo "== setup: creating $(VENV)"
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install --quiet uv==0.13.8
+	@$(BIN)/pip install --quiet $(INSTALLER)
 	@touch $@
 
-$(MARK)-run: $(MARK)-made pyproject.toml
+$(MARK)-run: $(MARK)-made pyproject.toml $(PINS)
 	@echo "== setup: installing ($(EXTRA) builds; about a minute on a good line)"
-	@$(UV) -e '.[$(EXTRA)]'
+	@$(INSTALL) -e '.[$(EXTRA)]'
 	@touch $@
 
 $(MARK)-test: $(MARK)-run
 	@echo "== setup: installing what tests need"
-	@$(UV) -e '.[$(EXTRA),test]'
-	@# The peer of the parity tests asks for torchvision, which brings another torch: without its dependencies.
-	@$(UV) --no-deps cc-vjepa2==0.0.3
+	@$(INSTALL) -e '.[$(EXTRA),test]'
+	@$(INSTALL) --no-deps $(PEER)
 	@touch $@
+
+constraints: $(MARK)-made ## Pin again what pyproject.toml brings in; a pin moves only if it must, or with UPGRADE=--upgrade
+	@$(UV) compile --quiet --no-header --no-annotate $(UPGRADE) --python-version 3.11 \
+	  --python-platform x86_64-manylinux_2_28 --extra cpu --extra hf --extra test pyproject.toml -o $(PINS)
+	@{ printf '%s\n' '# Versions of all that an installation for CPUs brings in, for `pip install -c $(PINS)`.' \
+	  '# `make constraints` writes it. What CUDA builds alone bring is left to the exact pins of their own.'; \
+	  { printf '%s\n' $(INSTALLER) $(PEER); grep -vE '^(nvidia|cuda|triton)' $(PINS); } \
+	  | sed 's/+cpu$$//' | LC_ALL=C sort -f; } >$(PINS).new
+	@mv $(PINS).new $(PINS)
 
 chromium:
 	@if ! command -v chromium >/dev/null && ! command -v google-chrome >/dev/null; then \
