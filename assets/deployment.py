@@ -20,10 +20,10 @@ from pathlib import Path
 
 from pipelines.overrides import OverrideError, nearest, override
 from pipelines.profiles import PROFILES, Profile
+from pipelines.provenance import ROOT, default_home
 from storage.artifacts import ArtifactStore
 from storage.places import PlaceError
 
-ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_PROFILE = "demo"
 
 
@@ -70,7 +70,7 @@ def deployment(
     if name not in PROFILES:
         raise OverrideError(f"--profile {name}: no such profile{nearest(name, PROFILES)}")
     applied = (*shlex.split(environment.get("VJEPA2_SET", "")), *settings)
-    home = Path(environment.get("VJEPA2_HOME") or ROOT / "dagster_home").resolve()
+    home = Path(environment.get("VJEPA2_HOME") or default_home()).resolve()
     location = store or environment.get("VJEPA2_STORE") or str(home / "store")
     if "://" not in location:
         location = str(Path(location).expanduser().resolve())

@@ -22,6 +22,16 @@ _LIBRARIES = (
 )  # fmt: skip
 
 
+def default_home() -> Path:
+    """Where runs write unless they are told otherwise: a folder `dagster_home`.
+
+    It lies in the checkout that this module is part of; below the current folder where it was
+    installed from a wheel, for what is installed is not ours to write to.
+    """
+    checkout = (ROOT / "pyproject.toml").is_file()
+    return (ROOT if checkout else Path.cwd()) / "dagster_home"
+
+
 def environment(module: str) -> dict[str, Any]:
     """What a stage of this module is made with: code, interpreter, libraries, machine kind."""
     commit, dirty = _git()

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipelines.provenance import ROOT, environment, source_digest
+from pipelines.provenance import default_home, environment, source_digest
 from storage.artifacts import Artifact, ArtifactError, ArtifactStore, Manifest
 from storage.digests import canonical_json, digest_json
 from storage.places import write_file
@@ -24,7 +24,7 @@ class ExecutionConfig:
     """Ray workers of a stage."""
     device: str = "cpu"
     """Where tensors live: cpu or cuda."""
-    cache: Path = field(default_factory=lambda: ROOT / "dagster_home" / "cache")
+    cache: Path = field(default_factory=lambda: default_home() / "cache")
     """A folder for what may be lost: digests of source files, copies of S3 objects."""
 
     def __post_init__(self) -> None:

@@ -20,7 +20,8 @@ from pipelines.planner.bundle import BundleConfig, BundleError, load_planner, ru
 from pipelines.planner.cem import PlannerConfig
 from pipelines.planner.control import Planner
 from pipelines.planner.weights import open_encoder, open_world
-from pipelines.stage import ROOT, ExecutionConfig, Inputs, Workspace
+from pipelines.provenance import ROOT
+from pipelines.stage import ExecutionConfig, Inputs, Workspace
 from storage.artifacts import Artifact, Manifest, content_digest, list_files
 
 SEARCH = PlannerConfig(
