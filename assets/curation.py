@@ -17,7 +17,7 @@ from pipelines.stage import Inputs
 from storage.artifacts import Artifact
 from storage.frames import middle_frame
 from storage.pictures import VideoError
-from storage.shards import read_span
+from storage.shards import read_span, shard_path
 from storage.tables import read_columns, read_table
 
 Row = TypeVar("Row")
@@ -191,5 +191,6 @@ def _scene_frame(media: Artifact, row: Mapping[str, Any]) -> np.ndarray:
 
 
 def _clip_frame(shards: Artifact, row: Mapping[str, Any]) -> np.ndarray:
-    data = read_span(shards.path / "shards" / row["shard"], row["offset"], row["size"])
+    shard = shard_path(shards.path / "shards", row["shard"])
+    data = read_span(shard, row["offset"], row["size"])
     return middle_frame(data, 0.0, row["seconds"], SIDE)

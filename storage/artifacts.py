@@ -26,8 +26,8 @@ from storage.manifests import (
     FileEntry,
     Manifest,
     content_digest,
-    list_files,
     manifest_key,
+    object_file,
     object_key,
     parse_manifest,
 )
@@ -40,8 +40,6 @@ __all__ = [
     "ArtifactStore",
     "FileEntry",
     "Manifest",
-    "content_digest",
-    "list_files",
 ]
 
 
@@ -147,7 +145,7 @@ class ArtifactStore:
 
     def _local_file(self, manifest: Manifest, entry: FileEntry) -> Path:
         key = object_key(manifest.content, entry.path)
-        path = self.local / key
+        path = object_file(self.local, manifest, entry.path)
         if not self.is_local and (not path.is_file() or path.stat().st_size != entry.size):
             try:
                 self.place.download(key, path)
@@ -282,7 +280,10 @@ class ArtifactStore:
 
     def _problem(self, manifest: Manifest, entry: FileEntry, copy: Path) -> str:
         key = object_key(manifest.content, entry.path)
-        path = self.local / key if self.is_local else copy
+        try:
+            path = object_file(self.local, manifest, entry.path) if self.is_local else copy
+        except ArtifactError as error:
+            return str(error)
         if not self.is_local:
             copy.unlink(missing_ok=True)
             if self.place.exists(key):

@@ -7,12 +7,17 @@ inputs); `content` is the digest of the payload's (path, size, digest) list.
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from storage.confined import check_path
 from storage.digests import digest_file, digest_json
+
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 class ArtifactError(RuntimeError):
@@ -21,11 +26,19 @@ class ArtifactError(RuntimeError):
 
 @dataclass(frozen=True)
 class FileEntry:
-    """One payload file: relative posix path, size in bytes, SHA-256 (hex)."""
+    """One payload file: relative posix path, size in bytes, SHA-256 (hex).
+
+    Raises ValueError (PathError) for a path that could lead out of the payload.
+    """
 
     path: str
     size: int
     digest: str
+
+    def __post_init__(self) -> None:
+        check_path(self.path)
+        if type(self.size) is not int or self.size < 0 or not _DIGEST.fullmatch(self.digest):
+            raise ValueError(f"{self.path}: size {self.size!r} or digest {self.digest!r} is none")
 
 
 @dataclass(frozen=True)
@@ -84,6 +97,23 @@ def object_key(content: str, path: str) -> str:
     return f"objects/{content}/{path}"
 
 
+def object_file(root: Path, manifest: Manifest, path: str) -> Path:
+    """Where a payload file lies in a local store.
+
+    Raises:
+        ArtifactError: a symbolic link stands there, or for a folder on the way. None was sealed,
+            and bytes are not checked again whenever they are opened.
+    """
+    objects = (root / "objects").resolve()
+    file = objects / manifest.content / path
+    if os.path.realpath(file) != str(file):
+        raise ArtifactError(
+            f"{manifest.name}: {object_key(manifest.content, path)} is a link; remove it, then "
+            "rematerialise"
+        )
+    return file
+
+
 def list_files(folder: Path) -> tuple[FileEntry, ...]:
     """Every file below a payload folder, sorted by path. Links are refused: bytes, not promises."""
     entries = []
@@ -116,6 +146,10 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
         files = tuple(FileEntry(**entry) for entry in document.pop("files"))
         parents = {name: (p[0], p[1]) for name, p in document.pop("parents").items()}
         manifest = Manifest(files=files, parents=parents, **document)
+        for name in (manifest.asset, manifest.partition or "-"):
+            check_path(name)
+        if odd := [d for pair in parents.values() for d in pair if not _DIGEST.fullmatch(d)]:
+            raise ValueError(f"{odd[0]!r} is no digest of a parent")
         fits = seal == digest_json(asdict(manifest))
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         reason = f"{type(error).__name__}: {error}"

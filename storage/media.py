@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from storage.confined import PathError, check_path, inside
 from storage.digests import digest_file
 from storage.places import write_file
 
@@ -35,7 +36,7 @@ class Media(Protocol):
         ...
 
     def has(self, path: str) -> bool:
-        """Whether there is such a file."""
+        """Whether there is such a file; a link counts, and `read` says where it leads."""
         ...
 
     def read(self, path: str) -> bytes:
@@ -59,7 +60,9 @@ def _bucket(location: str) -> Bucket:
 
 
 def _media(paths: list[str], location: str) -> list[str]:
-    kept = [p for p in paths if p not in TABLES and not any(q[0] == "." for q in p.split("/"))]
+    kept = [
+        p for p in paths if p not in TABLES and not any(q.startswith(".") for q in p.split("/"))
+    ]
     if not kept:
         raise MediaError(f"{location}: no files there; put videos in it or set another location")
     return sorted(kept)
@@ -86,7 +89,8 @@ class Folder:
 
     def has(self, path: str) -> bool:
         """See Media."""
-        return (self.root / path).is_file()
+        file = self.root / check_path(path)
+        return file.is_symlink() or file.is_file()
 
     def read(self, path: str) -> bytes:
         """See Media."""
@@ -118,9 +122,10 @@ class Folder:
         return result
 
     def _inside(self, path: str) -> Path:
-        target = (self.root / path).resolve()
-        if not target.is_relative_to(self.root):
-            raise MediaError(f"{path} leads out of its folder; copy the file in")
+        try:
+            target = inside(self.root, path)
+        except PathError:
+            raise MediaError(f"{path} leads out of its folder; copy the file in") from None
         if not target.is_file():
             kind = "a link to a folder, which is not followed" if target.is_dir() else "missing"
             raise MediaError(f"{path} is {kind}; put the file itself there")
@@ -137,8 +142,9 @@ class Bucket:
         self.location = self.place.location
 
     def paths(self) -> list[str]:
-        """See Media."""
-        return _media(list(self.place.keys("")), self.location)
+        """All keys but hidden ones, tables and the empty objects that stand for folders."""
+        keys = (key for key in self.place.keys("") if key and not key.endswith("/"))
+        return _media(list(keys), self.location)
 
     def has(self, path: str) -> bool:
         """See Media."""
@@ -147,7 +153,9 @@ class Bucket:
     def read(self, path: str) -> bytes:
         """See Media."""
         try:
-            return self.place.read(path)
+            return self.place.read(check_path(path))
+        except PathError as error:
+            raise MediaError(f"{self.location}: {error}; give the object another key") from None
         except KeyError:
             raise MediaError(f"{self.location}: {path} is missing; put the file back") from None
 

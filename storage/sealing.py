@@ -27,7 +27,7 @@ def settled(payload: Path) -> tuple[FileEntry, ...]:
 def move_home(payload: Path, home: Path, files: tuple[FileEntry, ...]) -> None:
     """Give a payload its home; equal bytes that are there already stay, damaged ones go."""
     home.parent.mkdir(parents=True, exist_ok=True)
-    if home.exists() and list_files(home) != files:
+    if home.exists() and not _holds(home, files):
         damaged = payload.with_name("damaged")  # in the work folder, which goes at the end
         shutil.rmtree(damaged, ignore_errors=True)
         home.replace(damaged)
@@ -37,6 +37,14 @@ def move_home(payload: Path, home: Path, files: tuple[FileEntry, ...]) -> None:
         if not home.exists():  # else another answer with equal bytes got there first
             raise
     sync(home.parent)
+
+
+def _holds(home: Path, files: tuple[FileEntry, ...]) -> bool:
+    """Whether a folder holds these files and nothing else; one with links in it does not."""
+    try:
+        return not home.is_symlink() and list_files(home) == files
+    except ArtifactError:
+        return False
 
 
 @contextmanager

@@ -31,7 +31,7 @@ from pipelines.training.order import CROP, CROP_TRIES, START
 from storage.artifacts import Artifact
 from storage.digests import digest_json
 from storage.frames import frames_at
-from storage.shards import read_span
+from storage.shards import read_span, shard_path
 from storage.tables import read_table
 
 Pictures = NDArray[np.uint8]
@@ -105,7 +105,8 @@ def labelled_clips(parts: Mapping[str, Artifact], source: str) -> list[LabelledC
     """
     clips = [
         LabelledClip(
-            row["key"], row["label"], row["split"], artifact.path / "shards" / row["shard"],
+            row["key"], row["label"], row["split"],
+            shard_path(artifact.path / "shards", row["shard"]),
             row["offset"], row["size"], row["fps"], row["frames"],
         )
         for artifact in parts.values()

@@ -21,7 +21,7 @@ from storage.artifacts import Artifact
 from storage.digests import digest_json
 from storage.frames import iterate
 from storage.pictures import VideoError
-from storage.shards import ShardWriter, read_span
+from storage.shards import ShardWriter, read_span, shard_path
 from storage.tables import QUARANTINE, read_table, write_table
 from storage.video import decode_image, encode, encode_image
 
@@ -238,7 +238,7 @@ def load_episode(artifact: Artifact, row: Mapping[str, Any]) -> tuple[Frames, St
 
     Actions follow by `pipelines.robot.poses.actions_between(states)`.
     """
-    shard = artifact.path / "shards" / row["shard"]
+    shard = shard_path(artifact.path / "shards", row["shard"])
     data = read_span(shard, row["offset"], row["size"])
     if row["ext"] == "png":
         strip = decode_image(data)

@@ -22,6 +22,7 @@ from pipelines.robot.labs import LABS
 from pipelines.robot.recorder import FAULTS, record
 from pipelines.robot.simulator import Simulator
 from pipelines.stage import ExecutionConfig, Inputs, Stage, Workspace
+from storage.confined import PathError, inside
 from storage.digests import digest_file, digest_json
 from storage.places import write_file
 from storage.tables import QUARANTINE, write_table
@@ -105,8 +106,18 @@ def observe(
     lab = find_lab_folder(root, str(partition))
     files = [path for folder in find_episodes(lab) for path in sorted(folder.rglob("*"))]
     used = (path for path in files if path.suffix in (".json", ".h5", ".mp4") and path.is_file())
-    listing = [[p.relative_to(root).as_posix(), _cached_digest(p, execution.cache)] for p in used]
+    listing = [
+        [p.relative_to(root).as_posix(), _digest_inside(root, p, execution.cache)] for p in used
+    ]
     return {"location": digest_json(listing)}
+
+
+def _digest_inside(root: Path, path: Path, cache: Path) -> str:
+    """A file's digest; of one that a link puts outside the root, only that it is there."""
+    try:
+        return _cached_digest(inside(root, path), cache)
+    except PathError:
+        return "outside"
 
 
 def _cached_digest(path: Path, cache: Path) -> str:

@@ -31,7 +31,7 @@ from torch.nn.functional import interpolate
 from pipelines.training.order import CROP, FLIP, START, ClipSampler, Draw, Uniforms
 from storage.artifacts import Artifact
 from storage.frames import frames_at
-from storage.shards import read_span
+from storage.shards import read_span, shard_path
 from storage.tables import read_columns
 from storage.video import decode_image
 
@@ -250,7 +250,7 @@ class ClipLoader:
                     self._cache.move_to_end(row)
                     return self._cache[row]
         value = {name: column[row] for name, column in self._index.items()}
-        shard = self._folders[value["partition"]] / value["shard"]
+        shard = shard_path(self._folders[value["partition"]], value["shard"])
         data = read_span(shard, int(value["offset"]), int(value["size"]))
         if value["kind"] == "image":
             pictures = decode_image(data)[None]

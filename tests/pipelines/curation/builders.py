@@ -11,8 +11,9 @@ import numpy as np
 from pipelines.curation.retrieval import CURATED
 from pipelines.curation.scenes import COLUMNS as SCENES
 from pipelines.stage import ExecutionConfig, Inputs, Workspace
-from storage.artifacts import Artifact, Manifest, content_digest, list_files
+from storage.artifacts import Artifact, Manifest
 from storage.digests import digest_bytes
+from storage.manifests import content_digest, list_files
 from storage.tables import read_table, write_table
 
 

@@ -385,3 +385,25 @@ def test_every_source_can_be_asked_for() -> None:
             broken=6 if source in ("yt1b", "ssv2") else 0,
             style=STYLE,
         )
+
+
+def test_a_table_of_labels_leads_nowhere(
+    folder: Path, tmp_path: Path, at_once: None, clip: bytes
+) -> None:
+    """Paths in labels.csv only name files that are listed; the table itself is no link out."""
+    secret = tmp_path / "secret.mp4"
+    secret.write_bytes(encode(moving(5, 9), 10.0).data)
+    table = folder / "labels.csv"
+    table.write_text(f"path,label\n../secret.mp4,a\n{secret},b\na.mp4,c\n")
+    made, aside, _ = ingested(folder_config(folder), "yt1b-00", tmp_path / "out")
+    rows = read_table(made.path / "videos.parquet")
+    assert {row["path"]: row["label"] for row in rows}.items() >= {"a.mp4": "c"}.items()
+    assert digest_bytes(secret.read_bytes()) not in {row["sha256"] for row in rows}
+    assert not [path for path in (*aside, *(r["path"] for r in rows)) if "secret" in path]
+    for path in ("../secret.mp4", str(secret)):
+        with pytest.raises(MediaError, match="leads out of its folder"):
+            read_media(made, {"path": path, "sha256": digest_bytes(secret.read_bytes())})
+    table.rename(tmp_path / "labels.csv")
+    table.symlink_to(tmp_path / "labels.csv")
+    with pytest.raises(MediaError, match=r"labels\.csv leads out of its folder"):
+        ingested(folder_config(folder), "yt1b-00", tmp_path / "again")

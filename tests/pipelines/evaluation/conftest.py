@@ -14,8 +14,9 @@ from models.checkpoints import save_weights
 from models.encoder import Encoder, EncoderConfig
 from models.world_model import WorldModel, WorldModelConfig
 from pipelines.planner.world import Preprocessing
-from storage.artifacts import Artifact, Manifest, content_digest, list_files
+from storage.artifacts import Artifact, Manifest
 from storage.digests import digest_json
+from storage.manifests import content_digest, list_files
 
 ENCODER = EncoderConfig(width=24, depth=2, heads=2, mlp_hidden=48, patch=8, frames=4, size=32)
 WORLD_MODEL = WorldModelConfig(

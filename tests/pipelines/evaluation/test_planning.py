@@ -15,7 +15,7 @@ from pipelines.evaluation.planning import STAGE, PlanningConfig, run, summarise
 from pipelines.evaluation.reaching import Trial, energy_landscape, run_trial
 from pipelines.planner.cem import PlannerConfig
 from pipelines.stage import ExecutionConfig, Inputs, Workspace
-from storage.artifacts import content_digest, list_files
+from storage.manifests import content_digest, list_files
 from storage.tables import read_table
 
 SEARCH = PlannerConfig(samples=8, iterations=2, elites=3, gripper=False)

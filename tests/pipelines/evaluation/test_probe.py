@@ -17,7 +17,7 @@ from pipelines.evaluation.features import ViewConfig, decoded, labelled_clips, v
 from pipelines.evaluation.probe import Clips, ProbeConfig, on_held_out, run, task_of
 from pipelines.evaluation.probing import HeadConfig
 from pipelines.stage import ExecutionConfig, Inputs, Workspace
-from storage.artifacts import content_digest, list_files
+from storage.manifests import content_digest, list_files
 from storage.shards import ShardWriter
 from storage.tables import read_table, write_table
 from storage.video import encode

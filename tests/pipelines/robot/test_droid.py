@@ -7,6 +7,8 @@ import datetime
 import functools
 import io
 import json
+import os
+import shutil
 import time
 
 import h5py
@@ -289,3 +291,118 @@ def test_a_missing_lab_names_those_there(tmp_path):
         find_lab_folder(tmp_path, "lab-CLVR")
     with pytest.raises(ValueError, match="no such folder"):
         find_lab_folder(tmp_path / "droid", "lab-IRIS")
+
+
+SECRET = b"nobody outside may read this"
+
+
+def lead_out(root, name, outside):
+    """Make one thing of the only episode lead out of the root; the secret is fit to be taken."""
+    folder = only(root)
+    [metadata] = folder.glob("metadata_*.json")
+    video = folder / "recordings" / "MP4" / f"{SERIAL}.mp4"
+    outside.mkdir()
+
+    def moved(path):
+        target = outside / path.name
+        path.rename(target)
+        path.symlink_to(target)
+
+    if name == "metadata":
+        moved(metadata)
+    elif name == "trajectory":
+        moved(folder / "trajectory.h5")
+    elif name == "recording":
+        moved(video)
+    elif name == "recordings":
+        moved(folder / "recordings")
+    elif name == "episode":
+        moved(folder)
+    elif name == "date":
+        moved(folder.parent)
+    elif name == "circle":
+        video.unlink()
+        video.symlink_to(video)
+    else:
+        shutil.copy(video, outside / "secret.mp4")
+        metadata.write_text(json.dumps({"left_mp4_path": name.format(outside=outside)}))
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("metadata", "'metadata_.*' leads out of the episodes' folder"),
+        ("trajectory", "'trajectory.h5' leads out of the episodes' folder"),
+        ("recording", f"'{SERIAL}.mp4' leads out of the episodes' folder"),
+        ("recordings", f"'{SERIAL}.mp4' leads out of the episodes' folder"),
+        ("episode", "leads out of the episodes' folder"),
+        ("date", "leads out of the episodes' folder"),
+        ("circle", f"'{SERIAL}.mp4' leads out of the episodes' folder"),
+        ("{outside}/secret.mp4", "recordings/MP4/secret.mp4 is missing"),
+        ("../../../../../../outside/secret.mp4", "recordings/MP4/secret.mp4 is missing"),
+        ("recordings/MP4/..", r"left_mp4_path 'recordings/MP4/\.\.' names no recording"),
+        ("/", "left_mp4_path '/' names no recording"),
+        ("a\0b.mp4", r"left_mp4_path 'a\\x00b.mp4' names no recording"),
+        ("two\nlines.mp4", r"left_mp4_path 'two\\nlines.mp4' names no recording"),
+    ],
+)
+def test_no_path_leads_out_of_the_root(tmp_path, root, name, reason):
+    root = root.rename(tmp_path.with_name(f"{tmp_path.name}-root"))
+    outside = root.with_name(f"{tmp_path.name}-outside")
+    before = read_episode(root, only(root)).row
+    lead_out(root, name, outside)
+    [folder] = find_episodes(root / "lab-a")
+    with pytest.raises(EpisodeError, match=reason) as error:
+        read_episode(root, folder)
+    assert "\n" not in str(error.value)
+    if outside.joinpath("secret.mp4").exists() or name in ("metadata", "circle"):
+        return
+    # A row that was written before the link was planted does not lead there either.
+    with pytest.raises(EpisodeError, match="leads out of the episodes' folder"):
+        open_episode(root, before)
+
+
+@pytest.mark.parametrize("column", ["path", "mp4"])
+@pytest.mark.parametrize("start", ["../", "lab-a/../../", "/"])
+def test_a_table_cannot_name_files_elsewhere(root, column, start):
+    row = read_episode(root, only(root)).row
+    outside = root.with_name(f"{root.name}-outside")
+    shutil.copytree(root / "lab-a", outside / "lab-a")
+    there = f"{outside}/" if start == "/" else f"{start}{outside.name}/"
+    assert (root / there / row[column]).exists()
+    with pytest.raises(EpisodeError, match="leads out of the episodes' folder"):
+        open_episode(root, row | {column: there + row[column]})
+
+
+def test_a_lab_is_a_folder_of_the_root(tmp_path):
+    root = tmp_path / "root"
+    (root / "AUTOLab").mkdir(parents=True)
+    (tmp_path / "secret" / "success").mkdir(parents=True)
+    (root / "IRIS").symlink_to(tmp_path / "secret")
+    for name in ("lab-../secret", f"lab-{tmp_path}/secret", "lab-IRIS", "lab-."):
+        with pytest.raises(ValueError, match=r"no lab '.*' in it; episodes\.labs may name AUTOLab"):
+            find_lab_folder(root, name)
+
+
+def test_what_is_no_plain_file_is_not_waited_for(root):
+    folder = only(root)
+    (folder / "trajectory.h5").unlink()
+    os.mkfifo(folder / "trajectory.h5")
+    with pytest.raises(EpisodeError, match=r"trajectory\.h5 is no file"):
+        read_episode(root, folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[" * 200_000, "is not JSON"),
+        ('{"left_mp4_path": "x.mp4", "current_task": {"a": 1}}', "x.mp4 is missing"),
+        (f'{{"left_mp4_path": "{SERIAL}.mp4", "current_task": ["a"]}}', "current_task .* no text"),
+        (f'{{"left_mp4_path": "{" " * (17 << 20)}"}}', "bytes; at most 16777216 are read"),
+    ],
+)
+def test_metadata_are_not_trusted(root, text, reason):
+    folder = only(root)
+    next(folder.glob("metadata_*.json")).write_text(text)
+    with pytest.raises(EpisodeError, match=reason):
+        read_episode(root, folder)

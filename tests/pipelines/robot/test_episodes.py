@@ -283,3 +283,32 @@ def test_another_arm_is_another_question(tmp_path):
     model = tmp_path / "mine" / "mine.xml"
     model.write_text(model.read_text().replace('kp="4500"', 'kp="4400"'))
     assert observe(config, "lab-a", execution) != before
+
+
+def test_what_leads_out_of_a_folder_is_quarantined_unread(ray_cluster, tmp_path):
+    """The secret is a good recording: one row says why it was not taken, no digest of it leaks."""
+    root, outside = tmp_path / "droid", tmp_path / "outside"
+    arm = Simulator("lab-a", 0, 32, samples=1, hz=4.0)
+    for number in range(2):
+        for path, data in record(arm, seed=2, number=number, frames=4, container_fps=4.0).items():
+            target = root / "A" / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+    outside.mkdir()
+    video = min((root / "A").glob("*/*/*/recordings/MP4/*.mp4"))
+    video.rename(outside / video.name)
+    video.symlink_to(outside / video.name)
+    config, execution = (
+        EpisodesConfig(location=str(root), labs=("A",)),
+        ExecutionConfig(cache=tmp_path / "cache"),
+    )
+    seen = observe(config, "lab-A", execution)
+    (outside / video.name).write_bytes(b"another secret")
+    assert observe(config, "lab-A", execution) == seen
+    made = materialize(
+        ArtifactStore(str(tmp_path / "store")), episodes.STAGE, config, {},
+        asset="droid_episodes", partition="lab-A", execution=execution,
+    ).artifact  # fmt: skip
+    [row] = read_table(made.path / "quarantine.parquet")
+    assert row["reason"] == f"'{video.name}' leads out of the episodes' folder"
+    assert len(read_table(made.path / "episodes.parquet")) == 1

@@ -1,0 +1,44 @@
+"""Paths that a file names (a manifest, a table, a data set's own notes): they lead nowhere else.
+
+Whoever wrote such a file may not be trusted. A name is checked for what it says (`check_path`), and
+for where it leads on this machine, symbolic links followed (`inside`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class PathError(ValueError):
+    """A path that may not be followed; one line: which, and why."""
+
+
+def check_path(path: object) -> str:
+    """A relative posix path of plain names, returned as it was given.
+
+    Raises:
+        PathError: no text, empty, absolute, with an empty, `.` or `..` part, a backslash, or a
+            character that cannot be printed (NUL among them).
+    """
+    if not isinstance(path, str) or not path.isprintable() or "\\" in path:
+        raise PathError(f"{path!a} is no path of plain names")
+    if any(part in ("", ".", "..") for part in path.split("/")):
+        raise PathError(f"{path!r} is no path of plain names below a folder")
+    return path
+
+
+def inside(root: Path, path: str | Path) -> Path:
+    """Where a path below a folder leads, every symbolic link followed; the file may be missing.
+
+    Raises:
+        PathError: it leads out of the folder, round in circles, or has a NUL in it.
+    """
+    top = root.resolve()
+    try:
+        target = (top / path).resolve()
+    except (RuntimeError, ValueError, OSError) as error:
+        why = "links to itself" if isinstance(error, RuntimeError) else "is no path"
+        raise PathError(f"{str(path)!a} {why}") from None
+    if not target.is_relative_to(top):
+        raise PathError(f"{str(path)!a} leads out of {root}")
+    return target
