@@ -7,6 +7,7 @@ Reading checks names and shapes before a model takes them.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,6 +38,23 @@ def save_weights(
     aside = path.with_name(path.name + ".partial")
     save_file(tensors, aside, metadata={_METADATA: text})
     aside.replace(path)
+
+
+def file_in(folder: Path | str, name: str) -> Path:
+    """Where a file lies that a model folder's own JSON names; it may be missing.
+
+    Whoever wrote the JSON may not be trusted: ValueError unless it is a plain file name. A link
+    may lead to another file of the folder or, in a snapshot of the Hugging Face cache, to the
+    cache's blobs of the same model; ValueError where one leads elsewhere.
+    """
+    top = Path(folder).resolve()
+    if not name.isprintable() or name in ("", ".", "..") or {"/", "\\"} & set(name):
+        raise ValueError(f"{folder} names {name!r}, which is no plain file name; do not use it")
+    file = Path(os.path.realpath(top / name))
+    blobs = top.parent.parent / "blobs" if top.parent.name == "snapshots" else top
+    if file.parent not in (top, blobs):
+        raise ValueError(f"{folder}: {name} is a link that leads elsewhere; copy the file in")
+    return file
 
 
 def load_weights(path: Path | str) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from models.attentive_probe import AttentiveProbe
-from models.checkpoints import empty, load_into, load_weights
+from models.checkpoints import empty, file_in, load_into, load_weights
 from models.encoder import Encoder, EncoderConfig
 from models.predictor import Predictor, PredictorConfig
 from models.transformer import EPSILON
@@ -43,6 +43,7 @@ _PROBE: Renames = (
     ("pooler.blocks.", "pooler.self_attention_layers."),
     ("linear.", "classifier."),
 )
+_INDEX = "model.safetensors.index.json"
 _MASK_TOKENS = "predictor.embeddings.mask_tokens"
 # Inside a block: (name here, names there); several names are stacked along the output axis.
 _BLOCK: Inside = (
@@ -108,21 +109,24 @@ def probe_from_huggingface(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def read_huggingface(folder: Path | str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """config.json and all weights of a folder, sharded or not. ValueError if either is missing."""
+    """config.json and all weights of a folder, sharded or not.
+
+    ValueError if either is missing, or if a name in the index or a link leads out of the folder.
+    """
     folder = Path(folder)
-    if not (folder / "config.json").is_file():
+    described, index = (file_in(folder, name) for name in ("config.json", _INDEX))
+    if not described.is_file():
         raise ValueError(f"{folder} has no config.json: it is no model folder")
-    config: dict[str, Any] = json.loads((folder / "config.json").read_text())
-    index = folder / "model.safetensors.index.json"
+    config: dict[str, Any] = json.loads(described.read_text())
     files = ["model.safetensors"]
     # One whole file goes before shards, as in transformers: an index may be a leftover beside it.
     if index.is_file() and not (folder / files[0]).is_file():
-        files = sorted(set(_asked(json.loads(index.read_text()), "weight_map").values()))
+        files = sorted(set(map(str, _asked(json.loads(index.read_text()), "weight_map").values())))
     state: dict[str, Tensor] = {}
     for name in files:
-        if not (folder / name).is_file():
+        if not (file := file_in(folder, name)).is_file():
             raise ValueError(f"{folder} lacks {name} (only safetensors are read)")
-        state.update(load_weights(folder / name))
+        state.update(load_weights(file))
     return config, state
 
 

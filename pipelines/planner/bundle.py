@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from models.checkpoints import load_into, load_weights
+from models.checkpoints import file_in, load_into, load_weights
 from models.encoder import Encoder, EncoderConfig
 from models.world_model import WorldModel, WorldModelConfig
 from pipelines.planner.cem import PlannerConfig
@@ -94,24 +94,33 @@ def check_digests(folder: Path) -> None:
     """Compare every file with the digest that was exported with it.
 
     Raises:
-        BundleError: names the first file that is missing, altered or not listed.
+        BundleError: names the first file that is missing, altered, not listed or elsewhere.
     """
-    listed = folder / "digests.json"
+    listed = _file_in(folder, "digests.json")
     if not listed.is_file():
         raise BundleError(f"{folder}: no digests.json here, so this is not a planner bundle")
     try:
         digests: dict[str, str] = json.loads(listed.read_text())
     except ValueError as error:
         raise BundleError(f"{listed} is not readable ({error}); export it again") from None
+    if not isinstance(digests, dict):
+        raise BundleError(f"{listed} is no list of names and digests; export it again")
     for name in sorted(_NEEDED - set(digests)):
         raise BundleError(f"{listed} does not list {name}; export the bundle again")
     for name, digest in sorted(digests.items()):
-        if not (folder / name).is_file():
+        if not (file := _file_in(folder, name)).is_file():
             raise BundleError(f"{folder / name} is missing; copy the whole bundle again")
-        if digest_file(folder / name) != digest:
+        if digest_file(file) != digest:
             raise BundleError(
                 f"{folder / name} is not what was exported (its SHA-256 differs); copy it again"
             )
+
+
+def _file_in(folder: Path, name: str) -> Path:
+    try:
+        return file_in(folder, name)
+    except ValueError as error:
+        raise BundleError(str(error)) from None
 
 
 def _tuples(settings: Mapping[str, Any]) -> dict[str, Any]:

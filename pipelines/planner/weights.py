@@ -12,19 +12,20 @@ from models.checkpoints import load_into, load_weights
 from models.encoder import Encoder, EncoderConfig
 from models.world_model import WorldModel, WorldModelConfig
 from pipelines.planner.world import ImaginedWorld, Preprocessing
+from storage.confined import check_path, inside
 
 
 def read_model(folder: Path) -> tuple[dict[str, Any], Path]:
     """The architecture of a finished training and the folder of its final checkpoint.
 
     Raises:
-        ValueError: the folder is not a finished training.
+        ValueError: the folder is not a finished training, or its checkpoint lies elsewhere.
     """
     described = folder / "model.json"
     if not described.is_file():
         raise ValueError(f"{folder}: no model.json here, so this is not a finished training")
     model = json.loads(described.read_text())
-    return model["architecture"], folder / model["final"]
+    return model["architecture"], inside(folder, check_path(model["final"]))
 
 
 def open_encoder(folder: Path, device: str = "cpu") -> Encoder:

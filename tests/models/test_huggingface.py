@@ -362,3 +362,48 @@ def test_released_widths(width: int, heads: int, hidden: int) -> None:
     seen = tokens.gather(1, context[..., None].expand(-1, -1, width))
     predicted = predictor(seen, context, target, (2, 4, 4), 1)
     close(predicted, out.predictor_output.last_hidden_state)
+
+
+def sharded(folder: Path) -> dict[str, str]:
+    """A folder in shards; its index."""
+    theirs(VJEPA2Model).save_pretrained(folder, max_shard_size="300KB")
+    index = json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"]
+    assert len(set(index.values())) > 1
+    return index
+
+
+@pytest.mark.parametrize("name", ["../secret.safetensors", "{outside}", "sub/x.safetensors", ".."])
+def test_an_index_names_shards_of_its_folder_alone(name: str, tmp_path: Path) -> None:
+    folder, secret = tmp_path / "model", tmp_path / "secret.safetensors"
+    index = sharded(folder)
+    save_weights(secret, {"secret": torch.zeros(1)})
+    index["secret"] = name.format(outside=secret)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+    with pytest.raises(ValueError, match="which is no plain file name") as error:
+        load_huggingface(folder)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json", "shard"])
+def test_links_out_of_a_folder_are_refused(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    index = sharded(folder)
+    file = folder / (min(index.values()) if name == "shard" else name)
+    file.rename(tmp_path / file.name)
+    file.symlink_to(tmp_path / file.name)
+    with pytest.raises(ValueError, match=f"{file.name} is a link that leads elsewhere"):
+        load_huggingface(folder)
+
+
+def test_a_snapshot_of_the_cache_is_read_through_its_links(tmp_path: Path) -> None:
+    """The cache of Hugging Face keeps files as blobs, and a snapshot is a folder of links."""
+    snapshot = tmp_path / "models--some--model" / "snapshots" / "0123abcd"
+    sharded(snapshot)
+    straight = load_huggingface(snapshot)[0].state_dict()
+    blobs = snapshot.parent.parent / "blobs"
+    blobs.mkdir()
+    for number, file in enumerate(sorted(snapshot.iterdir())):
+        file.rename(blobs / str(number))
+        file.symlink_to(f"../../blobs/{number}")
+    linked = load_huggingface(snapshot)[0].state_dict()
+    assert all(torch.equal(linked[key], straight[key]) for key in straight)

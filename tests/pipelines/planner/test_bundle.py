@@ -22,7 +22,9 @@ from pipelines.planner.control import Planner
 from pipelines.planner.weights import open_encoder, open_world
 from pipelines.provenance import ROOT
 from pipelines.stage import ExecutionConfig, Inputs, Workspace
-from storage.artifacts import Artifact, Manifest, content_digest, list_files
+from storage.artifacts import Artifact, Manifest
+from storage.digests import digest_file
+from storage.manifests import content_digest, list_files
 
 SEARCH = PlannerConfig(
     samples=16, iterations=3, elites=4, gripper=False, workspace=(0.3, -0.3, 0.02, 0.68, 0.3, 0.48)
@@ -160,3 +162,45 @@ def test_the_contract_and_the_page_say_what_a_robot_needs(upstream, tmp_path):
     assert "x 0.3 to 0.68 m" in page
     model = json.loads((bundle / "model.json").read_text())
     assert model["made_from"]["world_model"] == upstream["world_model"].content
+
+
+@pytest.mark.parametrize("name", ["../secret", "{outside}", "deep/file", "..", "", "a\0b", "a\\b"])
+def test_digests_name_files_of_the_folder_alone(upstream, tmp_path, name):
+    bundle = exported(upstream, tmp_path / "bundle")
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"nobody outside may read this")
+    digests = json.loads((bundle / "digests.json").read_text())
+    digests[name.format(outside=secret)] = digest_file(secret)
+    (bundle / "digests.json").write_text(json.dumps(digests))
+    with pytest.raises(BundleError, match="which is no plain file name") as error:
+        load_planner(bundle)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["encoder.safetensors", "model.json", "digests.json"])
+def test_a_bundle_holds_no_links_out(upstream, tmp_path, name):
+    bundle = exported(upstream, tmp_path / "bundle")
+    (bundle / name).rename(tmp_path / name)
+    (bundle / name).symlink_to(tmp_path / name)
+    with pytest.raises(BundleError, match=f"{name} is a link that leads elsewhere"):
+        load_planner(bundle)
+
+
+def test_digests_that_are_no_object_are_refused(upstream, tmp_path):
+    bundle = exported(upstream, tmp_path / "bundle")
+    (bundle / "digests.json").write_text("[]")
+    with pytest.raises(BundleError, match="no list of names and digests"):
+        load_planner(bundle)
+
+
+@pytest.mark.parametrize("final", ["../elsewhere", "{outside}", "checkpoints/link", "", ".."])
+def test_a_training_names_no_checkpoint_elsewhere(upstream, tmp_path, final):
+    training = upstream["cooled_encoder"].path
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(training / "checkpoints" / "step-000009", elsewhere)
+    (training / "checkpoints" / "link").symlink_to(elsewhere)
+    model = json.loads((training / "model.json").read_text())
+    model["final"] = final.format(outside=elsewhere)
+    (training / "model.json").write_text(json.dumps(model))
+    with pytest.raises(ValueError, match=r"leads out of|is no path of plain names"):
+        open_encoder(training)
