@@ -19,7 +19,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test setup setup-test lint ui bench constraints chromium clean-demo
+.PHONY: help demo test test-heavy setup setup-test lint ui bench constraints chromium clean-demo
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,6 +30,9 @@ demo: setup ## Set up, materialize every asset of the graph with the DEMO profil
 test: setup-test chromium ## Set up, then run every test that CI runs
 	@echo "== test: running the suite (at most 15 minutes on 2 cores)"
 	@$(BIN)/python -m pytest
+
+test-heavy: setup-test ## Run the long proofs, of which `make test` runs a small version each (five minutes)
+	@$(BIN)/python -m pytest -m heavy
 
 lint: setup-test ## Style, types and import direction
 	@$(BIN)/ruff check .

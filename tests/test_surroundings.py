@@ -1,6 +1,6 @@
 """The suite proves the same wherever it runs: in CI a test that lacks something fails instead of
-being skipped, and what it starts can be interrupted even where it was itself started with Ctrl-C
-switched off (`make test &` in a script).
+being skipped; every long proof has a small version that CI runs; what it starts can be interrupted
+even where it was itself started with Ctrl-C switched off (`make test &` in a script).
 """
 
 from __future__ import annotations
@@ -40,6 +40,28 @@ def test_what_is_missing_fails_in_ci_alone(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.delenv("CI")
     with pytest.raises(pytest.skip.Exception, match="no browser"):
         skip_at_home("no browser")
+
+
+def heavy_marks(test: ast.FunctionDef) -> Iterator[str | None]:
+    """The small version that each mark of a test names which is heavy whatever its parameters."""
+    for mark in test.decorator_list:
+        call = mark if isinstance(mark, ast.Call) else None
+        if getattr(call.func if call else mark, "attr", "") == "heavy":
+            named = {k.arg: k.value for k in call.keywords} if call else {}
+            small = named.get("small")
+            yield str(small.value) if isinstance(small, ast.Constant) else None
+
+
+def test_every_long_proof_has_a_small_version_beside_it() -> None:
+    found = 0
+    for module in modules("tests"):
+        tests = {n.name: n for n in ast.walk(parsed(module)) if isinstance(n, ast.FunctionDef)}
+        for test in tests.values():
+            for small in heavy_marks(test):
+                found += 1
+                assert small in tests, f"{module}: {test.name}: which test is its small version?"
+                assert not list(heavy_marks(tests[small])), f"{module}: {small} is heavy, too"
+    assert found
 
 
 @pytest.fixture

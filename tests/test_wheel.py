@@ -116,7 +116,7 @@ def test_the_installed_code_has_the_digests_of_the_checkout(
     assert digests == [source_digest(stage) for stage in STAGES]
 
 
-@pytest.mark.heavy
+@pytest.mark.heavy(small="test_from_an_empty_folder_an_asset_is_made_and_lies_below_it")
 def test_a_fresh_environment_walks_the_whole_graph(wheel: Path, tmp_path: Path) -> None:
     """Everything is installed anew, with the pinned versions: an index must answer."""
     told([sys.executable, "-m", "venv", str(tmp_path / "venv")], tmp_path)

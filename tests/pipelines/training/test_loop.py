@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from models.checkpoints import load_weights
+from pipelines.compute import Worker
 from pipelines.stage import Workspace
 from pipelines.training.batches import Batches
 from pipelines.training.checkpoints import list_checkpoints, logged_rows, publish
@@ -105,6 +106,26 @@ def test_diverging_loss_says_where(tmp_path: Path) -> None:
     # The weights before it are safe.
     path = run_folder(workspace(tmp_path)) / "checkpoints" / "step-000002" / "network.safetensors"
     assert all(torch.isfinite(value).all() for value in load_weights(path).values())
+
+
+def test_workers_that_diverge_are_not_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without Ray: a worker notes that it diverged and leaves; the next try ends at once."""
+    reported: list[int] = []
+
+    def tried_twice(worker: Worker, **_: object) -> None:
+        for _ in range(2):
+            worker(0, 1, CPU, lambda metrics, _: reported.append(metrics["step"]))
+
+    monkeypatch.setattr("pipelines.compute.train_on_ray", tried_twice)
+    with pytest.raises(TrainingDivergedError, match="loss is inf at step 4 of 8"):
+        run_training(toy.DivergingTask, toy.settings(8), workspace(tmp_path, workers=2))
+    assert reported == [2]
+    # The note of a failure does not outlive the next try.
+    monkeypatch.undo()
+    train(tmp_path, 8)
+    assert max(list_checkpoints(run_folder(workspace(tmp_path)))) == 8
 
 
 def test_infinite_gradient_of_a_finite_loss_is_caught(tmp_path: Path) -> None:

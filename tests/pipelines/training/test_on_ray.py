@@ -1,6 +1,7 @@
 """Claims, with real Ray Train workers: a training of two workers killed with -9 in the middle and
-gone on with by one has the bytes of an undisturbed one. Heavier ones: so it has when Ray goes on; a
-worker that dies is started again; an error in the data stops the training with its message, once.
+gone on with by one has the bytes of an undisturbed one; a worker that dies is started again; an
+error in the data stops the training with its message, once. Heavier ones: each of these alone, and
+gone on with by Ray.
 """
 
 from __future__ import annotations
@@ -69,7 +70,20 @@ def test_killed_and_started_again(workers: int, tmp_path: Path) -> None:
     assert [row["step"] for row in logged_rows(run_folder(out), STEPS)] == [*range(1, STEPS + 1)]
 
 
-@pytest.mark.heavy
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_worker_that_dies_is_started_again_and_one_that_raises_is_not(tmp_path: Path) -> None:
+    out = workspace(tmp_path / "failing", workers=2)
+    dying = functools.partial(toy.DyingThenBrokenTask, tmp_path / "mark")
+    with pytest.raises(TrainingFailedError, match=r"^ValueError: clip 17 of howto100m is gone$"):
+        run_training(dying, toy.settings(8), out)
+    assert (tmp_path / "mark").exists()
+    assert max(list_checkpoints(run_folder(out))) == 6, "gone on with after its death at step 5"
+    # What is there is sound: one worker goes on from it to the bytes of an undisturbed run.
+    run_training(toy.ToyTask, toy.settings(8), workspace(tmp_path / "failing"))
+    assert digests(run_folder(out) / "checkpoints") == undisturbed(tmp_path / "undisturbed", 8)
+
+
+@pytest.mark.heavy(small="test_a_worker_that_dies_is_started_again_and_one_that_raises_is_not")
 def test_a_worker_that_dies_is_started_again(tmp_path: Path) -> None:
     out = workspace(tmp_path / "dying", workers=2)
     run_training(functools.partial(toy.DyingTask, tmp_path / "mark"), toy.settings(8), out)
@@ -77,13 +91,13 @@ def test_a_worker_that_dies_is_started_again(tmp_path: Path) -> None:
     assert digests(run_folder(out) / "checkpoints") == undisturbed(tmp_path / "undisturbed", 8)
 
 
-@pytest.mark.heavy
+@pytest.mark.usefixtures("ray_cluster")
 def test_more_workers_than_gpus(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="1024 workers on cuda need a GPU each"):
         train_on_ray(print, execution=ExecutionConfig(device="cuda"), world=1024, folder=tmp_path)
 
 
-@pytest.mark.heavy
+@pytest.mark.heavy(small="test_a_worker_that_dies_is_started_again_and_one_that_raises_is_not")
 @pytest.mark.parametrize(
     ("task", "error", "message"),
     [

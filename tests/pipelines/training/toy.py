@@ -89,6 +89,16 @@ class DyingTask(ToyTask):
         return super().batch(step, shard)
 
 
+class DyingThenBrokenTask(DyingTask):
+    """Once it has died and was started again, it cannot read its second shard at step 6."""
+
+    def batch(self, step: int, shard: int) -> Tensor:
+        batch = super().batch(step, shard)
+        if (step, shard) == (6, 1):
+            raise ValueError("clip 17 of howto100m is gone")
+        return batch
+
+
 class SlowTask(ToyTask):
     """Takes its time, so that it can be killed on the way."""
 
