@@ -1,7 +1,8 @@
-"""Pictures of what the numbers mean, as PNG bytes: the one door to matplotlib (Agg, no display).
+"""Pictures of what the numbers mean, as PNG bytes. The only module that imports matplotlib.
 
-Every function takes plain arrays and tables, draws one titled figure with units, and returns a PNG
-of at most LIMIT bytes whose bytes depend on its arguments alone. Frames are [H, W, 3] uint8 RGB.
+It draws with Agg, which needs no display. Every function takes plain arrays and tables, draws one
+titled figure with units, and returns a PNG of at most LIMIT bytes whose bytes depend on its
+arguments alone. Frames are [H, W, 3] uint8 RGB.
 """
 
 from __future__ import annotations

@@ -25,9 +25,9 @@ _METADATA = "vjepa2"
 def save_weights(
     path: Path | str, state: Mapping[str, Tensor], metadata: Mapping[str, Any] | None = None
 ) -> None:
-    """Write tensors and JSON-able metadata to one file, whole or not at all.
+    """Write tensors and JSON-able metadata to one file, atomically.
 
-    The file is written beside and renamed. Raises TypeError if the metadata has no JSON form.
+    It is written beside its place, then renamed. TypeError if the metadata has no JSON form.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Compute: stages spread over a Ray cluster. The one door to Ray.
+"""Compute: stages spread over a Ray cluster. The only module that imports ray.
 
 One cluster serves a whole process: it starts on first use and ends with the process. Set
 `RAY_ADDRESS` to use a cluster that is already there.

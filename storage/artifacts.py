@@ -1,8 +1,8 @@
-"""Artifacts, filed under their recipes, sealed manifest last, checked by walking them.
+"""Artifacts, filed under their recipes, manifest written last, checked by walking them.
 
     manifests/<recipe>/<content>.json   the recipe inputs and the files, readable by a person
     objects/<content>/...               the bytes, immutable
-    work/<recipe>/...                   an answer in progress, resumable; gone when sealed
+    work/<recipe>/...                   an artifact in progress, resumable; gone when sealed
     refs/<asset>[/<partition>]          what the deployment currently shows
 
 On S3 the work and a copy of the objects stay in a local cache folder, and the manifest is a
@@ -181,8 +181,8 @@ class ArtifactStore:
     def seal(self, work: Path, draft: Mapping[str, Any]) -> Manifest:
         """Turn `work/payload` into an artifact; `draft` is a manifest without its digests of files.
 
-        What is being sealed is written down first, so that a crash at any line is finished by
-        `resume_sealing` on the next run instead of leaving half an answer.
+        The manifest is first written to the work folder: after a crash at any line, the next run's
+        `resume_sealing` finishes, and no artifact is ever seen without all of its files.
         """
         files = settled(work / "payload")
         manifest = Manifest(files=files, content=content_digest(files), **draft)

@@ -79,7 +79,10 @@ class Folder:
             raise MediaError(f"{location}: {found}; give a folder of videos or s3://bucket/prefix")
 
     def paths(self) -> list[str]:
-        """See Media."""
+        """All files below the folder but hidden ones and tables, sorted; MediaError if none.
+
+        Links to folders are listed, not followed.
+        """
         found: list[str] = []
         for folder, folders, files in os.walk(self.root):
             here = Path(folder)
@@ -88,19 +91,23 @@ class Folder:
         return _media(found, self.location)
 
     def has(self, path: str) -> bool:
-        """See Media."""
+        """Whether there is such a file; a link counts, and `read` says where it leads."""
         file = self.root / check_path(path)
         return file.is_symlink() or file.is_file()
 
     def read(self, path: str) -> bytes:
-        """See Media."""
+        """The bytes of a file; MediaError when it is missing, unreadable or leads out."""
         try:
             return self._inside(path).read_bytes()
         except OSError as error:
             raise MediaError(f"{self.location}: {path}: {error.strerror}") from None
 
     def digests(self, paths: Sequence[str], book: Path) -> dict[str, str]:
-        """See Media: sha256, taken again only when a file's size or time of change is another."""
+        """Path -> SHA-256, computed again only when a file's size or modification time changed.
+
+        `book` is a JSON file that keeps them between calls. A file that cannot be read has its kind
+        of error in place of a digest.
+        """
         before: dict[str, list[Any]] = {}
         with contextlib.suppress(OSError, ValueError):  # a book that is lost is written anew
             before = json.loads(book.read_bytes())
@@ -147,11 +154,11 @@ class Bucket:
         return _media(list(keys), self.location)
 
     def has(self, path: str) -> bool:
-        """See Media."""
+        """Whether there is such an object."""
         return self.place.exists(path)
 
     def read(self, path: str) -> bytes:
-        """See Media."""
+        """The bytes of an object; MediaError when it is missing or its key is odd."""
         try:
             return self.place.read(check_path(path))
         except PathError as error:
@@ -160,7 +167,7 @@ class Bucket:
             raise MediaError(f"{self.location}: {path} is missing; put the file back") from None
 
     def digests(self, paths: Sequence[str], book: Path) -> dict[str, str]:
-        """See Media: the ETag, which S3 changes with the content; nothing need be read or kept."""
+        """Path -> ETag, which S3 changes with the content; nothing is read, `book` is not used."""
         del book
         place = self.place
         pages = place.client.get_paginator("list_objects_v2").paginate(

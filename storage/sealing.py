@@ -1,4 +1,4 @@
-"""Sealing: how a payload comes to rest: on the disk, at home, in one process's hands at a time."""
+"""Sealing an artifact's payload: fsync, atomic rename, exclusive lock."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from storage.places import ASIDE, sync
 
 
 def settled(payload: Path) -> tuple[FileEntry, ...]:
-    """The files of a payload, all on the disk; what a kill left half written is removed."""
+    """Remove a payload's temporary files, fsync the others and their folders, and list them."""
     for path in list(payload.rglob(f"{ASIDE}*")):
         path.unlink()
     files = list_files(payload)
@@ -25,7 +25,9 @@ def settled(payload: Path) -> tuple[FileEntry, ...]:
 
 
 def move_home(payload: Path, home: Path, files: tuple[FileEntry, ...]) -> None:
-    """Give a payload its home; equal bytes that are there already stay, damaged ones go."""
+    """Rename a payload folder to `home`. One that holds the same files already stays; a damaged one
+    is moved away.
+    """
     home.parent.mkdir(parents=True, exist_ok=True)
     if home.exists() and not _holds(home, files):
         damaged = payload.with_name("damaged")  # in the work folder, which goes at the end
@@ -49,7 +51,7 @@ def _holds(home: Path, files: tuple[FileEntry, ...]) -> bool:
 
 @contextmanager
 def locked(path: Path, name: str) -> Iterator[None]:
-    """Hold a lock file, which its holder may unlink.
+    """Hold an exclusive lock (flock) on a file, which its holder may unlink.
 
     Raises:
         ArtifactError: another process holds it; the message calls it `name`.

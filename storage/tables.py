@@ -1,4 +1,7 @@
-"""Tables: parquet files whose bytes depend on their rows alone. The one door to pyarrow."""
+"""Tables: parquet files whose bytes depend on their rows alone.
+
+The only module that imports pyarrow.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The rooms hold: imports point one way, each heavy library has one door, and every module can be
-read in one sitting."""
+"""The rooms hold: imports point one way, each heavy library is imported by one module, and every
+module can be read in one sitting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Neighbours: k-means and nearest centroids over embeddings. The one door to FAISS.
+"""Neighbours: k-means and nearest centroids. The only module that imports faiss.
 
 Both functions are deterministic. On the CPU they run on one thread, because the order in which
 threads add up is not something a digest should depend on; scale comes from partitions (many

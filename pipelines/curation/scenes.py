@@ -1,4 +1,6 @@
-"""Scenes: edited videos are cut into shots, the others pass whole. The one door to PySceneDetect.
+"""Scenes: edited videos are cut into shots, the others pass whole.
+
+The only module that imports scenedetect.
 
 Steps 1 and 2 of the curation (V-JEPA 2, section 10.2): scenes come from PySceneDetect, and those
 shorter than 4 s are dropped. The paper names neither detector nor threshold; here it is the

@@ -1,6 +1,7 @@
-"""Counts, intervals and confusion: what every evaluation reports. The one door to scikit-learn.
+"""Counts, intervals and confusion: what every evaluation reports.
 
-It is imported where it is used: it takes seconds, and the command line reads this module.
+The only module that imports scikit-learn: where it is used, since that takes seconds and the
+command line reads this module.
 """
 
 from __future__ import annotations

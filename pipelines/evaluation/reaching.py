@@ -169,7 +169,7 @@ def run_trial(trial: Trial) -> dict[str, Any]:
 
 
 def save_arrays(path: Path, **arrays: NDArray[Any]) -> None:
-    """Write arrays to an .npz, whole or not at all; equal arrays give equal bytes."""
+    """Write arrays to an .npz (temporary file, atomic rename); equal arrays give equal bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_suffix(".partial.npz")
     np.savez(aside, allow_pickle=False, **arrays)

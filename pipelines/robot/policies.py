@@ -68,7 +68,7 @@ class Wander:
     _drift: Array = field(default_factory=lambda: np.zeros(3))
 
     def action(self, state: Array, rng: np.random.Generator) -> Array:
-        """See Policy."""
+        """The next delta [7] (metres, radians, gripper) for state [7]: a drift, or a new one."""
         if rng.random() < 0.6:
             self._drift = rng.uniform(-LIMIT, LIMIT, 3)
         move = np.clip(self._drift + rng.normal(0.0, 0.01, 3), -LIMIT, LIMIT)
@@ -79,7 +79,7 @@ class Wander:
         return np.concatenate([self._drift, turn, [np.clip(grip, -state[6], 1 - state[6])]])
 
     def succeeded(self, state: Array) -> bool:  # noqa: ARG002 - wandering has no aim
-        """See Policy."""
+        """Never: wandering has no aim, whatever the state [7]."""
         return False
 
 
@@ -95,7 +95,7 @@ class Reach:
     _reached: bool = False
 
     def action(self, state: Array, rng: np.random.Generator) -> Array:
-        """See Policy."""
+        """The next delta [7] (metres, radians, gripper) for state [7]: straight to the target."""
         if np.linalg.norm(self.target - state[:3]) < REACHED:
             self._reached = True
             self.target = rng.uniform(self.workspace[0] + [0.0, 0.0, 0.08], self.workspace[1])
@@ -106,7 +106,7 @@ class Reach:
         return np.concatenate([move, turn, [0.0]])
 
     def succeeded(self, state: Array) -> bool:
-        """See Policy."""
+        """Whether the hand (state [7]) is at its target, or has been at one before."""
         return self._reached or bool(np.linalg.norm(self.target - state[:3]) < REACHED)
 
 
@@ -124,7 +124,7 @@ class Grasp:
     _lift_from: float = 0.0
 
     def action(self, state: Array, rng: np.random.Generator) -> Array:
-        """See Policy."""
+        """The next delta [7] (metres, radians, gripper) for state [7], by the phase it is in."""
         goal = self._goal()
         if self._phase < 2 and np.linalg.norm(goal - state[:3]) < 0.02:
             self._phase += 1
@@ -145,7 +145,7 @@ class Grasp:
         return np.asarray(self.where()[:3] + above)
 
     def succeeded(self, state: Array) -> bool:  # noqa: ARG002 - the thing tells, not the hand
-        """See Policy."""
+        """Whether the thing has been lifted; the hand's state [7] does not matter."""
         return self._phase == 3 and float(self.where()[2]) > self._lift_from + LIFTED
 
 

@@ -1,4 +1,4 @@
-"""A Franka on a laboratory's table, moved by end-effector deltas. The one door to MuJoCo.
+"""A Franka on a laboratory's table, moved by end-effector deltas. It alone imports mujoco.
 
 The controller takes 7-D actions (see `pipelines.robot.poses`) at `hz`, finds joint targets by
 damped least squares on a scratch copy of the state, and ramps to them in half a control period.
