@@ -1,1 +1,1 @@
-"""Nouns: thin Dagster assets, checks, jobs, definitions and the command line."""
+"""What Dagster and people see: definitions, previews, deployments and the command line."""

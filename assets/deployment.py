@@ -1,16 +1,18 @@
 """A deployment: which profile, which settings, which store, and where Dagster keeps its records.
 
-The command line and the page describe theirs in the same four environment variables, so that both
-build the same graph:
+The command line and the page describe theirs in the same environment variables, so that both build
+the same graph:
 
     VJEPA2_PROFILE   demo, laptop or paper
     VJEPA2_STORE     a folder or s3://bucket/prefix
-    VJEPA2_SET       settings as on the command line, quoted as in a shell: "pretrain.lr=1e-4 …"
+    VJEPA2_SET       settings as on the command line, quoted as in a shell: "encoder.lr=1e-4 …"
     VJEPA2_HOME      the folder of dagster.yaml and of everything that runs write
+    VJEPA2_GRAPH     module:NAME of another graph than this project's: one with your own assets
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import shlex
 import shutil
@@ -18,18 +20,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipelines.node import Graph, Profile
 from pipelines.overrides import OverrideError, nearest, override
-from pipelines.profiles import PROFILES, Profile
 from pipelines.provenance import ROOT, default_home
 from storage.artifacts import ArtifactStore
 from storage.places import PlaceError
 
 DEFAULT_PROFILE = "demo"
+DEFAULT_GRAPH = "pipelines.nodes:GRAPH"
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """One profile with its settings, over one store and one Dagster home."""
+    """One graph under one profile with its settings, over one store and one Dagster home."""
+
+    graph_at: str
+    """`module:NAME` of the graph."""
+    graph: Graph
 
     profile_name: str
     settings: tuple[str, ...]
@@ -51,6 +58,7 @@ class Deployment:
             "VJEPA2_SET": shlex.join(self.settings),
             "VJEPA2_STORE": self.store_at,
             "VJEPA2_HOME": str(self.home),
+            "VJEPA2_GRAPH": self.graph_at,
             "DAGSTER_HOME": str(self.home),
         }
 
@@ -66,15 +74,34 @@ def deployment(
     Raises:
         OverrideError: unknown profile, unknown setting, or a value that does not fit its setting.
     """
+    graph_at = environment.get("VJEPA2_GRAPH") or DEFAULT_GRAPH
+    graph = named_graph(graph_at)
     name = profile or environment.get("VJEPA2_PROFILE") or DEFAULT_PROFILE
-    if name not in PROFILES:
-        raise OverrideError(f"--profile {name}: no such profile{nearest(name, PROFILES)}")
+    if name not in graph.profiles:
+        raise OverrideError(f"--profile {name}: no such profile{nearest(name, graph.profiles)}")
     applied = (*shlex.split(environment.get("VJEPA2_SET", "")), *settings)
     home = Path(environment.get("VJEPA2_HOME") or default_home()).resolve()
     location = store or environment.get("VJEPA2_STORE") or str(home / "store")
     if "://" not in location:
         location = str(Path(location).expanduser().resolve())
-    return Deployment(name, applied, override(PROFILES[name], applied), location, home)
+    settled = override(graph.profiles[name], applied)
+    return Deployment(graph_at, graph, name, applied, settled, location, home)
+
+
+def named_graph(name: str) -> Graph:
+    """The graph that `module:NAME` is.
+
+    Raises:
+        OverrideError: there is no such module or name, or it is no graph.
+    """
+    module, _, attribute = name.partition(":")
+    try:
+        graph = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise OverrideError(f"VJEPA2_GRAPH={name}: {error}; give module:NAME of a graph") from None
+    if not isinstance(graph, Graph):
+        raise OverrideError(f"VJEPA2_GRAPH={name}: is no Graph; give module:NAME of one")
+    return graph
 
 
 def prepare_home(home: Path) -> None:

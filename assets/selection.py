@@ -4,36 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipelines.graph import GRAPH, Key, upstream_keys
+from pipelines.graph import Key, upstream_keys
+from pipelines.node import Graph, Profile
 from pipelines.overrides import nearest
-from pipelines.profiles import Profile
 
 
 class UnknownAssetError(ValueError):
     """A name that is no asset of the graph, or no partition of that asset."""
 
 
-def chosen(wanted: Sequence[str], profile: Profile) -> list[Key]:
+def chosen(wanted: Sequence[str], graph: Graph, profile: Profile) -> list[Key]:
     """The (asset, partition) keys that some names ask for, with all they are made from, in order.
 
     Raises UnknownAssetError with the nearest valid name.
     """
     keys: set[Key] = set()
-    todo = [key for name in wanted or list(GRAPH) for key in named(name, profile)]
+    todo = [key for name in wanted or graph.by_name for key in named(name, graph, profile)]
     while todo:
         key = todo.pop()
         if key not in keys:
             keys.add(key)
-            todo += upstream_keys(GRAPH[key[0]], key[1], profile)
-    return [(n.asset, p) for n in GRAPH.values() for p in n.keys(profile) if (n.asset, p) in keys]
+            todo += upstream_keys(graph, graph[key[0]], key[1], profile)
+    return [(n.asset, p) for n in graph.nodes for p in n.keys(profile) if (n.asset, p) in keys]
 
 
-def named(name: str, profile: Profile) -> list[Key]:
+def named(name: str, graph: Graph, profile: Profile) -> list[Key]:
     """The keys of `asset` (all its partitions) or `asset/partition`."""
     asset, slash, partition = name.partition("/")
-    if asset not in GRAPH:
-        raise UnknownAssetError(f"{name}: no such asset{nearest(asset, GRAPH)}")
-    partitions = GRAPH[asset].keys(profile)
+    if asset not in graph.by_name:
+        raise UnknownAssetError(f"{name}: no such asset{nearest(asset, graph.by_name)}")
+    partitions = graph[asset].keys(profile)
     if not slash:
         return [(asset, key) for key in partitions]
     if partition not in partitions:

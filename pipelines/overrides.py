@@ -1,4 +1,4 @@
-"""Typed settings from outside: `--set pretrain.lr=1e-4`, and launchpad values, over dataclasses.
+"""Typed settings from outside: `--set encoder.lr=1e-4`, and launchpad values, over dataclasses.
 
 A setting is named by its dotted path from the profile down (`raw_videos.sources.yt1b.location`).
 Its text is read as the type of the field it names, an unknown name is refused with the nearest
@@ -59,6 +59,8 @@ def plain(config: Any) -> Any:
         return {f.name: plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
     if isinstance(config, tuple):
         return [plain(item) for item in config]
+    if isinstance(config, Mapping):
+        return {name: plain(item) for name, item in config.items()}
     return config
 
 
@@ -107,7 +109,7 @@ def _plant(tree: dict[str, Any], path: str, text: str) -> None:
 def _grown(config: Any, tree: Mapping[str, Any], where: str, root: Any) -> Any:
     """Return `config` (a dataclass or a tuple of them) rebuilt with the assignments of `tree`."""
     members = _members(config)
-    hints = {} if isinstance(config, tuple) else typing.get_type_hints(type(config))
+    hints = typing.get_type_hints(type(config)) if dataclasses.is_dataclass(config) else {}
     changed: dict[str, Any] = {}
     for name, below in tree.items():
         if name not in members:
@@ -123,6 +125,8 @@ def _grown(config: Any, tree: Mapping[str, Any], where: str, root: Any) -> Any:
             changed[name] = _from_text(below, hint, f"{where}{name}")
     if isinstance(config, tuple):
         return tuple(changed.get(name, member) for name, member in members.items())
+    if isinstance(config, Mapping):
+        return {**config, **changed}
     try:
         return dataclasses.replace(config, **changed)
     except (ValueError, TypeError) as refused:
@@ -134,13 +138,15 @@ def _members(config: Any) -> dict[str, Any]:
     """Name what is inside a branch: a dataclass's fields, a tuple's members by name or place."""
     if isinstance(config, tuple):
         return {str(getattr(member, "name", i)): member for i, member in enumerate(config)}
+    if isinstance(config, Mapping):
+        return dict(config)
     return {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
 
 
 def _is_branch(value: Any) -> bool:
     if isinstance(value, tuple):
         return bool(value) and all(dataclasses.is_dataclass(member) for member in value)
-    return dataclasses.is_dataclass(value)
+    return dataclasses.is_dataclass(value) or isinstance(value, Mapping)
 
 
 def _entered(value: Any, hint: Any) -> Any:
@@ -234,6 +240,9 @@ def _from_plain(value: Any, hint: Any, where: str) -> Any:
             return None
         if dataclasses.is_dataclass(option) and isinstance(value, Mapping):
             return from_plain(typing.cast(type, option), value, f"{where}.")
+        if typing.get_origin(option) is dict and isinstance(value, Mapping):
+            member = typing.get_args(option)[1]
+            return {k: _from_plain(v, member, f"{where}.{k}") for k, v in value.items()}
         if typing.get_origin(option) is tuple and isinstance(value, list | tuple):
             pairs = _paired(list(value), option, where)
             return tuple(_from_plain(v, h, f"{where}.{i}") for i, (v, h) in enumerate(pairs))

@@ -33,7 +33,7 @@ DOORS = {
     "sklearn": "pipelines/evaluation/metrics.py",
     "scenedetect": "pipelines/curation/scenes.py",
     "pyarrow": "storage/tables.py",
-    "matplotlib": "assets/pictures.py",
+    "matplotlib": "assets/previews/figures.py",
 }
 NAMELESS = {"utils", "util", "common", "helpers", "helper", "base", "misc"}
 TOP = {

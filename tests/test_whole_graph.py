@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.graph import GRAPH
+from pipelines.nodes import GRAPH
 from storage.artifacts import ArtifactStore
 from tests.tiny import TINY, vjepa2
 
@@ -39,7 +39,7 @@ def contents(home: Path) -> dict[str, str]:
 
 def test_everything_is_made(walked: Path) -> None:
     made = contents(walked)
-    assert {name.split("/")[0] for name in made} == set(GRAPH)
+    assert {name.split("/")[0] for name in made} == set(GRAPH.by_name)
     assert not any((walked / "store" / "work").glob("*/")), "work in progress was left behind"
 
 
@@ -55,13 +55,13 @@ def test_two_houses_have_the_same_bytes(walked: Path, tmp_path: Path) -> None:
 
 
 def test_one_retrieval_weight_makes_stale_what_depends_on_it(walked: Path) -> None:
-    told = vjepa2("status", "--set", "retrieval.weights.ssv2=0.5", home=walked)
+    told = vjepa2("status", "--set", "curated_scenes.weights.ssv2=0.5", home=walked)
     stale = {m[1] for m in re.finditer(r"^stale\s+(\w+)", told, re.M)}
     untouched = {
         "raw_videos", "scenes", "scene_embeddings", "clusters", "droid_episodes", "episode_shards",
     }  # fmt: skip
-    assert stale == set(GRAPH) - untouched
-    assert "retrieval" in told or "weights.ssv2: 0.125 -> 0.5" in told
+    assert stale == set(GRAPH.by_name) - untouched
+    assert "weights.ssv2: 0.125 -> 0.5" in told
 
 
 def test_a_checkpoint_leads_to_its_videos_and_back(walked: Path) -> None:

@@ -6,7 +6,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -19,45 +19,45 @@ TINY = (
     "raw_videos.internet.counts.imagenet=4",
     "raw_videos.internet.counts.coin=4",
     "raw_videos.internet.counts.epic_kitchens=4",
-    "raw_videos.internet.counts.broken=2",
+    "raw_videos.internet.broken=2",
     "raw_videos.sources.yt1b.buckets=2",
     "clusters.clusters=6",
-    "retrieval.budget=16",
-    "episodes.episodes=12",
-    "episodes.faulty=2",
-    "pretrain.batch=4",
-    "pretrain.warmup_steps=2",
-    "pretrain.constant_steps=6",
-    "pretrain.checkpoint_every=4",
-    "pretrain.diagnose_every=4",
-    "pretrain.diagnose_clips=8",
-    "cooldown.batch=2",
-    "cooldown.steps=3",
-    "cooldown.checkpoint_every=2",
-    "cooldown.diagnose_every=3",
-    "cooldown.diagnose_clips=8",
-    "posttrain.batch=4",
-    "posttrain.warmup_steps=2",
-    "posttrain.constant_steps=8",
-    "posttrain.decay_steps=2",
-    "posttrain.rollout_from=4",
-    "posttrain.checkpoint_every=6",
-    "posttrain.diagnose_every=6",
-    "posttrain.ranking.pairs=8",
-    "probe.head.epochs=1",
-    "probe.views.train_views=1",
-    "probe.lrs=(1e-3,)",
-    "planning.trials=1",
-    "planning.steps=2",
-    "planning.films=1",
-    "planning.landscape_points=5",
-    "planning.search.samples=8",
-    "planning.search.iterations=2",
-    "planning.search.elites=4",
+    "curated_scenes.budget=16",
+    "droid_episodes.episodes=12",
+    "droid_episodes.faulty=2",
+    "encoder.batch=4",
+    "encoder.warmup_steps=2",
+    "encoder.constant_steps=6",
+    "encoder.checkpoint_every=4",
+    "encoder.diagnose_every=4",
+    "encoder.diagnose_clips=8",
+    "cooled_encoder.batch=2",
+    "cooled_encoder.steps=3",
+    "cooled_encoder.checkpoint_every=2",
+    "cooled_encoder.diagnose_every=3",
+    "cooled_encoder.diagnose_clips=8",
+    "world_model.batch=4",
+    "world_model.warmup_steps=2",
+    "world_model.constant_steps=8",
+    "world_model.decay_steps=2",
+    "world_model.rollout_from=4",
+    "world_model.checkpoint_every=6",
+    "world_model.diagnose_every=6",
+    "world_model.ranking.pairs=8",
+    "probe_report.head.epochs=1",
+    "probe_report.views.train_views=1",
+    "probe_report.lrs=(1e-3,)",
+    "planning_report.trials=1",
+    "planning_report.steps=2",
+    "planning_report.films=1",
+    "planning_report.landscape_points=5",
+    "planning_report.search.samples=8",
+    "planning_report.search.iterations=2",
+    "planning_report.search.elites=4",
     # So little training teaches nothing: the gates that ask for it are opened wide.
-    "gates.action_rank=3",
-    "gates.shuffled_loss=0",
-    "gates.effective_rank=0.0",
+    "gates.ranks_true_action=3",
+    "gates.needs_true_actions=0",
+    "gates.features_not_collapsed=0.0",
 )
 
 
@@ -73,13 +73,18 @@ def environment(home: Path, settings: Sequence[str] = TINY) -> dict[str, str]:
 
 
 def vjepa2(
-    *words: str, home: Path, settings: Sequence[str] = TINY, expect: int = 0, timeout: float = 540
+    *words: str,
+    home: Path,
+    settings: Sequence[str] = TINY,
+    expect: int = 0,
+    timeout: float = 540,
+    variables: Mapping[str, str] | None = None,
 ) -> str:
     """Run the command line in a process of its own; returns what it printed."""
     done = subprocess.run(
         [sys.executable, "-m", "assets.cli", *words],
         cwd=ROOT,
-        env=environment(home, settings),
+        env=environment(home, settings) | dict(variables or {}),
         capture_output=True,
         text=True,
         timeout=timeout,

@@ -26,11 +26,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.curation.sources import POOL
+from pipelines.node import source_of
 from pipelines.stage import Inputs, Stage, Workspace
 from storage.digests import unit_interval
 from storage.tables import QUARANTINE, read_columns, write_table
-
-POOL = "yt1b"
 
 ASSIGNMENTS = {
     "scene_id": "string", "partition": "string", "cluster": "int32", "distance": "float32",
@@ -60,12 +60,6 @@ class ClustersConfig:
                 f"clusters.train_scenes = {self.train_scenes}: must be at least "
                 f"clusters.clusters = {self.clusters}"
             )
-
-
-def source_of(partition: str) -> str:
-    """The source a partition belongs to: the name before a bucket's "-NN"."""
-    name, _, bucket = partition.rpartition("-")
-    return name if name and bucket.isdigit() else partition
 
 
 def training_rows(scene_ids: Mapping[str, NDArray[Any]], count: int, seed: int) -> dict[str, Any]:

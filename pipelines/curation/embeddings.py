@@ -67,11 +67,11 @@ class EmbeddingsConfig:
 
     def __post_init__(self) -> None:
         if self.model not in MODELS:
-            raise ValueError(f"embeddings.model = {self.model!r}: must be one of {MODELS}")
+            raise ValueError(f"scene_embeddings.model = {self.model!r}: must be one of {MODELS}")
         if self.size < 32 or self.size % 2:
-            raise ValueError(f"embeddings.size = {self.size}: must be even and at least 32")
+            raise ValueError(f"scene_embeddings.size = {self.size}: must be even and at least 32")
         if self.batch < 1:
-            raise ValueError(f"embeddings.batch = {self.batch}: must be at least 1")
+            raise ValueError(f"scene_embeddings.batch = {self.batch}: must be at least 1")
 
 
 class EmbedderError(ValueError):
@@ -209,7 +209,7 @@ def _load_dinov2(weights: str | None, device: str) -> Embedder:
         "model.safetensors, or embeddings.model=efficientnet_lite0"
     )
     if weights is None:
-        raise EmbedderError(f"embeddings.weights is not set; {advice}")
+        raise EmbedderError(f"scene_embeddings.weights is not set; {advice}")
     settings, tensors = Path(weights) / "config.json", Path(weights) / "model.safetensors"
     for path in (settings, tensors):
         if not path.is_file():

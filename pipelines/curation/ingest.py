@@ -9,30 +9,21 @@ Payload:
     quarantine.parquet  files that cannot be used, each with its reason
     media/              the files themselves, where the source is generated
 
-Labels come from a `labels.csv` (columns path, label, split) at the top of the source, as the
-generator writes it; split is train or validation. Other annotation layouts have to be brought into
-this form.
+Labels come from a `labels.csv` at the top of the source, see `labels`.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipelines.compute import map_items
-from pipelines.curation.internet import (
-    CountsConfig,
-    InternetConfig,
-    StyleConfig,
-    SyntheticVideo,
-    make,
-    synthetic_videos,
-)
+from pipelines.curation.internet import StyleConfig, SyntheticVideo, Theme, make, synthetic_videos
+from pipelines.curation.labels import LABELS, read_labels, write_labels
+from pipelines.curation.sources import SOURCES, Source
+from pipelines.node import source_of
 from pipelines.stage import ExecutionConfig, Inputs, Stage, Workspace
 from storage.artifacts import Artifact
 from storage.digests import digest_bytes, digest_json
@@ -43,9 +34,6 @@ from storage.tables import QUARANTINE, write_table
 from storage.video import probe
 
 GENERATED = "generated"
-LABELS = "labels.csv"
-SPLITS = ("train", "validation")
-SOURCES = ("ssv2", "kinetics", "howto100m", "yt1b", "imagenet", "coin", "epic_kitchens")
 COLUMNS = {
     "video_id": "string", "source": "string", "path": "string", "sha256": "string",
     "bytes": "int64", "kind": "string", "container": "string", "codec": "string", "width": "int32",
@@ -73,33 +61,44 @@ class SourceConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SourcesConfig:
-    """Every source of VideoMix22M and every retrieval target."""
+class InternetConfig:
+    """The generated internet."""
 
-    ssv2: SourceConfig = SourceConfig()
-    """Something-Something v2: labelled, trained on, a target."""
-    kinetics: SourceConfig = SourceConfig()
-    """Kinetics 400/600/700: labelled, trained on, a target."""
-    howto100m: SourceConfig = SourceConfig()
-    """HowTo100M: trained on."""
-    yt1b: SourceConfig = SourceConfig()
-    """YT-Temporal-1B, the pool that is cut and curated."""
-    imagenet: SourceConfig = SourceConfig()
-    """ImageNet-1K: pictures, trained on as still clips."""
-    coin: SourceConfig = SourceConfig()
-    """COIN: a target only."""
-    epic_kitchens: SourceConfig = SourceConfig()
-    """EPIC-Kitchens: a target only."""
+    counts: dict[str, int] = field(default_factory=lambda: {s.name: s.files for s in SOURCES})
+    """Files of each source; the first ones stay the same when a number grows."""
+    broken: int = 6
+    """Broken files of each source that has some: cut short, empty, a web page, ..."""
+    themes: dict[str, Theme] = field(default_factory=lambda: {s.name: s.theme for s in SOURCES})
+    """What the files of each source show."""
+    style: StyleConfig = field(default_factory=StyleConfig)
+    """What all sources have in common."""
+
+    def __post_init__(self) -> None:
+        for name, count in {**self.counts, "broken": self.broken}.items():
+            if count < 0:
+                raise ValueError(f"raw_videos.internet.counts.{name} is {count}; give 0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RawVideosConfig:
     """Where the videos come from."""
 
-    sources: SourcesConfig = field(default_factory=SourcesConfig)
+    sources: dict[str, SourceConfig] = field(
+        default_factory=lambda: {s.name: SourceConfig() for s in SOURCES}
+    )
     """One entry for each source."""
     internet: InternetConfig = field(default_factory=InternetConfig)
     """What is generated for sources whose location is "generated"."""
+
+
+def generated(sources: Sequence[Source] = SOURCES, **buckets: int) -> RawVideosConfig:
+    """Some sources, all of them generated; `buckets` says how many partitions one has, if not 1."""
+    return RawVideosConfig(
+        sources={s.name: SourceConfig(buckets=buckets.get(s.name, 1)) for s in sources},
+        internet=InternetConfig(
+            counts={s.name: s.files for s in sources}, themes={s.name: s.theme for s in sources}
+        ),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,29 +109,43 @@ class PartitionConfig:
     count: int = 0
     broken: int = 0
     style: StyleConfig | None = None
+    theme: Theme | None = None
 
 
 def partition_config(config: RawVideosConfig, partition: str | None) -> PartitionConfig:
     """The part of the config that a partition (`ssv2`, `yt1b-03`) depends on."""
-    name, _ = split_partition(partition)
-    source = getattr(config.sources, name)
+    name, source, _ = located(config, partition)
     if source.location != GENERATED:
         return PartitionConfig(source=source)
-    counts: CountsConfig = config.internet.counts
+    internet = config.internet
     return PartitionConfig(
         source=source,
-        count=getattr(counts, name),
-        broken=counts.broken if name in ("yt1b", "ssv2") else 0,
-        style=config.internet.style,
+        count=internet.counts[name],
+        broken=internet.broken if internet.themes[name].broken else 0,
+        style=internet.style,
+        theme=internet.themes[name],
     )
 
 
-def split_partition(partition: str | None) -> tuple[str, int]:
-    """Source and bucket: `yt1b-03` -> (yt1b, 3), `ssv2` -> (ssv2, 0)."""
-    match = re.fullmatch(r"(\w+?)(?:-(\d+))?", partition or "")
-    if not match or match[1] not in SOURCES:
-        raise ValueError(f"raw_videos has no partition {partition!r}; sources are {SOURCES}")
-    return match[1], int(match[2] or 0)
+def located(config: RawVideosConfig, partition: str | None) -> tuple[str, SourceConfig, int]:
+    """Source, its settings and the bucket of a partition: `yt1b-03` -> (yt1b, ..., 3).
+
+    Raises:
+        ValueError: the sources of `config` have no such partition.
+    """
+    name = source_of(partition or "")
+    source, bucket = config.sources.get(name), bucket_number(partition)
+    if source is None or bucket >= source.buckets:
+        raise ValueError(
+            f"raw_videos has no partition {partition!r}; sources are {', '.join(config.sources)}"
+        )
+    return name, source, bucket
+
+
+def bucket_number(partition: str | None) -> int:
+    """The bucket that a partition's name ends with: `yt1b-03` -> 3, `ssv2` -> 0."""
+    last = (partition or "").rpartition("-")[2]
+    return int(last) if last.isdigit() else 0
 
 
 def bucket_of(path: str, buckets: int) -> int:
@@ -148,8 +161,7 @@ def observe(
     Digests of local files are kept in `execution.cache` and taken again when size or time changed;
     of S3 objects the ETag stands for the content.
     """
-    name, bucket = split_partition(partition)
-    source: SourceConfig = getattr(config.sources, name)
+    _, source, bucket = located(config, partition)
     if source.location == GENERATED:
         return {}
     media = open_media(source.location)
@@ -161,13 +173,13 @@ def observe(
 
 def run(config: PartitionConfig, _: Inputs, out: Workspace) -> dict[str, Any]:
     """Probe and digest every file of the partition."""
-    name, bucket = split_partition(out.partition)
+    name, bucket = source_of(str(out.partition)), bucket_number(out.partition)
     buckets = config.source.buckets
-    if config.style is not None:
-        files = synthetic_videos(name, config.count, config.broken, config.style)
+    if config.style is not None and config.theme is not None:
+        files = synthetic_videos(name, config.theme, config.count, config.broken, config.style)
         mine = {video.path: video for video in files}
         chosen = [path for path in sorted(mine) if bucket_of(path, buckets) == bucket]
-        _write_labels(out.payload / "media" / LABELS, [mine[path] for path in chosen])
+        write_labels(out.payload / "media" / LABELS, [mine[path] for path in chosen])
         items = {path: (mine[path], config.style, out.payload / "media" / path) for path in chosen}
         location = str(out.payload / "media")
         results = map_items(_generate, items, out, noun=f"{name} files")
@@ -208,32 +220,6 @@ def read_media(artifact: Artifact, row: Mapping[str, Any]) -> bytes:
             f"{row['sha256'][:12]}); put it back or materialize raw_videos again"
         )
     return data
-
-
-def read_labels(location: str) -> dict[str, tuple[str | None, str | None]]:
-    """Path -> (label, split) from the labels.csv of a source; empty where there is none.
-
-    Raises:
-        MediaError: a column is missing, or a split is neither train nor validation.
-    """
-    media = open_media(location)
-    if not media.has(LABELS):
-        return {}
-    where = f"{location}: {LABELS}"
-    try:
-        table = csv.DictReader(io.StringIO(media.read(LABELS).decode("utf-8-sig")))
-        rows = list(table)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise MediaError(f"{where} cannot be read ({error}); save it as UTF-8 CSV") from None
-    if missing := {"path", "label"} - set(table.fieldnames or ()):
-        raise MediaError(f"{where} has no column {sorted(missing)}; give path,label,split")
-    labels: dict[str, tuple[str | None, str | None]] = {}
-    for number, row in enumerate(rows, 2):
-        split = row.get("split") or None
-        if split not in (None, *SPLITS):
-            raise MediaError(f"{where} line {number}: split {split!r} is not one of {SPLITS}")
-        labels[row["path"]] = (row["label"] or None, split)
-    return labels
 
 
 def _generate(item: tuple[SyntheticVideo, StyleConfig, Path]) -> dict[str, Any]:
@@ -283,14 +269,6 @@ def _sorted_out(
         else:
             aside.append({"item": path, "stage": STAGE.name, "reason": reason})
     return rows, aside
-
-
-def _write_labels(path: Path, files: list[SyntheticVideo]) -> None:
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(("path", "label", "split"))
-    table.writerows((p.path, p.label, p.split) for p in files if not p.breakage)
-    write_file(path, text.getvalue().encode())
 
 
 STAGE = Stage(

@@ -1,11 +1,11 @@
 """A small internet: real video files, pictures and broken downloads, from (seed, source, index).
 
-It stands in for the five sources of VideoMix22M and the retrieval targets where no data set is at
-hand. Every file is encoded for real, in several containers and codecs, sizes and rates. `yt1b` and
-`howto100m` are cut together from several shots; the others are single shots. `ssv2` and `kinetics`
-are labelled with the law of motion, `imagenet` with the shape. Backgrounds of the targets resemble
-part of the `yt1b` pool and never the rest of it, so retrieval has something to keep and to drop.
-What the generator knows (where it cut) goes nowhere: later stages have only the files.
+It stands in for the sources of VideoMix22M and the retrieval targets where no data set is at hand
+(`sources` says which theme each one has). Every file is encoded for real, in several containers and
+codecs, sizes and rates; an edited one is cut together from several shots. Labels are the law of
+motion or, of stills, the shape. Backgrounds of the targets resemble part of the pool and never the
+rest of it, so retrieval has something to keep and to drop. What the generator knows (where it cut)
+goes nowhere: later stages have only the files.
 """
 
 from __future__ import annotations
@@ -23,18 +23,6 @@ from pipelines.curation.shots import MOTIONS, SHAPES, Pixels, Shot, draw, draw_s
 from storage.digests import unit_interval
 from storage.video import encode, encode_image
 
-# What a source looks like. Nothing but the pool shows bricks, night or water.
-LOOKS: dict[str, tuple[str, ...]] = {
-    "yt1b": THEMES,
-    "howto100m": ("planks", "metal", "tiles", "paper", "foliage"),
-    "kinetics": ("foliage", "sky", "sand"),
-    "ssv2": ("planks", "paper"),
-    "coin": ("metal", "planks"),
-    "epic_kitchens": ("tiles",),
-    "imagenet": THEMES,
-}
-EDITED = ("yt1b", "howto100m")
-LABELLED = ("ssv2", "kinetics", "imagenet")
 # Container, codec, file extension; the first is as common as the others together.
 FORMATS = (
     ("mp4", "libx264", "mp4"),
@@ -48,30 +36,28 @@ SHAPE_OF_PICTURES = ((4, 3), (16, 9), (1, 1), (9, 16))
 
 
 @dataclass(frozen=True, kw_only=True)
-class CountsConfig:
-    """Files per source; the first ones stay the same when a number grows."""
+class Theme:
+    """What the files of one source show."""
 
-    ssv2: int = 320
-    """Short clips of one motion each."""
-    kinetics: int = 24
-    """Clips of one motion each."""
-    howto100m: int = 8
-    """Longer videos of several shots."""
-    yt1b: int = 100
-    """Videos of several shots: the pool to curate."""
-    imagenet: int = 16
-    """Pictures, jpg and png."""
-    coin: int = 8
-    """Target clips."""
-    epic_kitchens: int = 8
-    """Target clips."""
-    broken: int = 6
-    """Broken files in each of yt1b and ssv2, of six kinds: cut short, empty, a web page, ..."""
+    backdrops: tuple[str, ...]
+    """Backgrounds that occur, by their names in `backdrops`."""
+    edited: int = 0
+    """0: a file is one shot; 1: it is cut together from `StyleConfig.shots`; 2: from twice as many.
+    """
+    labels: str | None = None
+    """"motion": clips labelled with their law of motion; "shape": stills labelled with what they
+    show; None: no labels."""
+    broken: bool = False
+    """Whether some of its files are broken downloads."""
 
     def __post_init__(self) -> None:
-        for name, count in vars(self).items():
-            if count < 0:
-                raise ValueError(f"raw_videos.internet.counts.{name} is {count}; give 0 or more")
+        if unknown := sorted(set(self.backdrops) - set(THEMES)):
+            raise ValueError(f"backdrops names {unknown[0]!r}; there are {', '.join(THEMES)}")
+        if not self.backdrops or self.edited < 0 or self.labels not in (None, "motion", "shape"):
+            raise ValueError(
+                f"backdrops {self.backdrops}, edited {self.edited}, labels {self.labels!r}: name "
+                "one backdrop or more, 0 or more, and 'motion', 'shape' or none"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +71,7 @@ class StyleConfig:
     rates: tuple[int, ...] = (12, 15, 20, 24, 25, 30)
     """Frames a second that occur."""
     shots: tuple[int, int] = (2, 4)
-    """Fewest and most shots of a yt1b video; howto100m has twice as many."""
+    """Fewest and most shots of an edited video."""
     shot_seconds: tuple[float, float] = (2.2, 4.0)
     """Shortest and longest shot of an edited video."""
     clip_seconds: tuple[float, float] = (2.2, 3.2)
@@ -112,16 +98,6 @@ class StyleConfig:
             raise ValueError(f"raw_videos.internet.style.fades is {self.fades}; give 0 to 1")
 
 
-@dataclass(frozen=True, kw_only=True)
-class InternetConfig:
-    """The generated internet."""
-
-    counts: CountsConfig = CountsConfig()
-    """How many files of each source."""
-    style: StyleConfig = StyleConfig()
-    """How they look."""
-
-
 @dataclass(frozen=True)
 class SyntheticVideo:
     """One file of the internet: where it is, and what it is drawn from."""
@@ -131,44 +107,41 @@ class SyntheticVideo:
     path: str
     label: str | None
     split: str | None
+    theme: Theme
     breakage: str | None = None
 
 
 def synthetic_videos(
-    source: str, count: int, broken: int, style: StyleConfig
+    source: str, theme: Theme, count: int, broken: int, style: StyleConfig
 ) -> Iterator[SyntheticVideo]:
-    """All files of a source, in order of their index; the broken ones last."""
+    """`count` files of a source in order of their index, then `broken` ones if its theme has some.
+
+    The first ones stay the same when a number grows.
+    """
+    motions = tuple(MOTIONS)
     for index in range(count):
-        name, motions = _name(source, index, style.seed), tuple(MOTIONS)
-        if source == "imagenet":
-            extension = "png" if index % 4 == 3 else "jpg"
-            label = SHAPES[index % len(SHAPES)]
-            yield SyntheticVideo(
-                source, index, f"{label}/{name}.{extension}", label, _split(index, 4)
-            )
-            continue
+        name = _name(source, index, style.seed)
+        label, split, folder = None, "train", f"channel-{index % 5}/" if theme.edited else ""
         extension = FORMATS[_format(source, index, style.seed)][2]
-        if source in LABELLED:
-            label = motions[index % len(motions)]
-            yield SyntheticVideo(
-                source, index, f"{name}.{extension}", label, _split(index, len(motions))
-            )
-        else:
-            folder = f"channel-{index % 5}/" if source in EDITED else ""
-            yield SyntheticVideo(source, index, f"{folder}{name}.{extension}", None, "train")
-    for number in range(broken if source in ("yt1b", "ssv2") else 0):
+        if theme.labels == "shape":
+            label = SHAPES[index % len(SHAPES)]
+            extension, folder = "png" if index % 4 == 3 else "jpg", f"{label}/"
+            split = _split(index, 4)
+        elif theme.labels == "motion":
+            label, split = motions[index % len(motions)], _split(index, len(motions))
+        yield SyntheticVideo(source, index, f"{folder}{name}.{extension}", label, split, theme)
+    for number in range(broken if theme.broken else 0):
         breakage = BREAKAGES[number % len(BREAKAGES)]
-        index = count + number
         extension = "webm" if breakage == "truncated" else "mp4"
         name = f"{_name(source, 1_000_000 + number, style.seed)}.{extension}"
-        yield SyntheticVideo(source, index, name, None, None, breakage)
+        yield SyntheticVideo(source, count + number, name, None, None, theme, breakage)
 
 
 def make(video: SyntheticVideo, style: StyleConfig) -> bytes:
     """The bytes of a file."""
     if video.breakage:
         return _broken(video, style)
-    if video.source == "imagenet":
+    if video.theme.labels == "shape":
         return _still(video, style)
     kind, codec, _ = FORMATS[_format(video.source, video.index, style.seed)]
     height, width, rate = _screen(video, style)
@@ -180,15 +153,14 @@ def make(video: SyntheticVideo, style: StyleConfig) -> bytes:
 def shots_of(video: SyntheticVideo, style: StyleConfig) -> list[Shot]:
     """The shots that a video is cut together from (for tests: no stage asks)."""
     key = (style.seed, video.source, video.index)
-    random, looks = stream(*key, "edit"), LOOKS[video.source]
+    random, looks = stream(*key, "edit"), video.theme.backdrops
     # Walked in turn and not drawn, so that a small pool has every look and they go evenly.
     main = looks[video.index % len(looks)]
-    if video.source not in EDITED:
+    if not video.theme.edited:
         motion = video.label or tuple(MOTIONS)[random.integers(len(MOTIONS))]
         theme = looks[int(random.integers(len(looks)))] if video.label else main
         return [Shot(key, theme, motion, float(random.uniform(*style.clip_seconds)))]
-    double = 2 if video.source == "howto100m" else 1
-    count = int(random.integers(style.shots[0], style.shots[1] + 1)) * double
+    count = int(random.integers(style.shots[0], style.shots[1] + 1)) * video.theme.edited
     shots: list[Shot] = []
     for number in range(count):
         other = looks[int(random.integers(len(looks)))]
@@ -224,14 +196,19 @@ def _frames(
 
 def _still(video: SyntheticVideo, style: StyleConfig) -> bytes:
     height, width, _ = _screen(video, style)
-    look = LOOKS["imagenet"][video.index // len(SHAPES) % len(THEMES)]
+    looks = video.theme.backdrops
+    look = looks[video.index // len(SHAPES) % len(looks)]
     shot = Shot((style.seed, video.source, video.index), look, "spinning", 0.0)
     picture = draw_still(shot, height, width, str(video.label))
     return encode_image(picture, video.path.rsplit(".", 1)[1])
 
 
+# What a broken file would show if it were whole.
+_WHOLE = Theme(backdrops=("planks", "paper"), labels="motion")
+
+
 def _broken(video: SyntheticVideo, style: StyleConfig) -> bytes:
-    whole = SyntheticVideo("ssv2", video.index, video.path, "rolling", None)
+    whole = SyntheticVideo("ssv2", video.index, video.path, "rolling", None, _WHOLE)
     height, width, rate = _screen(whole, style)
     if video.breakage == "empty":
         return b""

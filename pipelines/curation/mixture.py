@@ -1,4 +1,4 @@
-"""Mixture: one index over the clip shards of all five sources, with the weight of each.
+"""Mixture: one index over the clip shards of all trained sources, with the weight of each.
 
 VideoMix22M (V-JEPA 2, section 2.3, table 1). Nothing is copied: a training step draws a source by
 its weight, then a sample of that source by the sample's own weight, and reads the clip at its
@@ -17,10 +17,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from pipelines.curation.clip_shards import INDEX
+from pipelines.curation.sources import mixture_weights
 from pipelines.stage import Inputs, Stage, Workspace
 from storage.tables import QUARANTINE, read_table, write_table
 
@@ -29,31 +30,21 @@ _TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
-class MixtureWeights:
-    """Probability that a training clip comes from each source (table 1); they must sum to 1."""
-
-    ssv2: float = 0.056
-    kinetics: float = 0.188
-    howto100m: float = 0.318
-    yt1b: float = 0.188
-    imagenet: float = 0.250
-
-    def __post_init__(self) -> None:
-        for name, weight in asdict(self).items():
-            if not 0 <= weight <= 1:
-                raise ValueError(f"mixture.weights.{name} = {weight}: must lie between 0 and 1")
-        total = sum(asdict(self).values())
-        if abs(total - 1) > _TOLERANCE:
-            listed = " + ".join(f"{name} {weight}" for name, weight in asdict(self).items())
-            raise ValueError(f"mixture.weights: {listed} = {total:.6g}; they must sum to 1")
-
-
-@dataclass(frozen=True, kw_only=True)
 class MixtureConfig:
     """What share of the training clips each source gives."""
 
-    weights: MixtureWeights = field(default_factory=MixtureWeights)
-    """Probability of each source; 0 leaves a source out."""
+    weights: dict[str, float] = field(default_factory=mixture_weights)
+    """Probability that a training clip comes from each source (table 1); 0 leaves one out. They
+    must sum to 1."""
+
+    def __post_init__(self) -> None:
+        for name, weight in self.weights.items():
+            if not 0 <= weight <= 1:
+                raise ValueError(f"videomix22m.weights.{name} = {weight}: must lie between 0 and 1")
+        total = sum(self.weights.values())
+        if abs(total - 1) > _TOLERANCE:
+            listed = " + ".join(f"{name} {weight}" for name, weight in self.weights.items())
+            raise ValueError(f"videomix22m.weights: {listed} = {total:.6g}; they must sum to 1")
 
 
 def merged_index(parts: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
@@ -99,7 +90,7 @@ def source_table(
         if entry["weight"] > 0 and not entry["samples"]:
             raise ValueError(
                 f"mixture: source {source} has weight {entry['weight']} but no clip to train on; "
-                f"add files to it, or set mixture.weights.{source}=0 and raise others to sum to 1"
+                f"add files to it, or set videomix22m.weights.{source}=0 and raise the others"
             )
     return table
 
@@ -111,7 +102,7 @@ def run(config: MixtureConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]
         for name, part in inputs.parts("clip_shards").items()
     }
     rows = merged_index(parts)
-    weights = asdict(config.weights)
+    weights = config.weights
     table = source_table(rows, weights)
     write_table(out.payload / "index.parquet", rows, MIXTURE_INDEX)
     record = {"weights": weights, "samples": table}

@@ -21,8 +21,8 @@ Payload of one YT1B partition:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.curation.scenes import COLUMNS as SCENES
+from pipelines.curation.sources import retrieval_weights
 from pipelines.stage import Inputs, Stage, Workspace
 from storage.digests import unit_interval
 from storage.tables import QUARANTINE, read_columns, read_table, write_table
@@ -37,39 +38,15 @@ from storage.tables import QUARANTINE, read_columns, read_table, write_table
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
-SOURCE_OF_TARGET = {
-    "k710": "kinetics", "ssv2": "ssv2", "coin": "coin", "epic_kitchens": "epic_kitchens",
-}  # fmt: skip
-"""Retrieval target -> the source whose videos it is made of (K710 is Kinetics 400/600/700)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RetrievalWeights:
-    """w_d of every target (table 11). Only their ratios matter: they are divided by their sum.
-
-    So one of them can be changed alone (`--set retrieval.weights.ssv2=0.2`). A weight of 0 switches
-    the target off: its videos then keep no cluster either.
-    """
-
-    k710: float = 0.7
-    ssv2: float = 0.125
-    coin: float = 0.125
-    epic_kitchens: float = 0.05
-
-    def __post_init__(self) -> None:
-        for name, weight in asdict(self).items():
-            if not 0 <= weight < float("inf"):
-                raise ValueError(f"retrieval.weights.{name} = {weight}: must be 0 or positive")
-        if not sum(asdict(self).values()):
-            raise ValueError("retrieval.weights: all are 0; give at least one target a weight")
-
 
 @dataclass(frozen=True, kw_only=True)
 class RetrievalConfig:
     """How the pool is matched to the targets."""
 
-    weights: RetrievalWeights = field(default_factory=RetrievalWeights)
-    """Retrieval weight of every target."""
+    weights: dict[str, float] = field(default_factory=retrieval_weights)
+    """w_d of every target source (table 11). Only their ratios matter: they are divided by their
+    sum, so that one can be changed alone. 0 switches a target off: its videos then keep no cluster.
+    """
     budget: int = 115_000_000
     """Expected number of draws over the whole pool. The paper does not say how many scenes were
     finally drawn; this is the number of scenes in the clusters it kept (table 11)."""
@@ -78,7 +55,12 @@ class RetrievalConfig:
 
     def __post_init__(self) -> None:
         if self.budget < 1:
-            raise ValueError(f"retrieval.budget = {self.budget}: must be at least 1 draw")
+            raise ValueError(f"curated_scenes.budget = {self.budget}: must be at least 1 draw")
+        for name, weight in self.weights.items():
+            if not 0 <= weight < float("inf"):
+                raise ValueError(f"curated_scenes.weights.{name} = {weight}: must be 0 or positive")
+        if not sum(self.weights.values()):
+            raise ValueError("curated_scenes.weights: all are 0; give at least one target a weight")
 
 
 def kept_clusters(counts: Mapping[str, Counts], weights: Mapping[str, float]) -> NDArray[np.bool_]:
@@ -110,9 +92,8 @@ def cluster_weights(counts: Mapping[str, Counts], weights: Mapping[str, float]) 
         videos = int(counts[target].sum())
         if not videos:
             raise ValueError(
-                f"retrieval: target {target} has weight {weights[target]} but no embedded video; "
-                f"add videos to source {SOURCE_OF_TARGET.get(target, target)}, "
-                f"or set retrieval.weights.{target}=0"
+                f"curated_scenes: target {target} has weight {weights[target]} but no embedded "
+                f"video; add videos to that source, or set curated_scenes.weights.{target}=0"
             )
         result += weights[target] / total * counts[target] / videos
     return result
@@ -136,7 +117,9 @@ def expected_draws(weights: Floats, sizes: Counts, budget: int) -> Floats:
     """
     reachable = float(weights[sizes > 0].sum())
     if not reachable:
-        raise ValueError("retrieval: no cluster holds both a target video and a scene of the pool")
+        raise ValueError(
+            "curated_scenes: no cluster holds both a target video and a scene of the pool"
+        )
     return scene_weights(weights, sizes) * (budget / reachable)
 
 
@@ -151,8 +134,8 @@ def run(config: RetrievalConfig, inputs: Inputs, out: Workspace) -> dict[str, An
     clusters = len(np.load(clustered / "centroids.npy", mmap_mode="r"))
     pool = read_columns(clustered / "assignments.parquet", ["scene_id", "partition", "cluster"])
     sizes = np.bincount(pool["cluster"], minlength=clusters).astype(np.int64)
-    counts = target_counts(clustered / "targets.parquet", clusters)
-    by_target = asdict(config.weights)
+    counts = target_counts(clustered / "targets.parquet", clusters, tuple(config.weights))
+    by_target = config.weights
     weights, kept = cluster_weights(counts, by_target), kept_clusters(counts, by_target)
     expected, share = expected_draws(weights, sizes, config.budget), scene_weights(weights, sizes)
 
@@ -182,14 +165,14 @@ def run(config: RetrievalConfig, inputs: Inputs, out: Workspace) -> dict[str, An
     }
 
 
-def target_counts(targets: Path, clusters: int) -> dict[str, Counts]:
+def target_counts(table_at: Path, clusters: int, targets: Sequence[str]) -> dict[str, Counts]:
     """Target -> N_{d,c} [K] from the table of assigned target videos."""
-    table = read_columns(targets, ["source", "cluster"])
+    table = read_columns(table_at, ["source", "cluster"])
     return {
         target: np.bincount(
-            table["cluster"][table["source"] == source].astype(np.int64), minlength=clusters
+            table["cluster"][table["source"] == target].astype(np.int64), minlength=clusters
         ).astype(np.int64)
-        for target, source in SOURCE_OF_TARGET.items()
+        for target in targets
     }
 
 

@@ -64,13 +64,15 @@ def find_lab_folder(root: Path, partition: str) -> Path:
     Raises ValueError that names the labs that are there.
     """
     if not root.is_dir():
-        raise ValueError(f"episodes.location {root}: no such folder; give the one with the labs in")
+        raise ValueError(
+            f"droid_episodes.location {root}: no such folder; give the one with the labs in"
+        )
     for name in (partition, partition.removeprefix("lab-")):
         if _leads_inside(root, name) and (root / name).is_dir():
             return root / name
     there = sorted(p.name for p in root.iterdir() if p.is_dir() and _leads_inside(root, p.name))
     raise ValueError(
-        f"episodes.location {root}: no lab {partition.removeprefix('lab-')!r} in it; "
+        f"droid_episodes.location {root}: no lab {partition.removeprefix('lab-')!r} in it; "
         f"episodes.labs may name {', '.join(there) or 'nothing: the folder is empty'}"
     )
 

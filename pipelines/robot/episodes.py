@@ -71,11 +71,11 @@ class EpisodesConfig:
                 raise ValueError(f"episodes.{name} is {value}; give a rate above 0, at most 1000")
         if self.frame_size % 2 or self.camera_jitter < 0:
             raise ValueError(
-                f"episodes.frame_size is {self.frame_size} and camera_jitter {self.camera_jitter}; "
-                "give an even size and a jitter of 0 or more"
+                f"droid_episodes.frame_size is {self.frame_size} and camera_jitter "
+                f"{self.camera_jitter}; give an even size and a jitter of 0 or more"
             )
         if self.renderer not in ("rays", "gl"):
-            raise ValueError(f"episodes.renderer is {self.renderer!r}; give 'rays' or 'gl'")
+            raise ValueError(f"droid_episodes.renderer is {self.renderer!r}; give 'rays' or 'gl'")
         unknown = sorted({f"lab-{lab}" for lab in self.labs} - set(LABS))
         if unknown and self.location == GENERATED:
             raise ValueError(

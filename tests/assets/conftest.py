@@ -1,4 +1,4 @@
-"""A tiny house for tests: three real stages of a few bytes under the real graph, store and Dagster.
+"""A tiny house for tests: three real stages of a few bytes in a graph of their own.
 
     counts[a, b, c]  →  sums[a, b]  →  total
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,11 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from assets import definitions
 from assets.deployment import Deployment, deployment
-from assets.nouns import noun
-from assets.walk import Outcome, walk
-from pipelines import gates, graph, profiles
-from pipelines.gates import Gate, GateConfig, Verdict
-from pipelines.graph import Node
+from assets.materialize import Outcome, materialize_stale
+from assets.previews import PREVIEWS
+from pipelines.gates import Gate, Verdict
+from pipelines.node import Graph, Node, every, same
 from pipelines.stage import ExecutionConfig, Inputs, Stage, Workspace
 from storage.artifacts import Artifact, ArtifactStore
 from storage.tables import QUARANTINE, write_table
@@ -62,15 +60,6 @@ class TotalConfig:
     fails: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class TinyProfile:
-    counts: CountsConfig = field(default_factory=CountsConfig)
-    sums: SumsConfig = field(default_factory=SumsConfig)
-    total: TotalConfig = field(default_factory=TotalConfig)
-    gates: GateConfig = field(default_factory=GateConfig)
-    execution: ExecutionConfig = field(default_factory=ExecutionConfig)
-
-
 def count(config: CountsConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
     MADE.append(f"counts/{out.partition}")
     (out.payload / "counts.json").write_text(json.dumps(list(range(config.upto))))
@@ -107,35 +96,36 @@ COUNTS = Stage("counts", version=1, config=CountsConfig, run=count)
 SUMS = Stage("sums", version=3, config=SumsConfig, run=add, narrow=only_own_weight)
 TOTAL = Stage("total", version=1, config=TotalConfig, run=add_all)
 
-HERE = __name__
-NODES = (
-    Node("counts", "first", f"{HERE}:COUNTS", "counts", partitions=lambda _: ("a", "b", "c")),
-    Node("sums", "first", f"{HERE}:SUMS", "sums", ("counts",), partitions=lambda _: ("a", "b")),
-    Node("total", "last", f"{HERE}:TOTAL", "total", ("sums",)),
+
+def small(artifact: Artifact) -> Verdict:
+    lost = artifact.metrics["nested"]["broken"]
+    return Verdict(lost < 3, f"{lost} set aside, at most 2", {"lost": lost})
+
+
+GRAPH = Graph(
+    (
+        Node(
+            stage=COUNTS,
+            group="first",
+            description="Numbers from zero.",
+            partitions=lambda _: ("a", "b", "c"),
+            gates=(Gate("few_broken", "few are broken", small),),
+        ),
+        Node(
+            stage=SUMS,
+            group="first",
+            description="The sum of a partition's numbers.",
+            partitions=lambda _: ("a", "b"),
+            reads=(same("counts"),),
+        ),
+        Node(stage=TOTAL, group="last", description="The sum of sums.", reads=(every("sums"),)),
+    ),
+    execution=dict.fromkeys(("tiny", "demo", "paper"), ExecutionConfig()),
 )
 
 
-@noun
-def counts(made: Artifact, _: Inputs) -> Mapping[str, bytes]:
-    """Numbers from zero."""
+def counts_sheet(made: Artifact, _: Inputs) -> Mapping[str, bytes]:
     return {"sheet": b"\x89PNG not really"}
-
-
-@noun
-def sums(made: Artifact, inputs: Inputs) -> Mapping[str, bytes]:
-    """The sum of a partition's numbers."""
-    return {}
-
-
-@noun
-def total(made: Artifact, _: Inputs) -> Mapping[str, bytes]:
-    """The sum of sums."""
-    return {}
-
-
-def small(artifact: Artifact, config: GateConfig) -> Verdict:
-    lost = artifact.metrics["nested"]["broken"]
-    return Verdict(lost < 3, f"{lost} set aside, at most 2", {"lost": lost})
 
 
 @dataclass
@@ -153,30 +143,21 @@ class House:
         environment = {
             "VJEPA2_STORE": str(self.folder / "store"),
             "VJEPA2_HOME": str(self.folder / "home"),
+            "VJEPA2_GRAPH": f"{__name__}:GRAPH",
         }
         return deployment("tiny", settings, environment=environment)
 
-    def walk(self, *wanted: str, settings: tuple[str, ...] = ()) -> tuple[Outcome, str, list[str]]:
+    def run(self, *wanted: str, settings: tuple[str, ...] = ()) -> tuple[Outcome, str, list[str]]:
         """(outcome, what was printed, which stages ran)."""
         MADE.clear()
         told = io.StringIO()
-        outcome = walk(self.deployed(*settings), self.store, self.instance, wanted, told)
+        outcome = materialize_stale(
+            self.deployed(*settings), self.store, self.instance, wanted, told
+        )
         return outcome, told.getvalue(), list(MADE)
 
 
 @pytest.fixture
-def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
-    nodes = {node.asset: node for node in NODES}
-    before = dict(graph.GRAPH)
-    monkeypatch.setattr(graph, "NODES", NODES)
-    monkeypatch.setitem(profiles.PROFILES, "tiny", TinyProfile())
-    monkeypatch.setitem(gates.GATES, "counts", (Gate("few_broken", "few are broken", small),))
-    monkeypatch.setattr(definitions, "NOUNS", (counts, sums, total))
-    monkeypatch.setattr(definitions, "JOBS", {"tiny": (("total",), "The tiny house's one job.")})
-    graph.GRAPH.clear()
-    graph.GRAPH.update(nodes)
-    try:
-        yield House(tmp_path)
-    finally:
-        graph.GRAPH.clear()
-        graph.GRAPH.update(before)
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
+    monkeypatch.setitem(PREVIEWS, "counts", counts_sheet)
+    return House(tmp_path)

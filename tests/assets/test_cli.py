@@ -12,19 +12,21 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from assets import cli
-from assets.commands import meant_for_people
-from pipelines.gates import GateConfig
-from pipelines.graph import GRAPH
+from assets.cli.commands import meant_for_people
+from pipelines.nodes import GRAPH, PROFILES
 from storage.artifacts import ArtifactStore
 from storage.digests import digest_json
+from tests.assets import conftest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-REAL_ASSETS = list(GRAPH)
+GRAPH_OF_THE_HOUSE = conftest.__name__
+REAL_ASSETS = list(GRAPH.by_name)
 
 
 @pytest.fixture
@@ -33,6 +35,7 @@ def ask(house, monkeypatch, capsys):
     monkeypatch.setenv("VJEPA2_STORE", str(house.folder / "store"))
     monkeypatch.setenv("VJEPA2_HOME", str(house.folder / "home"))
     monkeypatch.setenv("VJEPA2_PROFILE", "tiny")
+    monkeypatch.setenv("VJEPA2_GRAPH", f"{GRAPH_OF_THE_HOUSE}:GRAPH")
     monkeypatch.delenv("VJEPA2_SET", raising=False)
 
     def asked(*words: str) -> tuple[int, str, str]:
@@ -174,7 +177,7 @@ def test_a_source_that_is_gone_is_one_line_when_it_had_been_made_before(
 
 def test_only_what_our_rooms_raise_on_purpose_is_meant_for_people():
     with pytest.raises(ValueError) as ours:
-        GateConfig(quarantined=2.0)
+        replace(PROFILES["demo"].gates, quarantine_small=2.0)
     assert meant_for_people(ours.value)
     with pytest.raises(ValueError) as foreign:
         json.loads("{")
@@ -206,7 +209,7 @@ def test_a_run_ends_in_a_summary(ask, house):
 
 def test_status_says_why(ask, house):
     assert "missing  counts (a, b, c): never materialized" in ask("status")[1]
-    house.walk()
+    house.run()
     assert ask("status")[1].startswith(
         "fresh    counts (a, b, c)\nfresh    sums (a, b)\nfresh    total\n"
     )
@@ -218,7 +221,7 @@ def test_status_says_why(ask, house):
 
 
 def test_lineage_walks_back_from_an_asset_a_digest_or_a_file(ask, house):
-    house.walk()
+    house.run()
     total = house.store.ref("total")
     _, by_name, _ = ask("lineage", "total")
     for name in ("counts/a", "counts/b", "sums/a", "sums/b"):
@@ -236,7 +239,7 @@ def test_lineage_walks_back_from_an_asset_a_digest_or_a_file(ask, house):
 
 
 def test_lineage_tells_what_an_artifact_went_into(ask, house):
-    house.walk()
+    house.run()
     _, out, _ = ask("lineage", "counts/a")
     below = out.partition("went into ")[2].splitlines()
     assert below[0] == "2 artifacts:"
@@ -245,7 +248,7 @@ def test_lineage_tells_what_an_artifact_went_into(ask, house):
 
 
 def test_a_file_that_was_changed_after_sealing_has_no_lineage(ask, house):
-    house.walk()
+    house.run()
     copy = house.folder / "total.json"
     copy.write_bytes(
         (house.store.open(house.store.ref("total")).path / "total.json").read_bytes() + b" "
@@ -254,7 +257,7 @@ def test_a_file_that_was_changed_after_sealing_has_no_lineage(ask, house):
 
 
 def test_verify_names_the_file_with_a_flipped_byte(ask, house):
-    house.walk()
+    house.run()
     code, out, _ = ask("verify")
     assert (code, "all as sealed" in out) == (0, True)
     path = house.store.open(house.store.ref("sums", "a")).path / "sum.json"
@@ -268,7 +271,7 @@ def test_verify_names_the_file_with_a_flipped_byte(ask, house):
 
 
 def test_a_corrupt_manifest_is_one_line(ask, house):
-    house.walk()
+    house.run()
     manifest = house.folder / "store" / house.store.ref("total").key
     manifest.chmod(0o644)
     manifest.write_bytes(manifest.read_bytes()[:-40])

@@ -13,10 +13,10 @@ import dagster as dg
 import pytest
 import yaml
 
-from assets.definitions import JOBS, NOUNS, build
+from assets.definitions import JOBS, build
 from assets.deployment import ROOT, deployment
-from pipelines.gates import GATES
-from pipelines.graph import GRAPH, upstream_keys
+from pipelines.graph import upstream_keys
+from pipelines.nodes import GRAPH
 
 GROUPS = {
     "curation": [
@@ -43,14 +43,14 @@ def graph(deployed):
 
 def test_every_asset_stands_in_its_group(graph):
     found: dict[str, list[str]] = {}
-    for noun in NOUNS:
-        found.setdefault(graph.get(dg.AssetKey(noun.name)).group_name, []).append(noun.name)
+    for node in GRAPH.nodes:
+        found.setdefault(graph.get(dg.AssetKey(node.asset)).group_name, []).append(node.asset)
     assert found == GROUPS
-    assert {key.to_user_string() for key in graph.get_all_asset_keys()} == set(GRAPH)
+    assert {key.to_user_string() for key in graph.get_all_asset_keys()} == set(GRAPH.by_name)
 
 
 def test_every_asset_explains_itself_to_whoever_opens_its_page(graph):
-    for name in GRAPH:
+    for name in GRAPH.by_name:
         text = graph.get(dg.AssetKey(name)).description
         first, _, rest = text.partition("\n\n")
         assert len(first) < 120 and first.endswith("."), f"{name}: one sentence first"
@@ -60,7 +60,7 @@ def test_every_asset_explains_itself_to_whoever_opens_its_page(graph):
 
 
 def test_upstreams_are_those_of_the_graph(graph):
-    for name, node in GRAPH.items():
+    for name, node in GRAPH.by_name.items():
         parents = {key.to_user_string() for key in graph.get(dg.AssetKey(name)).parent_keys}
         assert parents == set(node.upstream)
 
@@ -71,7 +71,7 @@ def test_partitions_are_sources_buckets_and_labs(graph, deployed):
         return set(partitions.get_partition_keys()) if partitions else set()
 
     buckets = {key for key in keys("raw_videos") if key.startswith("yt1b-")}
-    assert len(buckets) == deployed.profile.raw_videos.sources.yt1b.buckets
+    assert len(buckets) == deployed.profile.raw_videos.sources["yt1b"].buckets
     trained = {"ssv2", "kinetics", "howto100m", "imagenet"} | buckets
     assert keys("raw_videos") == keys("scenes") == trained | {"coin", "epic_kitchens"}
     assert keys("scene_embeddings") == buckets | {"kinetics", "ssv2", "coin", "epic_kitchens"}
@@ -84,7 +84,7 @@ def test_partitions_are_sources_buckets_and_labs(graph, deployed):
 
 def test_a_partition_depends_on_exactly_what_it_is_made_from(graph, deployed):
     """Dagster's own answer (what the page shows) against the graph's (what the stage is given)."""
-    for name, node in GRAPH.items():
+    for name, node in GRAPH.by_name.items():
         below = graph.get(dg.AssetKey(name))
         for upstream in node.upstream:
             above = graph.get(dg.AssetKey(upstream))
@@ -98,29 +98,31 @@ def test_a_partition_depends_on_exactly_what_it_is_made_from(graph, deployed):
                 asked = mapping.get_upstream_mapped_partitions_result_for_partitions(
                     subset, below.partitions_def, above.partitions_def
                 ).partitions_subset.get_partition_keys()
-                made_from = upstream_keys(node, partition, deployed.profile)
+                made_from = upstream_keys(GRAPH, node, partition, deployed.profile)
                 assert set(asked) == {str(key) for asset, key in made_from if asset == upstream}
 
 
 def test_gates_are_blocking_checks_and_every_asset_is_checked_for_determinism(graph):
-    for name in GRAPH:
+    for name in GRAPH.by_name:
         checks = {key.name: graph.get_check_spec(key) for key in graph.asset_check_keys
                   if key.asset_key == dg.AssetKey(name)}  # fmt: skip
-        gates = {gate.name for gate in GATES.get(name, ())}
+        gates = {gate.name for gate in GRAPH[name].gates}
         assert {check for check, spec in checks.items() if spec.blocking} == gates
         assert set(checks) == gates | {"deterministic"}
 
 
 def test_what_trains_is_gated_before_it_is_used():
     for name in ("raw_videos", "scenes", "scene_embeddings", "clip_shards", "episode_shards"):
-        assert "quarantine_small" in {gate.name for gate in GATES[name]}
-    assert {"loss_finite", "features_not_collapsed"} <= {g.name for g in GATES["encoder"]}
-    assert {"ranks_true_action", "needs_true_actions"} <= {g.name for g in GATES["world_model"]}
-    assert {gate.name for gate in GATES["videomix22m"]} == {"weights_match"}
+        assert "quarantine_small" in {gate.name for gate in GRAPH[name].gates}
+    assert {"loss_finite", "features_not_collapsed"} <= {g.name for g in GRAPH["encoder"].gates}
+    assert {"ranks_true_action", "needs_true_actions"} <= {
+        g.name for g in GRAPH["world_model"].gates
+    }
+    assert {gate.name for gate in GRAPH["videomix22m"].gates} == {"weights_match"}
 
 
 def test_code_versions_are_those_of_the_stages(graph):
-    for name, node in GRAPH.items():
+    for name, node in GRAPH.by_name.items():
         assert graph.get(dg.AssetKey(name)).code_version == str(node.stage.version)
 
 

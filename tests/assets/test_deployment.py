@@ -9,16 +9,20 @@ import yaml
 
 from assets.deployment import ROOT, deployment, prepare_home
 from pipelines.overrides import OverrideError
+from tests.assets import conftest
+
+TINY = f"{conftest.__name__}:GRAPH"
 
 
 def test_the_default_lives_in_the_cellar(house):
-    deployed = deployment("tiny", environment={})
+    deployed = deployment("tiny", environment={"VJEPA2_GRAPH": TINY})
     assert deployed.home == ROOT / "dagster_home"
     assert deployed.store_at == str(ROOT / "dagster_home" / "store")
 
 
 def test_arguments_come_before_the_environment(house):
     environment = {
+        "VJEPA2_GRAPH": TINY,
         "VJEPA2_PROFILE": "paper",
         "VJEPA2_STORE": "/elsewhere",
         "VJEPA2_SET": "counts.upto=2",
@@ -38,12 +42,14 @@ def test_the_page_builds_the_same_deployment_as_the_command_line(house):
 
 def test_a_relative_store_is_one_place_whatever_the_working_directory(house, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    assert deployment("tiny", store="store", environment={}).store_at == str(tmp_path / "store")
+    assert deployment("tiny", store="store", environment={"VJEPA2_GRAPH": TINY}).store_at == str(
+        tmp_path / "store"
+    )
 
 
 def test_an_unknown_profile_is_refused_with_the_nearest(house):
     with pytest.raises(OverrideError, match="--profile tinny: no such profile; did you mean tiny"):
-        deployment("tinny", environment={})
+        deployment("tinny", environment={"VJEPA2_GRAPH": TINY})
 
 
 def test_a_new_home_gets_this_projects_settings_and_an_old_one_keeps_its_own(tmp_path: Path):

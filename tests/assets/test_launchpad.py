@@ -14,10 +14,9 @@ from typing import Literal
 import dagster as dg
 import pytest
 
-from assets.launchpad import field_notes, parsed, schema
-from pipelines.graph import NODES
+from assets.definitions.launchpad import field_notes, parsed, schema
+from pipelines.nodes import GRAPH, PROFILES
 from pipelines.overrides import OverrideError, plain
-from pipelines.profiles import PROFILES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +106,7 @@ def test_defaults_are_the_profiles_not_the_classs():
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_every_stage_of_every_profile_goes_through_the_launchpad_and_back(profile):
-    for node in NODES:
-        config = getattr(PROFILES[profile], node.section)
+    for node in GRAPH.nodes:
+        config = getattr(PROFILES[profile], node.asset)
         assert set(schema(config)) == set(plain(config))
         assert parsed(type(config), plain(config)) == config

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from matplotlib.image import imread  # decoding only: pictures are drawn in assets/pictures.py
 
-from assets import pictures
-from assets.style import LIMIT
+from assets.previews import figures
+from assets.previews.style import LIMIT
 
 NUMBERS = np.random.default_rng(0)
 FRAMES = [NUMBERS.integers(0, 255, (64, 64, 3), dtype=np.uint8) for _ in range(4)]
@@ -22,29 +22,29 @@ AXIS = np.linspace(-7.5, 7.5, 9)
 SPARSE = np.where(np.arange(100) % 25, np.nan, 5.0)  # a number taken every 25 steps
 
 DRAWINGS: dict[str, Callable[[], bytes]] = {
-    "contact_sheet": lambda: pictures.contact_sheet(FRAMES, list("abcd"), "scenes"),
-    "table_bars": lambda: pictures.table_bars({"codec": {"h264": 3, "vp9": 1}}, "videos"),
-    "embedding_map": lambda: pictures.embedding_map(
+    "contact_sheet": lambda: figures.contact_sheet(FRAMES, list("abcd"), "scenes"),
+    "table_bars": lambda: figures.table_bars({"codec": {"h264": 3, "vp9": 1}}, "videos"),
+    "embedding_map": lambda: figures.embedding_map(
         np.random.default_rng(1).normal(size=(12, 5)), ["a", "b"] * 6, "map"
     ),
-    "cluster_sheet": lambda: pictures.cluster_sheet(CLUSTERS, ["k710", "ssv2"]),
-    "mixture_bars": lambda: pictures.mixture_bars({"a": 0.3, "b": 0.7}, {"a": 10}),
-    "training_curves": lambda: pictures.training_curves(
+    "cluster_sheet": lambda: figures.cluster_sheet(CLUSTERS, ["k710", "ssv2"]),
+    "mixture_bars": lambda: figures.mixture_bars({"a": 0.3, "b": 0.7}, {"a": 10}),
+    "training_curves": lambda: figures.training_curves(
         np.arange(100),
         {"loss": {"all": np.linspace(1, 0, 100)}, "rank": {"some": SPARSE}},
         "training",
     ),
-    "film_strip": lambda: pictures.film_strip(
+    "film_strip": lambda: figures.film_strip(
         FRAMES, ["0 s", "1 s", "2 s", "goal"], {"x": AXIS}, ("step", "cm"), "episode"
     ),
-    "ranking_histogram": lambda: pictures.ranking_histogram(
+    "ranking_histogram": lambda: figures.ranking_histogram(
         np.array([0, 0, 3, 7]), 16, {"true": 0.3, "shuffled": 0.5}
     ),
-    "confusion": lambda: pictures.confusion(np.eye(3, dtype=int) * 5, list("abc"), "probe"),
-    "score_bars": lambda: pictures.score_bars(
+    "confusion": lambda: figures.confusion(np.eye(3, dtype=int) * 5, list("abc"), "probe"),
+    "score_bars": lambda: figures.score_bars(
         {"pretrained": (0.5, 0.4, 0.6), "random": (0.3, 0.2, 0.4)}, 0.125, "accuracy", "probe"
     ),
-    "energy_landscape": lambda: pictures.energy_landscape(
+    "energy_landscape": lambda: figures.energy_landscape(
         np.hypot(AXIS[None] - 2, AXIS[:, None]), (AXIS, AXIS), (2.0, 0.5)
     ),
 }
@@ -64,7 +64,7 @@ def test_the_same_numbers_give_the_same_bytes(name):
 
 def test_every_picture_is_under_test():
     drawn = {
-        n for n, f in vars(pictures).items() if getattr(f, "__qualname__", "").startswith("drawn.")
+        n for n, f in vars(figures).items() if getattr(f, "__qualname__", "").startswith("drawn.")
     }
     assert drawn == set(DRAWINGS)
 
@@ -72,13 +72,13 @@ def test_every_picture_is_under_test():
 def test_photographs_are_drawn_coarser_until_they_fit():
     """Noise does not compress: at full resolution these sheets would be far over the limit."""
     noise = [NUMBERS.integers(0, 255, (360, 640, 3), dtype=np.uint8) for _ in range(24)]
-    assert 10_000 < len(pictures.contact_sheet(noise, [""] * 24, "noise")) <= LIMIT
+    assert 10_000 < len(figures.contact_sheet(noise, [""] * 24, "noise")) <= LIMIT
 
 
 def test_other_numbers_give_another_picture():
-    more = pictures.mixture_bars({"a": 0.4, "b": 0.6}, {"a": 10})
+    more = figures.mixture_bars({"a": 0.4, "b": 0.6}, {"a": 10})
     assert more != DRAWINGS["mixture_bars"]()
 
 
 def test_a_sheet_without_frames_still_says_what_it_is():
-    assert pictures.contact_sheet([], [], "nothing was kept").startswith(b"\x89PNG")
+    assert figures.contact_sheet([], [], "nothing was kept").startswith(b"\x89PNG")

@@ -7,7 +7,8 @@ import io
 import json
 from pathlib import Path
 
-from assets.summary import summarise
+from assets.cli.summary import summarise
+from assets.deployment import deployment
 from storage.digests import digest_json
 from storage.tables import write_table
 
@@ -39,7 +40,9 @@ def seal(house, asset: str, files: dict[str, object]) -> Path:
 
 def told(house, *assets: str) -> str:
     out = io.StringIO()
-    summarise(house.deployed(), house.store, [(asset, None) for asset in assets], out)
+    home = {"VJEPA2_HOME": str(house.folder / "home")}
+    deployed = deployment("demo", store=house.store.place.location, environment=home)
+    summarise(deployed, house.store, [(asset, None) for asset in assets], out)
     return out.getvalue()
 
 

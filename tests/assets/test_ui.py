@@ -29,8 +29,7 @@ import numpy as np
 import pytest
 from playwright import sync_api as playwright
 
-from pipelines.graph import GRAPH
-from pipelines.profiles import PROFILES
+from pipelines.nodes import GRAPH, PROFILES
 from storage.video import encode
 from tests.absent import skip_at_home
 
@@ -144,12 +143,12 @@ def keep(page, house):
 
 def test_the_page_shows_the_whole_graph(page, keep):
     page.goto("/asset-groups")
-    for group in dict.fromkeys(node.group for node in GRAPH.values()):
+    for group in dict.fromkeys(node.group for node in GRAPH.nodes):
         page.get_by_text(group, exact=True).first.wait_for()
     keep("graph")
     for group in ("curation", "training"):
         page.goto(f"/locations/assets.definitions/asset-groups/{group}/lineage")
-        for name, node in GRAPH.items():
+        for name, node in GRAPH.by_name.items():
             if node.group == group:
                 page.get_by_text(name, exact=True).first.wait_for()
         keep(group)

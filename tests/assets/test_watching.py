@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 
 from assets import watching
-from assets.watching import look
+from assets.definitions.watching import measured
 from pipelines.training.progress import ProgressWriter
 
 
@@ -31,7 +31,7 @@ def training(tmp_path: Path) -> Path:
 
 
 def test_it_tells_loss_and_speed_now_and_the_newest_diagnosis(training):
-    told = look(training)
+    told = measured(training)
     assert told.pop("training/samples a second") > 0
     assert told == {
         "training/step": 20, "training/steps": 100, "training/loss": 0.75,
@@ -40,8 +40,8 @@ def test_it_tells_loss_and_speed_now_and_the_newest_diagnosis(training):
 
 
 def test_before_the_first_step_and_after_sealing_there_is_nothing_to_tell(tmp_path):
-    assert look(tmp_path) == {}
-    assert look(tmp_path / "gone") == {}
+    assert measured(tmp_path) == {}
+    assert measured(tmp_path / "gone") == {}
 
 
 def test_what_it_sees_becomes_observations_of_the_asset(training, monkeypatch):
@@ -59,5 +59,5 @@ def test_what_it_sees_becomes_observations_of_the_asset(training, monkeypatch):
         stop.set()
         thread.join()
         records = instance.fetch_observations(key, limit=9).records
-    assert len(records) == 1, "the same look is told once"
+    assert len(records) == 1, "the same measured is told once"
     assert records[0].asset_observation.metadata["training/loss"].value == 0.75

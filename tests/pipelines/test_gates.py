@@ -7,16 +7,18 @@ threshold; the verdict says the number it rests on. Nothing is refused for being
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipelines.gates import GATES, GateConfig, refusals
+from pipelines.gates import refusals
+from pipelines.nodes import GRAPH, PROFILES
 from storage.artifacts import Artifact, Manifest
 from storage.tables import QUARANTINE, write_table
 
-LIMITS = GateConfig()
+LIMITS = PROFILES["demo"].gates
 
 
 def artifact(folder: Path, asset: str, config: dict[str, Any] | None = None) -> Artifact:
@@ -24,9 +26,9 @@ def artifact(folder: Path, asset: str, config: dict[str, Any] | None = None) -> 
     return Artifact(Manifest(asset, None, question, "r", "c", (), {}), folder)
 
 
-def judged(found: Artifact, gate: str, gates: GateConfig = LIMITS):
-    [judge] = [g.judge for g in GATES[found.manifest.asset] if g.name == gate]
-    return judge(found, gates)
+def judged(found: Artifact, name: str, limits: Any = LIMITS):
+    [gate] = [gate for gate in GRAPH[found.manifest.asset].gates if gate.name == name]
+    return gate.verdict(found, limits)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +122,9 @@ def test_features_collapse_below_a_tenth_of_their_width(tmp_path, rank, passed):
     verdict = judged(run, "features_not_collapsed")
     assert verdict.passed is passed
     assert verdict.numbers["effective_rank"] == rank
-    assert judged(run, "features_not_collapsed", GateConfig(effective_rank=0.05)).passed
+    assert judged(
+        run, "features_not_collapsed", replace(LIMITS, features_not_collapsed=0.05)
+    ).passed
 
 
 def test_a_rank_that_was_never_taken_is_no_rank_that_is_good_enough(tmp_path):
@@ -155,17 +159,23 @@ def test_a_bundle_that_lacks_its_weights_does_not_load(tmp_path):
 
 def test_refusals_name_the_artifact_the_gate_and_the_number(tmp_path):
     run = training(tmp_path, [1.0], [2.0])
-    assert refusals({"encoder": run}, LIMITS) == [
+    gates = GRAPH["encoder"].gates
+    assert refusals(run, "encoder", gates, LIMITS) == [
         "encoder does not pass features_not_collapsed: "
         "effective rank 2.0 of 128 (at least 12.8), spread 0.900"
     ]
-    assert refusals({"encoder": run}, GateConfig(effective_rank=0.0)) == []
+    assert refusals(run, "encoder", gates, replace(LIMITS, features_not_collapsed=0.0)) == []
 
 
 @pytest.mark.parametrize(
     ("name", "most"),
-    [("quarantined", 1), ("effective_rank", 1), ("action_rank", 3), ("shuffled_loss", 1)],
+    [
+        ("quarantine_small", 1),
+        ("features_not_collapsed", 1),
+        ("ranks_true_action", 3),
+        ("needs_true_actions", 1),
+    ],
 )
 def test_thresholds_have_a_range(name, most):
     with pytest.raises(ValueError, match=f"{name} = 3.5: must be from 0 to {most}"):
-        GateConfig(**{name: 3.5})
+        replace(LIMITS, **{name: 3.5})

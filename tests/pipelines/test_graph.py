@@ -12,23 +12,16 @@ from typing import Any
 
 import pytest
 
-from pipelines.curation.ingest import SourceConfig, SourcesConfig
-from pipelines.graph import (
-    GRAPH,
-    NODES,
-    Key,
-    Node,
-    key_name,
-    materialize_node,
-    open_inputs,
-    source_of,
-    statuses,
-    upstream_keys,
-)
-from pipelines.profiles import DEMO, PROFILES, Profile
+from pipelines.curation.ingest import SourceConfig
+from pipelines.graph import Key, key_name, open_inputs, statuses, upstream_keys
+from pipelines.node import Graph, Node, Profile, source_of
+from pipelines.nodes import GRAPH, PROFILES
 from pipelines.stage import Inputs, Stage, Workspace
 from storage.artifacts import ArtifactError, ArtifactStore
+from tests.build import build
 
+DEMO = PROFILES["demo"]
+NODES = GRAPH.nodes
 YT1B = tuple(f"yt1b-{bucket:02d}" for bucket in range(4))
 CUT = ("ssv2", "kinetics", "howto100m", *YT1B, "imagenet")
 ALL = (*CUT, "coin", "epic_kitchens")
@@ -96,7 +89,7 @@ EXPECTED: dict[Key, set[Key]] = {
         ("encoder", None), ("videomix22m", None), *parts("clip_shards", *CUT)
     },
     ("world_model", None): {("cooled_encoder", None), *parts("episode_shards", "lab-a", "lab-b")},
-    ("probe_report", None): {("cooled_encoder", None), *parts("clip_shards", *CUT)},
+    ("probe_report", None): {("cooled_encoder", None), ("clip_shards", "ssv2")},
     ("planning_report", None): {("cooled_encoder", None), ("world_model", None)},
     ("planner_bundle", None): {
         ("cooled_encoder", None), ("world_model", None), ("probe_report", None),
@@ -107,18 +100,18 @@ EXPECTED: dict[Key, set[Key]] = {
 
 @pytest.mark.parametrize("key", EXPECTED, ids=key_name)
 def test_every_node_is_made_from_what_it_should_be_made_from(key: Key) -> None:
-    above = upstream_keys(GRAPH[key[0]], key[1], DEMO)
+    above = upstream_keys(GRAPH, GRAPH[key[0]], key[1], DEMO)
     assert len(set(above)) == len(above)
     assert set(above) == EXPECTED[key]
 
 
 def test_the_table_above_speaks_of_every_node_and_upstreams_come_first() -> None:
-    assert {asset for asset, _ in EXPECTED} == set(GRAPH)
+    assert {asset for asset, _ in EXPECTED} == set(GRAPH.by_name)
     seen: set[Key] = set()
     for node in NODES:
         keys = [(node.asset, partition) for partition in node.keys(DEMO)]
         for _, partition in keys:
-            assert set(upstream_keys(node, partition, DEMO)) <= seen
+            assert set(upstream_keys(GRAPH, node, partition, DEMO)) <= seen
         seen |= set(keys)
 
 
@@ -126,24 +119,30 @@ def test_the_table_above_speaks_of_every_node_and_upstreams_come_first() -> None
 def test_every_stage_exists_and_takes_its_section_of_the_profile(node: Node) -> None:
     assert node.stage.version >= 1
     for profile in PROFILES.values():
-        assert isinstance(getattr(profile, node.section), node.stage.config)
-    names = [other.stage.name for other in NODES]
-    assert names.count(node.stage.name) == 1, "two nodes would share their recipes"
+        assert isinstance(getattr(profile, node.asset), node.stage.config)
+
+
+def test_two_nodes_of_one_name_or_in_the_wrong_order_are_refused() -> None:
+    with pytest.raises(ValueError, match="two nodes are called raw_videos"):
+        Graph((*NODES, NODES[0]))
+    with pytest.raises(ValueError, match="encoder reads videomix22m, which is not declared"):
+        Graph((GRAPH["encoder"],))
 
 
 # ------------------------------------------------------------------ what is stale
 
 
 class Walk:
-    """The real graph, questions and store, with stages that answer in a few bytes."""
+    """The real graph, recipes and store, with stages that make a few bytes."""
 
     def __init__(self, store: ArtifactStore) -> None:
         self.store = store
         self.ran: list[Key] = []
         self.says: dict[str, Callable[[Any], str]] = {}
-        """Asset -> what its answer depends on; by default all of its config."""
+        """Asset -> what its artifact depends on; by default all of its config."""
+        self.graph = Graph(tuple(replace(node, stage=self.stage(node)) for node in NODES))
 
-    def stage(self, node: Node, real: Stage) -> Stage:
+    def stage(self, node: Node) -> Stage:
         def run(config: Any, inputs: Inputs, out: Workspace) -> dict[str, Any]:
             self.ran.append((node.asset, out.partition))
             said = self.says.get(node.asset, lambda c: json.dumps(asdict(c), default=str))(config)
@@ -152,49 +151,46 @@ class Walk:
             (out.payload / "answer.json").write_text(text)
             return {}
 
-        return replace(real, run=run, observe=None)
+        return replace(node.stage, run=run, observe=None)
+
+    def make(self, asset: str, partition: str | None, profile: Profile) -> None:
+        build(self.graph, asset, partition, profile, self.store)
 
     def up(self, profile: Profile) -> list[Key]:
         """Materialize everything that is not fresh, upstream first; returns what was computed."""
         self.ran.clear()
-        for node in NODES:
+        for node in self.graph.nodes:
             for partition in node.keys(profile):
-                materialize_node(node, partition, profile, self.store)
+                self.make(node.asset, partition, profile)
         return list(self.ran)
 
     def states(self, profile: Profile) -> dict[Key, tuple[str, str]]:
-        return {(s.asset, s.partition): (s.state, s.reason) for s in statuses(profile, self.store)}
+        states = statuses(self.graph, profile, self.store)
+        return {(s.asset, s.partition): (s.state, s.reason) for s in states}
 
     def not_fresh(self, profile: Profile) -> set[Key]:
         return {key for key, (state, _) in self.states(profile).items() if state != "fresh"}
 
 
-def fake_stages(monkeypatch: pytest.MonkeyPatch, walk: Walk) -> Walk:
-    fakes = {node.asset: walk.stage(node, node.stage) for node in NODES}
-    monkeypatch.setattr(Node, "stage", property(lambda node: fakes[node.asset]))
-    return walk
-
-
 @pytest.fixture
-def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Walk:
+def empty(tmp_path: Path) -> Walk:
     """A walk over an empty store."""
-    return fake_stages(monkeypatch, Walk(ArtifactStore(str(tmp_path / "store"))))
+    return Walk(ArtifactStore(str(tmp_path / "store")))
 
 
 @pytest.fixture(scope="module")
 def walked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store in which all of DEMO was answered once, by the fakes; each test takes a copy."""
+    """A store in which all of DEMO was made once, by the fakes; each test takes a copy."""
     folder = tmp_path_factory.mktemp("walked") / "store"
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        fake_stages(monkeypatch, Walk(ArtifactStore(str(folder)))).up(DEMO)
+    Walk(ArtifactStore(str(folder))).up(DEMO)
     return folder
 
 
 @pytest.fixture
-def walk(walked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Walk:
+def walk(walked: Path, tmp_path: Path) -> Walk:
     """A walk over a store in which everything is fresh."""
     shutil.copytree(walked, tmp_path / "store")
-    return fake_stages(monkeypatch, Walk(ArtifactStore(str(tmp_path / "store"))))
+    return Walk(ArtifactStore(str(tmp_path / "store")))
 
 
 def below(*roots: Key) -> set[Key]:
@@ -202,7 +198,7 @@ def below(*roots: Key) -> set[Key]:
     found = set(roots)
     for node in NODES:
         for partition in node.keys(DEMO):
-            if found & set(upstream_keys(node, partition, DEMO)):
+            if found & set(upstream_keys(GRAPH, node, partition, DEMO)):
                 found.add((node.asset, partition))
     return found
 
@@ -217,8 +213,8 @@ def test_everything_is_missing_then_fresh_then_found_again(empty: Walk) -> None:
 
 
 def reweighted(profile: Profile) -> Profile:
-    weights = replace(profile.retrieval.weights, ssv2=0.2)
-    return replace(profile, retrieval=replace(profile.retrieval, weights=weights))
+    weights = {**profile.curated_scenes.weights, "ssv2": 0.2}
+    return replace(profile, curated_scenes=replace(profile.curated_scenes, weights=weights))
 
 
 def test_one_retrieval_weight_makes_exactly_what_depends_on_it_stale(walk: Walk) -> None:
@@ -246,7 +242,7 @@ def test_one_retrieval_weight_makes_exactly_what_depends_on_it_stale(walk: Walk)
 
 
 def test_an_upstream_that_comes_out_the_same_wakes_nobody(walk: Walk) -> None:
-    drawn = json.dumps(asdict(DEMO.retrieval))
+    drawn = json.dumps(asdict(DEMO.curated_scenes))
     walk.says["curated_scenes"] = lambda _: drawn  # the same scenes, whatever the weights
     changed = reweighted(DEMO)
     assert set(walk.up(changed)) == set(parts("curated_scenes", *YT1B))
@@ -254,8 +250,7 @@ def test_an_upstream_that_comes_out_the_same_wakes_nobody(walk: Walk) -> None:
 
 
 def test_one_source_that_moves_concerns_its_own_partitions(walk: Walk) -> None:
-    moved = replace(DEMO.raw_videos.sources, coin=SourceConfig(location="elsewhere"))
-    assert isinstance(moved, SourcesConfig)
+    moved = {**DEMO.raw_videos.sources, "coin": SourceConfig(location="elsewhere")}
     changed = replace(DEMO, raw_videos=replace(DEMO.raw_videos, sources=moved))
     assert walk.not_fresh(changed) == below(("raw_videos", "coin"))
     assert ("raw_videos", "yt1b-00") not in below(("raw_videos", "coin"))
@@ -264,12 +259,14 @@ def test_one_source_that_moves_concerns_its_own_partitions(walk: Walk) -> None:
     assert "elsewhere" in reason
 
 
-def test_a_new_version_of_a_stage_is_a_reason(walk: Walk, monkeypatch: pytest.MonkeyPatch) -> None:
-    node = GRAPH["planning_report"]
-    newer = replace(node.stage, version=node.stage.version + 1)
-    current = Node.stage.fget  # type: ignore[attr-defined]
-    monkeypatch.setattr(
-        Node, "stage", property(lambda n: newer if n.asset == "planning_report" else current(n))
+def test_a_new_version_of_a_stage_is_a_reason(walk: Walk) -> None:
+    stage = walk.graph["planning_report"].stage
+    newer = replace(stage, version=stage.version + 1)
+    walk.graph = Graph(
+        tuple(
+            replace(node, stage=newer) if node.asset == "planning_report" else node
+            for node in walk.graph.nodes
+        )
     )
     assert walk.not_fresh(DEMO) == {("planning_report", None), ("planner_bundle", None)}
     old, new = newer.version - 1, newer.version
@@ -279,19 +276,20 @@ def test_a_new_version_of_a_stage_is_a_reason(walk: Walk, monkeypatch: pytest.Mo
 def test_an_upstream_rebuilt_by_hand_is_a_reason(walk: Walk) -> None:
     walk.says["scenes"] = lambda _: "cut differently"
     changed = replace(DEMO, scenes=replace(DEMO.scenes, min_seconds=3.0))
-    materialize_node(GRAPH["scenes"], "coin", changed, walk.store)
+    walk.make("scenes", "coin", changed)
     state, reason = walk.states(changed)["scene_embeddings", "coin"]
     assert state == "stale"
     assert reason.startswith("inputs.scenes/coin: ")
 
 
 def test_many_differences_are_counted_not_listed(walk: Walk) -> None:
-    weights = replace(DEMO.retrieval.weights, k710=0.5, ssv2=0.1)
-    changed = replace(DEMO, retrieval=replace(DEMO.retrieval, budget=7, seed=9, weights=weights))
+    weights = {**DEMO.curated_scenes.weights, "kinetics": 0.5, "ssv2": 0.1}
+    section = replace(DEMO.curated_scenes, budget=7, seed=9, weights=weights)
+    changed = replace(DEMO, curated_scenes=section)
     _, reason = walk.states(changed)["curated_scenes", "yt1b-03"]
     assert reason == (
-        f"config.budget: {DEMO.retrieval.budget} -> 7; config.seed: 0 -> 9; "
-        "config.weights.k710: 0.7 -> 0.5 (and 1 more)"
+        f"config.budget: {DEMO.curated_scenes.budget} -> 7; config.seed: 0 -> 9; "
+        "config.weights.kinetics: 0.7 -> 0.5 (and 1 more)"
     )
 
 
@@ -304,7 +302,7 @@ def test_workers_and_device_make_nothing_stale(walk: Walk) -> None:
 
 def test_what_was_never_made_is_asked_for_by_name(empty: Walk) -> None:
     with pytest.raises(ArtifactError) as caught:
-        open_inputs(GRAPH["clusters"], None, DEMO, empty.store)
+        open_inputs(GRAPH, GRAPH["clusters"], None, DEMO, empty.store)
     assert "clusters is made from scene_embeddings/" in str(caught.value)
     assert "run `vjepa2 run clusters`" in str(caught.value)
 

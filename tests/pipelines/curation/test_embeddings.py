@@ -152,7 +152,7 @@ def test_dinov2_is_the_class_token_of_a_local_model(tmp_path: Path) -> None:
 
 
 def test_folders_that_are_no_dinov2_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(EmbedderError, match=r"embeddings.weights is not set"):
+    with pytest.raises(EmbedderError, match=r"scene_embeddings.weights is not set"):
         load_embedder("dinov2", None)
     with pytest.raises(EmbedderError, match=r"no .*nowhere/config.json; set embeddings.weights"):
         load_embedder("dinov2", str(tmp_path / "nowhere"))

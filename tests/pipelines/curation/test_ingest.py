@@ -17,17 +17,18 @@ import pytest
 from pipelines.curation import ingest
 from pipelines.curation.ingest import (
     STAGE,
+    InternetConfig,
     PartitionConfig,
     RawVideosConfig,
     SourceConfig,
-    SourcesConfig,
     bucket_of,
     observe,
     partition_config,
     read_media,
     run,
 )
-from pipelines.curation.internet import CountsConfig, InternetConfig, StyleConfig
+from pipelines.curation.internet import StyleConfig
+from pipelines.curation.sources import SOURCES
 from pipelines.stage import ExecutionConfig, Inputs, recipe_inputs
 from storage.artifacts import Artifact
 from storage.digests import digest_bytes
@@ -39,9 +40,15 @@ from tests.pipelines.curation.builders import artifact, content, moving, workspa
 
 STYLE = StyleConfig(sides=(48, 64), shot_seconds=(0.5, 0.8), clip_seconds=(0.5, 0.8))
 INTERNET = InternetConfig(
-    counts=CountsConfig(
-        ssv2=9, kinetics=2, howto100m=1, yt1b=6, imagenet=4, coin=1, epic_kitchens=1
-    ),
+    counts={
+        "ssv2": 9,
+        "kinetics": 2,
+        "howto100m": 1,
+        "yt1b": 6,
+        "imagenet": 4,
+        "coin": 1,
+        "epic_kitchens": 1,
+    },
     style=STYLE,
 )
 
@@ -60,7 +67,8 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def folder_config(location: object, **source: Any) -> RawVideosConfig:
     return RawVideosConfig(
-        sources=SourcesConfig(yt1b=SourceConfig(location=str(location), **source)),
+        sources=RawVideosConfig().sources
+        | {"yt1b": SourceConfig(location=str(location), **source)},
         internet=INTERNET,
     )
 
@@ -262,7 +270,7 @@ def test_the_question_holds_what_the_partition_depends_on(folder: Path, tmp_path
 
     before = {partition: asked(partition) for partition in ("yt1b-00", "yt1b-01", "ssv2")}
     # Another count of one source is another question for that source alone.
-    counts = replace(INTERNET.counts, ssv2=10)
+    counts = INTERNET.counts | {"ssv2": 10}
     more = replace(config, internet=replace(INTERNET, counts=counts))
     assert asked("ssv2", more) != before["ssv2"]
     assert asked("yt1b-00", more) == before["yt1b-00"]
@@ -377,13 +385,15 @@ def test_a_killed_ingest_goes_on(
 
 
 def test_every_source_can_be_asked_for() -> None:
-    for source in ingest.SOURCES:
+    for entry in SOURCES:
+        source = entry.name
         narrow = partition_config(RawVideosConfig(internet=INTERNET), source)
         assert narrow == PartitionConfig(
             source=SourceConfig(),
-            count=getattr(INTERNET.counts, source),
+            count=INTERNET.counts[source],
             broken=6 if source in ("yt1b", "ssv2") else 0,
             style=STYLE,
+            theme=entry.theme,
         )
 
 

@@ -8,16 +8,16 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from pipelines.curation.backdrops import THEMES
+from pipelines.curation.ingest import InternetConfig
 from pipelines.curation.internet import (
     BREAKAGES,
-    LOOKS,
-    CountsConfig,
     StyleConfig,
     SyntheticVideo,
     make,
@@ -25,6 +25,7 @@ from pipelines.curation.internet import (
     synthetic_videos,
 )
 from pipelines.curation.shots import MOTIONS, SHAPES, Shot, Way, _around, _way, draw, stamp, stream
+from pipelines.curation.sources import SOURCES
 from storage.digests import digest_bytes
 from storage.frames import iterate
 from storage.pictures import VideoError
@@ -37,16 +38,24 @@ def way(number: int = 0) -> Way:
     return _way(stream("test", number), 4 / 3, 1.0)
 
 
+THEME_OF = {source.name: source.theme for source in SOURCES}
+
+
+def filmed(source: str, count: int, broken: int, style: StyleConfig) -> Iterator[SyntheticVideo]:
+    """Files of a source under its own theme."""
+    return synthetic_videos(source, THEME_OF[source], count, broken, style)
+
+
 def test_a_file_depends_on_seed_source_and_index_alone() -> None:
     for source in ("yt1b", "ssv2", "imagenet"):
         few, many = (
-            list(synthetic_videos(source, 3, 0, STYLE)),
-            list(synthetic_videos(source, 9, 0, STYLE)),
+            list(filmed(source, 3, 0, STYLE)),
+            list(filmed(source, 9, 0, STYLE)),
         )
         assert few == many[:3]
         assert make(few[2], STYLE) == make(many[2], STYLE)
         other = replace(STYLE, seed=1)
-        assert make(next(synthetic_videos(source, 3, 0, other)), other) != make(few[0], STYLE)
+        assert make(next(filmed(source, 3, 0, other)), other) != make(few[0], STYLE)
 
 
 def test_the_pixels_have_not_drifted() -> None:
@@ -60,14 +69,14 @@ PINNED = "824e316076d249ea64f2bef5aa92f9bd7a97320cf106141e5e6ec50b82ba21ea"
 
 
 def test_paths_are_unique_and_stay_below_the_source() -> None:
-    for source in LOOKS:
-        paths = [video.path for video in synthetic_videos(source, 300, 6, STYLE)]
+    for source in THEME_OF:
+        paths = [video.path for video in filmed(source, 300, 6, STYLE)]
         assert len(set(paths)) == len(paths)
         assert not any(path.startswith(("/", ".")) or ".." in path for path in paths)
 
 
 def test_containers_codecs_sizes_and_rates_vary() -> None:
-    found = [probe(make(video, STYLE)) for video in synthetic_videos("ssv2", 40, 0, STYLE)]
+    found = [probe(make(video, STYLE)) for video in filmed("ssv2", 40, 0, STYLE)]
     kinds = Counter((item.container, item.codec) for item in found)
     assert set(kinds) == {
         ("mov", "h264"), ("matroska", "vp9"), ("avi", "mpeg4"), ("matroska", "h264"),
@@ -82,19 +91,19 @@ def test_containers_codecs_sizes_and_rates_vary() -> None:
 
 
 def test_an_edited_video_is_as_long_as_its_shots_and_shows_them() -> None:
-    video = next(p for p in synthetic_videos("yt1b", 9, 0, STYLE) if len(shots_of(p, STYLE)) == 3)
+    video = next(p for p in filmed("yt1b", 9, 0, STYLE) if len(shots_of(p, STYLE)) == 3)
     shots, found = shots_of(video, STYLE), probe(make(video, STYLE))
     assert found.seconds == pytest.approx(sum(shot.seconds for shot in shots), abs=0.2)
     pictures = [frame.rgb.astype(float) for frame in iterate(make(video, STYLE), 32)]
     change = [np.abs(a - b).mean() for a, b in itertools.pairwise(pictures)]
     first = round(shots[0].seconds * found.fps)
     assert int(np.argmax(change)) + 1 in {first, first + round(shots[1].seconds * found.fps)}
-    assert len(shots_of(next(synthetic_videos("howto100m", 1, 0, STYLE)), STYLE)) >= 4
-    assert len(shots_of(next(synthetic_videos("ssv2", 1, 0, STYLE)), STYLE)) == 1
+    assert len(shots_of(next(filmed("howto100m", 1, 0, STYLE)), STYLE)) >= 4
+    assert len(shots_of(next(filmed("ssv2", 1, 0, STYLE)), STYLE)) == 1
 
 
 def test_neighbouring_shots_differ_and_the_pool_shows_every_theme() -> None:
-    pool = [shots_of(video, STYLE) for video in synthetic_videos("yt1b", 40, 0, STYLE)]
+    pool = [shots_of(video, STYLE) for video in filmed("yt1b", 40, 0, STYLE)]
     for shots in pool:
         assert all(a.theme != b.theme for a, b in itertools.pairwise(shots))
     assert {shot.theme for shots in pool for shot in shots} == set(THEMES)
@@ -102,19 +111,23 @@ def test_neighbouring_shots_differ_and_the_pool_shows_every_theme() -> None:
 
 def test_targets_look_like_part_of_the_pool_only() -> None:
     targets = {"kinetics", "ssv2", "coin", "epic_kitchens"}
-    seen = {shots_of(p, STYLE)[0].theme for s in targets for p in synthetic_videos(s, 40, 0, STYLE)}
-    assert seen == {theme for s in targets for theme in LOOKS[s]}
+    seen = {shots_of(p, STYLE)[0].theme for s in targets for p in filmed(s, 40, 0, STYLE)}
+    assert seen == {theme for s in targets for theme in THEME_OF[s].backdrops}
     assert set(THEMES) - seen == {"bricks", "night", "water"}
 
 
 def test_classes_are_balanced_and_independent_of_the_look() -> None:
-    clips = list(synthetic_videos("ssv2", 320, 0, STYLE))
+    clips = list(filmed("ssv2", 320, 0, STYLE))
     assert Counter(clip.label for clip in clips) == dict.fromkeys(MOTIONS, 40)
     for split, share in (("train", 30), ("validation", 10)):
         counted = Counter(clip.label for clip in clips if clip.split == split)
         assert counted == dict.fromkeys(MOTIONS, share)
     themes = Counter((clip.label, shots_of(clip, STYLE)[0].theme) for clip in clips)
-    assert all(8 <= themes[motion, theme] <= 32 for motion in MOTIONS for theme in LOOKS["ssv2"])
+    assert all(
+        8 <= themes[motion, theme] <= 32
+        for motion in MOTIONS
+        for theme in THEME_OF["ssv2"].backdrops
+    )
 
 
 def test_a_still_does_not_tell_the_class() -> None:
@@ -132,7 +145,7 @@ def test_a_still_does_not_tell_the_class() -> None:
             counts = np.histogram(np.mod(share, 1.0), 10, (0.0, 1.0))[0]
             assert np.all(np.abs(counts - 50) < 28), (name, what, counts)  # four deviations of 7
     # And nearest-neighbour on stills stays near chance (1 in 8), far from what a class would give.
-    clips = list(synthetic_videos("ssv2", 256, 0, STYLE))
+    clips = list(filmed("ssv2", 256, 0, STYLE))
     looks = np.stack([
         next(draw(shots_of(c, STYLE)[0], 48, 64, 10))[::6, ::6].reshape(-1) for c in clips
     ]).astype(np.float32)  # fmt: skip
@@ -188,7 +201,7 @@ def test_bodies_obey_their_laws(number: int) -> None:
 
 @pytest.mark.parametrize("number", range(len(BREAKAGES)))
 def test_broken_files_are_broken_in_their_way(number: int) -> None:
-    video = list(synthetic_videos("yt1b", 2, 6, STYLE))[2 + number]
+    video = list(filmed("yt1b", 2, 6, STYLE))[2 + number]
     assert video.breakage == BREAKAGES[number]
     reasons = {
         "truncated": "ended prematurely", "empty": "0 bytes", "error_page": "web page",
@@ -202,12 +215,12 @@ def test_broken_files_are_broken_in_their_way(number: int) -> None:
 
 
 def test_only_two_sources_have_broken_files() -> None:
-    broken = {s for s in LOOKS if any(p.breakage for p in synthetic_videos(s, 1, 6, STYLE))}
+    broken = {s for s in THEME_OF if any(p.breakage for p in filmed(s, 1, 6, STYLE))}
     assert broken == {"yt1b", "ssv2"}
 
 
 def test_pictures_are_labelled_with_their_shape() -> None:
-    pictures = list(synthetic_videos("imagenet", 16, 0, STYLE))
+    pictures = list(filmed("imagenet", 16, 0, STYLE))
     assert Counter(p.label for p in pictures) == dict.fromkeys(SHAPES, 4)
     assert Counter(p.path.rsplit(".", 1)[1] for p in pictures) == {"jpg": 12, "png": 4}
     for video in pictures[:4]:
@@ -215,7 +228,7 @@ def test_pictures_are_labelled_with_their_shape() -> None:
 
 
 def test_broken_downloads_do_not_move_when_a_source_grows() -> None:
-    few, many = (list(synthetic_videos("yt1b", n, 2, STYLE))[n:] for n in (2, 5))
+    few, many = (list(filmed("yt1b", n, 2, STYLE))[n:] for n in (2, 5))
     assert [video.path for video in few] == [video.path for video in many]
 
 
@@ -235,11 +248,11 @@ def test_styles_that_cannot_be_are_refused(field: str, value: object, says: str)
 
 def test_counts_below_zero_are_refused() -> None:
     with pytest.raises(ValueError, match=r"counts\.coin is -1"):
-        CountsConfig(coin=-1)
+        InternetConfig(counts={"coin": -1})
 
 
 def test_a_label_is_what_moves() -> None:
-    for video in synthetic_videos("kinetics", 8, 0, STYLE):
+    for video in filmed("kinetics", 8, 0, STYLE):
         assert shots_of(video, STYLE)[0].motion == video.label
-    unlabelled = SyntheticVideo("coin", 0, "x.mp4", None, "train")
+    unlabelled = SyntheticVideo("coin", 0, "x.mp4", None, "train", THEME_OF["coin"])
     assert shots_of(unlabelled, STYLE)[0].motion in MOTIONS

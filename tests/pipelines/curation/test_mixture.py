@@ -13,11 +13,11 @@ import pytest
 from pipelines.curation.clip_shards import INDEX
 from pipelines.curation.mixture import (
     MixtureConfig,
-    MixtureWeights,
     merged_index,
     run,
     source_table,
 )
+from pipelines.curation.sources import mixture_weights
 from pipelines.stage import Inputs
 from storage.tables import read_table, write_table
 from tests.pipelines.curation.builders import artifact, content, workspace
@@ -51,18 +51,22 @@ def given(root: Path, parts: dict[str, list[dict[str, Any]]]) -> Inputs:
     )  # fmt: skip
 
 
+def weighted(**weights: float) -> MixtureConfig:
+    return MixtureConfig(weights=mixture_weights() | weights)
+
+
 def test_the_papers_weights_are_the_defaults() -> None:
-    assert vars(MixtureConfig().weights) == {
+    assert MixtureConfig().weights == {
         "ssv2": 0.056, "kinetics": 0.188, "howto100m": 0.318, "yt1b": 0.188, "imagenet": 0.250,
     }  # fmt: skip
 
 
 def test_weights_must_sum_to_one() -> None:
     with pytest.raises(ValueError, match=r"imagenet 0.5 = 1.25; they must sum to 1"):
-        MixtureWeights(imagenet=0.5)
-    with pytest.raises(ValueError, match=r"mixture.weights.ssv2 = -0.1"):
-        MixtureWeights(ssv2=-0.1)
-    MixtureWeights(ssv2=0.0, kinetics=0.0, howto100m=0.0, imagenet=0.0, yt1b=1.0)
+        weighted(imagenet=0.5)
+    with pytest.raises(ValueError, match=r"videomix22m.weights.ssv2 = -0.1"):
+        weighted(ssv2=-0.1)
+    weighted(ssv2=0.0, kinetics=0.0, howto100m=0.0, imagenet=0.0, yt1b=1.0)
 
 
 def test_the_index_is_sorted_whatever_the_order_of_the_parts() -> None:
@@ -98,7 +102,7 @@ def test_two_builds_one_digest(tmp_path: Path) -> None:
 
 
 def test_a_weighted_source_without_clips_is_refused() -> None:
-    weights = vars(MixtureWeights())
+    weights = mixture_weights()
     rows = merged_index({name: part for name, part in PARTS.items() if name != "ssv2"})
     with pytest.raises(ValueError, match=r"source ssv2 has weight 0.056 but no clip to train on"):
         source_table(rows, weights)
@@ -110,8 +114,8 @@ def test_a_weighted_source_without_clips_is_refused() -> None:
 
 
 def test_one_source_alone(tmp_path: Path) -> None:
-    only = MixtureWeights(ssv2=0, kinetics=0, howto100m=0, imagenet=0, yt1b=1)
+    only = weighted(ssv2=0.0, kinetics=0.0, howto100m=0.0, imagenet=0.0, yt1b=1.0)
     parts = {name: rows for name, rows in PARTS.items() if name.startswith("yt1b")}
     out = workspace(tmp_path / "work")
-    metrics = run(MixtureConfig(weights=only), given(tmp_path, parts), out)
+    metrics = run(only, given(tmp_path, parts), out)
     assert metrics["samples"] == 3

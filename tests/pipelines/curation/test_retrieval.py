@@ -15,7 +15,6 @@ import pytest
 from pipelines.curation.clusters import ASSIGNMENTS, TARGETS
 from pipelines.curation.retrieval import (
     RetrievalConfig,
-    RetrievalWeights,
     cluster_weights,
     draws_of,
     expected_draws,
@@ -23,10 +22,11 @@ from pipelines.curation.retrieval import (
     run,
 )
 from pipelines.curation.scenes import COLUMNS as SCENES
+from pipelines.curation.sources import retrieval_weights
 from storage.tables import read_table, write_table
 from tests.pipelines.curation.builders import artifact, content, inputs, scene, workspace
 
-PAPER = {"k710": 0.7, "ssv2": 0.125, "coin": 0.125, "epic_kitchens": 0.05}
+PAPER = {"kinetics": 0.7, "ssv2": 0.125, "coin": 0.125, "epic_kitchens": 0.05}
 
 
 def counts(**by_target: list[int]) -> dict[str, np.ndarray]:
@@ -34,9 +34,9 @@ def counts(**by_target: list[int]) -> dict[str, np.ndarray]:
 
 
 def test_cluster_weights_by_hand() -> None:
-    # Four clusters; N_d: k710 10, ssv2 4, coin 1, epic_kitchens 2.
+    # Four clusters; N_d: kinetics 10, ssv2 4, coin 1, epic_kitchens 2.
     found = counts(
-        k710=[5, 5, 0, 0], ssv2=[0, 1, 3, 0], coin=[1, 0, 0, 0], epic_kitchens=[0, 0, 2, 0]
+        kinetics=[5, 5, 0, 0], ssv2=[0, 1, 3, 0], coin=[1, 0, 0, 0], epic_kitchens=[0, 0, 2, 0]
     )
     expected = [
         0.7 * 5 / 10 + 0.125 * 1 / 1,
@@ -49,22 +49,24 @@ def test_cluster_weights_by_hand() -> None:
 
 
 def test_weights_are_divided_by_their_sum() -> None:
-    found = counts(k710=[1, 0], ssv2=[0, 1], coin=[1, 0], epic_kitchens=[1, 0])
+    found = counts(kinetics=[1, 0], ssv2=[0, 1], coin=[1, 0], epic_kitchens=[1, 0])
     changed = PAPER | {"ssv2": 0.2}
     assert np.allclose(cluster_weights(found, changed), [0.875 / 1.075, 0.2 / 1.075])
     assert cluster_weights(found, changed).sum() == pytest.approx(1)
 
 
 def test_a_target_that_is_switched_off_keeps_nothing() -> None:
-    found = counts(k710=[1, 0], ssv2=[0, 1], coin=[0, 0], epic_kitchens=[0, 0])
-    weights = {"k710": 1.0, "ssv2": 0.0, "coin": 0.0, "epic_kitchens": 0.0}
+    found = counts(kinetics=[1, 0], ssv2=[0, 1], coin=[0, 0], epic_kitchens=[0, 0])
+    weights = {"kinetics": 1.0, "ssv2": 0.0, "coin": 0.0, "epic_kitchens": 0.0}
     assert kept_clusters(found, weights).tolist() == [True, False]
     assert cluster_weights(found, weights).tolist() == [1.0, 0.0]
 
 
 def test_a_target_without_videos_is_refused_by_name() -> None:
-    found = counts(k710=[1], ssv2=[1], coin=[0], epic_kitchens=[1])
-    with pytest.raises(ValueError, match=r"coin has weight 0.125.*set retrieval.weights.coin=0"):
+    found = counts(kinetics=[1], ssv2=[1], coin=[0], epic_kitchens=[1])
+    with pytest.raises(
+        ValueError, match=r"coin has weight 0.125.*set curated_scenes.weights.coin=0"
+    ):
         cluster_weights(found, PAPER)
 
 
@@ -128,7 +130,7 @@ def test_run_on_planted_clusters(tmp_path: Path) -> None:
     metrics = run(RetrievalConfig(budget=4000), given, out)
     table = read_table(out.payload / "clusters.parquet")
     assert [row["kept"] for row in table] == [True, True, True, False]
-    assert [row["n_k710"] for row in table] == [8, 2, 0, 0]
+    assert [row["n_kinetics"] for row in table] == [8, 2, 0, 0]
     weights = [0.7 * 0.8 + 0.125, 0.7 * 0.2 + 0.125, 0.05, 0.0]
     assert np.allclose([row["weight"] for row in table], weights)
     drawn = read_table(out.payload / "scenes.parquet")
@@ -151,7 +153,7 @@ def test_two_builds_one_digest_and_one_weight_changes_it(tmp_path: Path) -> None
     answers = []
     for number, ssv2 in enumerate((0.125, 0.125, 0.2)):
         out = workspace(tmp_path / f"work{number}", "yt1b-00")
-        config = RetrievalConfig(weights=RetrievalWeights(ssv2=ssv2), budget=100)
+        config = RetrievalConfig(weights=retrieval_weights() | {"ssv2": ssv2}, budget=100)
         run(config, given, out)
         answers.append(content(out))
     assert answers[0] == answers[1] != answers[2]
@@ -175,13 +177,13 @@ def test_a_draw_does_not_depend_on_the_other_scenes_here(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("weight", [-0.1, float("nan"), float("inf")])
 def test_weights_are_checked(weight: float) -> None:
-    with pytest.raises(ValueError, match=r"retrieval.weights.coin = "):
-        RetrievalWeights(coin=weight)
+    with pytest.raises(ValueError, match=r"curated_scenes.weights.coin = "):
+        RetrievalConfig(weights={"coin": weight})
 
 
 def test_the_papers_numbers_are_the_defaults() -> None:
     config = RetrievalConfig()
-    assert vars(config.weights) == PAPER
+    assert config.weights == PAPER
     assert config.budget == 115_000_000
     with pytest.raises(ValueError, match="all are 0"):
-        RetrievalWeights(k710=0, ssv2=0, coin=0, epic_kitchens=0)
+        RetrievalConfig(weights=dict.fromkeys(retrieval_weights(), 0.0))

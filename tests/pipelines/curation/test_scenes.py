@@ -15,6 +15,7 @@ import pytest
 from pipelines.curation import scenes as module
 from pipelines.curation.internet import StyleConfig, make, shots_of, synthetic_videos
 from pipelines.curation.scenes import ScenesConfig, cuts, run, spans
+from pipelines.curation.sources import SOURCES
 from pipelines.stage import Inputs
 from storage.artifacts import Artifact
 from storage.digests import digest_bytes
@@ -31,6 +32,7 @@ SCHEMA = {
     "seconds": "float64", "label": "string", "split": "string",
 }  # fmt: skip
 CONFIG = ScenesConfig(min_seconds=1.0)
+POOL_THEME = next(source.theme for source in SOURCES if source.name == "yt1b")
 
 
 def ingested(root: Path, files: dict[str, bytes], source: str = "yt1b") -> Artifact:
@@ -191,7 +193,7 @@ def test_cuts_of_real_edited_videos(real_data: Path, detector: str, found: int, 
 def test_cuts_of_the_generated_internet() -> None:
     style = StyleConfig(sides=(64, 80), shot_seconds=(1.0, 1.6), fades=0.0)
     hits = total = wrong = 0
-    for video in synthetic_videos("yt1b", 10, 0, style):
+    for video in synthetic_videos("yt1b", POOL_THEME, 10, 0, style):
         data = make(video, style)
         fps, edges = probe(data).fps, [0]
         for shot in shots_of(video, style):

@@ -17,7 +17,7 @@ from typing import Any
 
 import dagster as dg
 
-from pipelines.graph import Node
+from pipelines.node import Node
 from pipelines.stage import ExecutionConfig, recipe_inputs
 from pipelines.training.progress import read_progress
 from storage.artifacts import Artifact, ArtifactStore
@@ -69,14 +69,14 @@ def _report_until(
     started = time.monotonic()
     # Some hundred points however long the training takes: each is a row in Dagster's records.
     while not stop.wait(max(EVERY, (time.monotonic() - started) / 100)):
-        seen = look(folder)
+        seen = measured(folder)
         if seen and seen != last:
             event = dg.AssetObservation(asset_key=key, partition=partition, metadata=seen)
             instance.report_runless_asset_event(event)
             last = seen
 
 
-def look(folder: Path) -> dict[str, Any]:
+def measured(folder: Path) -> dict[str, Any]:
     """What a training in `folder` says of itself: loss and speed now, its diagnosis lately."""
     try:
         progress = read_progress(folder)
@@ -84,7 +84,7 @@ def look(folder: Path) -> dict[str, Any]:
             return {}
         seen = {told: getattr(progress, name) for name, told in _SHOWN.items()}
         return {f"training/{name}": v for name, v in {**seen, **_last_diagnosis(folder)}.items()}
-    except FileNotFoundError:  # sealed between one look and the next: there is nothing to watch
+    except FileNotFoundError:  # sealed between one reading and the next: there is nothing to watch
         return {}
 
 

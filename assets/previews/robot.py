@@ -1,4 +1,4 @@
-"""Robot recordings, from the raw DROID layout to shards: the assets of the group `robot`."""
+"""Pictures of the group `robot`: episodes as films."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from assets import pictures
-from assets.curation import SHEET, counted, evenly, reasons
-from assets.nouns import noun
+from assets.previews import figures
+from assets.previews.curation import SHEET, counted, evenly, reasons
 from pipelines.robot.episode_shards import load_episode
 from pipelines.stage import Inputs
 from storage.artifacts import Artifact
@@ -18,17 +17,8 @@ from storage.tables import read_table
 FILM = 6  # frames of a film strip
 
 
-@noun
 def droid_episodes(episodes: Artifact, _: Inputs) -> Mapping[str, bytes]:
-    """Robot episodes of one lab in the raw DROID layout, as they came from the robot.
-
-    Recorded in the simulator (a Franka arm with a parallel gripper on a table), or a folder that
-    you have: `--set episodes.location=/my/droid`. Each episode is a metadata json, a
-    `trajectory.h5` with DROID's keys and the left exterior camera's mp4. Payload:
-    `episodes.parquet`, one row an episode with the digests of its files; `quarantine.parquet`,
-    episodes that cannot be used, each with its reason; the files themselves where they are
-    generated.
-    """
+    """Outcomes and lengths of the episodes."""
     rows = read_table(episodes.path / "episodes.parquet")
     groups = {
         "outcome": {
@@ -39,18 +29,11 @@ def droid_episodes(episodes: Artifact, _: Inputs) -> Mapping[str, bytes]:
         "set aside": counted(reasons(episodes)),
     }
     title = f"{episodes.manifest.name}: {len(rows)} episodes"
-    return {"episodes": pictures.table_bars({k: v for k, v in groups.items() if v}, title)}
+    return {"episodes": figures.table_bars({k: v for k, v in groups.items() if v}, title)}
 
 
-@noun
 def episode_shards(shards: Artifact, _: Inputs) -> Mapping[str, bytes]:
-    """Episodes of one lab as WebDataset tars: frames at training size beside exact robot states.
-
-    Each sample is `<key>.mp4` (left exterior camera, near-lossless; small frames as one lossless
-    png, stacked), `<key>.states.npy` float64 [T, 7] (xyz in metres, Euler angles in radians,
-    gripper 0 open to 1 closed) and `<key>.json`.
-    Frames and states are aligned row by row: actions are differences of neighbouring states.
-    """
+    """One episode as a film with its states, and first frames of others."""
     rows = read_table(shards.path / "index.parquet")
     if not rows:
         return {}  # everything was set aside: the check says so
@@ -61,7 +44,7 @@ def episode_shards(shards: Artifact, _: Inputs) -> Mapping[str, bytes]:
         "gripper closed": 100 * states[:, 6]
     }
     outcome = "success" if row["success"] else "failure"
-    film = pictures.film_strip(
+    film = figures.film_strip(
         [frames[i] for i in chosen],
         [f"{i / row['fps']:.1f} s" for i in chosen],
         tracks,
@@ -71,10 +54,7 @@ def episode_shards(shards: Artifact, _: Inputs) -> Mapping[str, bytes]:
     first = [load_episode(shards, r)[0][0] for r in evenly(rows, SHEET)]
     captions = [f"{r['frames']} frames" for r in evenly(rows, SHEET)]
     title = f"{shards.manifest.name}: first frames of {len(first)} of {len(rows)} episodes"
-    return {"film strip": film, "contact sheet": pictures.contact_sheet(first, captions, title)}
-
-
-NOUNS = (droid_episodes, episode_shards)
+    return {"film strip": film, "contact sheet": figures.contact_sheet(first, captions, title)}
 
 
 def _histogram(values: list[int]) -> dict[str, float]:

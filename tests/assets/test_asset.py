@@ -16,16 +16,17 @@ import dagster as dg
 import pytest
 
 from assets.definitions import build
-from assets.nouns import noun
+from assets.definitions.asset import asset_definition
 from storage.digests import digest_json
 from storage.places import write_file
+from tests.assets.conftest import GRAPH
 
 
 @pytest.fixture
 def launch(house):
     """Launch one asset as the page does: launch("counts", "a", {"upto": 3})."""
 
-    def launched(asset, partition=None, config=None, machine=None, ok=True):
+    def launched(asset, partition=None, config=None, execution=None, ok=True):
         job = build(house.deployed()).resolve_implicit_global_asset_job_def()
         result = job.execute_in_process(
             instance=house.instance,
@@ -33,7 +34,7 @@ def launch(house):
             partition_key=partition,
             run_config={
                 "ops": {asset: {"config": config or {}}},
-                "resources": {"machine": {"config": machine or {}}},
+                "resources": {"execution": {"config": execution or {}}},
                 "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
             },
             raise_on_error=False,
@@ -65,14 +66,14 @@ def test_the_launchpads_values_reach_the_stage(launch, house):
     launch("counts", "a", {"upto": 3})
     artifact = house.store.open(house.store.ref("counts", "a"))
     assert json.loads((artifact.path / "counts.json").read_text()) == [0, 1, 2]
-    _, told, _ = house.walk("counts/a")
+    _, told, _ = house.run("counts/a")
     assert "counts/a is stale: config.upto: 3 -> 5" in told
 
 
 def test_how_it_is_run_is_recorded_and_never_asked(launch, house):
-    launch("counts", "a", machine={"workers": 1})
+    launch("counts", "a", execution={"workers": 1})
     first = house.store.ref("counts", "a")
-    result = launch("counts", "a", machine={"workers": 7})
+    result = launch("counts", "a", execution={"workers": 7})
     assert materialized(result).metadata["reused"].value is True
     assert first.record["workers"] == 1
     assert house.store.ref("counts", "a") == first
@@ -120,9 +121,7 @@ def test_two_contents_under_one_recipe_are_shown(launch, house):
     assert checks(launch("counts", "a"))["deterministic"] is False
 
 
-def test_an_asset_without_a_text_is_refused():
-    def mute(artifact, inputs):
-        return {}
-
-    with pytest.raises(TypeError, match="asset mute has no docstring"):
-        noun(mute)
+def test_an_asset_without_a_description_is_refused(house):
+    node = dataclasses.replace(GRAPH["total"], description="")
+    with pytest.raises(TypeError, match="asset total has no description"):
+        asset_definition(node, house.deployed())

@@ -19,25 +19,26 @@ import time
 import dagster as dg
 import pytest
 
-from assets import walk
+from assets import materialize
+from assets.materialize import GateError, StageError, fail_orphaned_runs, records
 from assets.selection import UnknownAssetError, chosen
-from assets.walk import GateError, StageError, fail_orphaned_runs, records
+from tests.assets.conftest import GRAPH
 
 ALL = ["counts/a", "counts/b", "counts/c", "sums/a", "sums/b", "total"]
 
 
 def test_the_first_walk_makes_everything_and_the_second_nothing(house):
-    _, told, made = house.walk()
+    _, told, made = house.run()
     assert made == ALL
     assert "6 to make" in told
     assert "[6/6] total …" in told
-    _, told, made = house.walk()
+    _, told, made = house.run()
     assert made == []
     assert "all 6 artifacts are fresh: nothing to recompute" in told
 
 
 def test_progress_has_a_number_a_rate_and_an_end(house):
-    _, told, _ = house.walk()
+    _, told, _ = house.run()
     first, *_, last = [line for line in told.splitlines() if line.startswith("[")]
     assert re.fullmatch(r"\[1/6\] counts a … \d+\.\d s, \d+\.\d/min, ends \d\d:\d\d", first)
     assert "ends" not in last
@@ -46,11 +47,11 @@ def test_progress_has_a_number_a_rate_and_an_end(house):
 def test_the_end_follows_the_effort_of_what_is_left(monkeypatch):
     """Two quick steps say little about a training: its effort does."""
     now = [1_000.0]
-    monkeypatch.setattr(walk.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(walk.time, "time", lambda: 0.0)
-    monkeypatch.setattr(walk.time, "localtime", time.gmtime)
+    monkeypatch.setattr(materialize.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(materialize.time, "time", lambda: 0.0)
+    monkeypatch.setattr(materialize.time, "localtime", time.gmtime)
     left = {("scenes", "a"): None, ("scenes", "b"): 30.0, ("encoder", None): None}
-    clock = walk.Clock(left)
+    clock = materialize.Clock(left, {"scenes": 1.0, "encoder": 65.0})
     now[0] += 4  # 64 seconds for an effort of 61: 68 for the encoder, and 30 as before for scenes/b
     assert clock.tick(("scenes", "a")) == "4.0 s, 15.0/min, ends 00:01"
     now[0] += 596  # 660 for 62: this machine is slow, the encoder will need 692
@@ -60,27 +61,27 @@ def test_the_end_follows_the_effort_of_what_is_left(monkeypatch):
 
 
 def test_a_changed_setting_makes_exactly_what_depends_on_it(house):
-    house.walk()
-    outcome, told, made = house.walk(settings=("sums.weights.b=5",))
+    house.run()
+    outcome, told, made = house.run(settings=("sums.weights.b=5",))
     assert made == ["sums/b", "total"]
     assert len(outcome.fresh) == 4
     assert "sums/b is stale: config.weights.b: 2.0 -> 5.0" in told
-    _, _, made = house.walk()
+    _, _, made = house.run()
     assert made == [], "the answers to the old question are still there"
 
 
 def test_an_upstream_that_comes_out_the_same_remakes_nothing_below(house):
-    house.walk()
-    _, _, made = house.walk(settings=("counts.broken=1", "counts.upto=5"))
+    house.run()
+    _, _, made = house.run(settings=("counts.broken=1", "counts.upto=5"))
     assert made == []
-    _, _, made = house.walk(settings=("counts.upto=6",))
+    _, _, made = house.run(settings=("counts.upto=6",))
     assert made == ALL
 
 
 def test_a_name_asks_for_its_upstreams_and_nothing_else(house):
-    assert house.walk("sums/b")[2] == ["counts/b", "sums/b"]
-    assert house.walk("counts")[2] == ["counts/a", "counts/c"]
-    assert chosen(["total"], house.deployed().profile) == [
+    assert house.run("sums/b")[2] == ["counts/b", "sums/b"]
+    assert house.run("counts")[2] == ["counts/a", "counts/c"]
+    assert chosen(["total"], GRAPH, house.deployed().profile) == [
         ("counts", "a"), ("counts", "b"), ("sums", "a"), ("sums", "b"), ("total", None),
     ]  # fmt: skip
 
@@ -95,24 +96,24 @@ def test_a_name_asks_for_its_upstreams_and_nothing_else(house):
 )
 def test_a_wrong_name_is_refused_with_the_nearest_one(house, name, message):
     with pytest.raises(UnknownAssetError) as refusal:
-        house.walk(name)
+        house.run(name)
     assert message in str(refusal.value)
 
 
 def test_a_failing_stage_stops_the_walk_and_the_next_one_goes_on(house):
     with pytest.raises(StageError, match=r"^total: asked to fail$"):
-        house.walk("total", settings=("total.fails=true",))
-    _, _, made = house.walk()
+        house.run("total", settings=("total.fails=true",))
+    _, _, made = house.run()
     assert made == ["counts/c", "total"]
 
 
 def test_a_gate_that_says_no_stops_what_follows(house):
     settings = ("counts.broken=3",)
     with pytest.raises(GateError, match="counts/a does not pass few_broken: 3 set aside"):
-        house.walk("sums/a", settings=settings)
+        house.run("sums/a", settings=settings)
     # The refused answer is sealed and fresh: the gate itself has to keep what follows from it.
     with pytest.raises(GateError, match="counts/a does not pass few_broken"):
-        house.walk("sums/a", settings=settings)
+        house.run("sums/a", settings=settings)
     assert house.store.ref("counts", "a") is not None, "what was refused can still be looked at"
     assert house.store.ref("sums", "a") is None
 
@@ -120,7 +121,7 @@ def test_a_gate_that_says_no_stops_what_follows(house):
 def test_the_page_shows_the_same_runs(house):
     with records(house.folder / "home") as instance:
         house.instance = instance
-        house.walk("sums/b")
+        house.run("sums/b")
     with records(house.folder / "home") as instance:
         runs = instance.get_runs()
         assert [run.tags["dagster/partition"] for run in runs] == ["b", "b"]
@@ -133,11 +134,11 @@ def test_the_page_shows_the_same_runs(house):
 
 
 def test_a_page_that_lost_its_records_learns_them_again_without_recomputing(house):
-    house.walk()
+    house.run()
     house.instance = dg.DagsterInstance.ephemeral()
-    outcome, _, made = house.walk()
+    outcome, _, made = house.run()
     assert (len(outcome.made), made) == (6, [])
-    outcome, _, _ = house.walk()
+    outcome, _, _ = house.run()
     assert len(outcome.fresh) == 6
 
 

@@ -26,11 +26,11 @@ examples:
   vjepa2 run                          make all that is missing or stale, with the DEMO profile
   vjepa2 run encoder                  … only the encoder and what it is made from
   vjepa2 run scenes/yt1b-02           … only one partition
-  vjepa2 run encoder --set pretrain.lr=1e-3
+  vjepa2 run encoder --set encoder.lr=1e-3
   vjepa2 run raw_videos --set raw_videos.sources.yt1b.location=/my/videos
   vjepa2 run --profile laptop --store s3://bucket/prefix
   vjepa2 status                       what is fresh, stale or missing, and why
-  vjepa2 status --set retrieval.weights.coin=0.2     what a change would make stale
+  vjepa2 status --set curated_scenes.weights.coin=0.2     what a change would make stale
   vjepa2 lineage planner_bundle       everything that an artifact was made from and went into
   vjepa2 lineage step-000240/encoder.safetensors     which config, code and data made this file
   vjepa2 lineage --video a/b.mp4      every checkpoint that saw one video
@@ -106,10 +106,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser().parse_args(arguments)
     # A user's own store and home decide; nothing here phones home, whatever the machine says.
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "yes")
-    from assets import commands
+    from assets.cli import commands
 
     return commands.carry_out(asked)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

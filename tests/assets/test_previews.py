@@ -1,6 +1,6 @@
-"""What assets show of real artifacts: every look draws what its stage really writes.
+"""What assets show of real artifacts: every preview draws what its stage really writes.
 
-The stages that write films, rankings and reports need minutes; their looks are shown what they
+The stages that write films, rankings and reports need minutes; their previews are shown what they
 write by tests/test_whole_graph.py, which walks the whole graph. Here: the cheap ones, and what is
 empty or broken.
 """
@@ -10,13 +10,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from assets import curation
-from pipelines.graph import GRAPH, materialize_node, open_inputs
+from assets.previews import PREVIEWS, curation
+from pipelines.graph import open_inputs
+from pipelines.nodes import GRAPH, PROFILES
 from pipelines.overrides import override
-from pipelines.profiles import PROFILES
 from pipelines.stage import Inputs
 from storage.artifacts import ArtifactStore
 from storage.video import encode
+from tests.build import build
 
 
 @pytest.fixture(scope="module")
@@ -40,29 +41,28 @@ def house(tmp_path_factory):
     return ArtifactStore(str(folder / "store")), profile
 
 
-def looked(house, thing, partition: str) -> dict[str, bytes]:
+def drawn(house, asset: str, partition: str) -> dict[str, bytes]:
     store, profile = house
-    node = GRAPH[thing.name]
-    made = materialize_node(node, partition, profile, store)
-    inputs = Inputs(open_inputs(node, partition, profile, store))
-    return dict(thing.look(made.artifact, inputs))
+    made = build(GRAPH, asset, partition, profile, store)
+    inputs = Inputs(open_inputs(GRAPH, GRAPH[asset], partition, profile, store))
+    return dict(PREVIEWS[asset](made.artifact, inputs))
 
 
 def test_files_scenes_and_clips_are_drawn(house):
-    for thing in (curation.raw_videos, curation.scenes, curation.clip_shards):
-        pictures = looked(house, thing, "ssv2")
-        assert pictures, thing.name
+    for asset in ("raw_videos", "scenes", "clip_shards"):
+        pictures = drawn(house, asset, "ssv2")
+        assert pictures, asset
         assert all(picture.startswith(b"\x89PNG") for picture in pictures.values())
 
 
 def test_a_source_of_which_nothing_can_be_read_still_has_a_page(house):
-    assert "kinds of files" in looked(house, curation.raw_videos, "coin")
-    assert looked(house, curation.scenes, "coin")["contact sheet"].startswith(b"\x89PNG")
+    assert "kinds of files" in drawn(house, "raw_videos", "coin")
+    assert drawn(house, "scenes", "coin")["contact sheet"].startswith(b"\x89PNG")
 
 
 def test_pictures_of_one_artifact_are_the_same_bytes(house):
-    first = looked(house, curation.scenes, "ssv2")
-    assert looked(house, curation.scenes, "ssv2") == first
+    first = drawn(house, "scenes", "ssv2")
+    assert drawn(house, "scenes", "ssv2") == first
 
 
 def test_evenly_takes_both_ends_and_never_more_than_there_is():

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from pipelines.graph import GRAPH
 from pipelines.lineage import checkpoints_that_saw, descendants, find_sources, sources
+from pipelines.node import Graph
 from pipelines.overrides import nearest
 from storage.artifacts import ArtifactError, ArtifactStore, Manifest
 from storage.digests import digest_file
@@ -16,17 +16,17 @@ from storage.digests import digest_file
 SHOWN = 20  # source files told in full
 
 
-def lineage(store: ArtifactStore, of: str, out: TextIO) -> None:
+def lineage(store: ArtifactStore, graph: Graph, of: str, out: TextIO) -> None:
     """Print the lineage of an asset, of whatever a digest names, or of a file on this machine.
 
     Raises ArtifactError when nothing in the store answers to the name, with the nearest asset.
     """
-    told = _found(store, of)
+    told = _found(store, graph, of)
     for manifest, why in told:
         print(why, file=out)
         for line in (
             *_made(manifest, store),
-            *_ancestry(manifest, store),
+            *_ancestry(manifest, store, graph),
             *_descent(manifest, store),
             *_sources(manifest, store),
         ):
@@ -48,11 +48,11 @@ def verify(store: ArtifactStore, out: TextIO) -> int:
     return bad
 
 
-def _found(store: ArtifactStore, of: str) -> list[tuple[Manifest, str]]:
+def _found(store: ArtifactStore, graph: Graph, of: str) -> list[tuple[Manifest, str]]:
     """(manifest, a line that says how the name led to it) for everything that `of` names."""
     path = Path(of)
     asset, _, partition = of.partition("/")
-    if asset in GRAPH:
+    if asset in graph.by_name:
         keys = [k for k in store.refs() if k[0] == asset and (not partition or k[1] == partition)]
         shown = [manifest for key in keys if (manifest := store.ref(*key))]
         if not shown:
@@ -72,7 +72,7 @@ def _found(store: ArtifactStore, of: str) -> list[tuple[Manifest, str]]:
         if held:
             return [(m, f"{of} is {_place(m, of)} of {m.name}") for m in held]
         raise ArtifactError(f"no artifact, recipe or file of this store has a digest {of}…")
-    raise ArtifactError(f"{of}: no asset, no file, no digest{nearest(of, GRAPH)}")
+    raise ArtifactError(f"{of}: no asset, no file, no digest{nearest(of, graph.by_name)}")
 
 
 def _place(manifest: Manifest, digest: str) -> str:
@@ -109,11 +109,11 @@ def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
-def _ancestry(manifest: Manifest, store: ArtifactStore) -> Iterator[str]:
+def _ancestry(manifest: Manifest, store: ArtifactStore, graph: Graph) -> Iterator[str]:
     ancestors = store.ancestors(manifest)
     yield f"made from {len(ancestors)} artifacts:"
-    order = list(GRAPH)
-    for parent in sorted(ancestors, key=lambda m: (-order.index(m.asset), m.partition or "")):
+    order = {asset: -place for place, asset in enumerate(graph.by_name)}
+    for parent in sorted(ancestors, key=lambda m: (order.get(m.asset, 1), m.partition or "")):
         shards = sum(entry.path.endswith(".tar") for entry in parent.files)
         held = f"  {shards} shard{'s' * (shards > 1)}" if shards else ""
         yield f"  {_named(parent)}{held}"

@@ -1,76 +1,57 @@
-"""Nouns: how a function with a docstring becomes a Dagster asset over a stage.
+"""Assets: how a node of the graph becomes a Dagster asset.
 
-An asset of this house is a function of the sealed artifact that draws what a person would rather
-look at; its name finds the node of the graph, its docstring is what people read on the page. All
-else (upstreams, partitions, launchpad, checks, memory of earlier answers) follows from the node.
+Name, text, upstreams, partitions, launchpad and checks follow from the node's declaration; the
+pictures beside its numbers from its preview. The body materializes one partition through its stage.
 """
 
 # No postponed annotations here: Dagster reads those of an asset's function when it is defined.
 import base64
-import inspect
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
 
+from assets.definitions.launchpad import parsed, schema
+from assets.definitions.watching import watched
 from assets.deployment import Deployment
-from assets.launchpad import parsed, schema
-from assets.watching import watched
-from pipelines.gates import GATES, refusals
-from pipelines.graph import GRAPH, Node, open_inputs, upstream_keys
-from pipelines.profiles import Profile
+from assets.previews import PREVIEWS
+from pipelines.gates import refusals
+from pipelines.graph import open_inputs, upstream_keys
+from pipelines.node import Graph, Node, Profile
 from pipelines.stage import ExecutionConfig, Inputs, Materialized, materialize
 from storage.artifacts import Artifact, ArtifactStore, Manifest
-
-Look = Callable[[Artifact, Inputs], Mapping[str, bytes]]
-"""Draws an artifact (its inputs beside it): title -> PNG."""
 
 DETERMINISTIC = "deterministic"
 
 
-@dataclass(frozen=True)
-class Noun:
-    """One asset before it meets a deployment: its name, its text, its pictures."""
-
-    name: str
-    text: str
-    look: Look
-
-
-def noun(look: Look) -> Noun:
-    """Turn a documented look into an asset of the same name."""
-    if not look.__doc__:
-        raise TypeError(f"asset {look.__name__} has no docstring: people read it on its page")
-    return Noun(look.__name__, inspect.cleandoc(look.__doc__), look)
-
-
-def built(thing: Noun, deployment: Deployment) -> dg.AssetsDefinition:
-    """The Dagster asset of a noun under a deployment."""
-    node, profile = GRAPH[thing.name], deployment.profile
-    stage = node.stage
+def asset_definition(node: Node, deployment: Deployment) -> dg.AssetsDefinition:
+    """The Dagster asset of a node under a deployment."""
+    profile, stage = deployment.profile, node.stage
+    if not node.description:
+        raise TypeError(f"asset {node.asset} has no description: people read it on its page")
 
     def compute(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         partition = context.partition_key if context.has_partition_key else None
-        return _materialized(context, thing, deployment, partition)
+        return _materialized(context, node, deployment, partition)
 
     partitions = static_partitions(node, profile)
     return dg.asset(
         name=node.asset,
-        description=thing.text,
+        description=node.description,
         group_name=node.group,
-        deps=dependencies(node, profile),
+        deps=dependencies(deployment.graph, node, profile),
         partitions_def=partitions,
-        config_schema=schema(getattr(profile, node.section)),
-        required_resource_keys={"machine"},
+        config_schema=schema(getattr(profile, node.asset)),
+        required_resource_keys={"execution"},
         code_version=str(stage.version),
         check_specs=_check_specs(node, partitions),
-        metadata={"stage": f"{stage.name} (version {stage.version})", "made by": node.stage_at},
+        metadata={"stage": f"{stage.name} (version {stage.version})", "code": stage.run.__module__},
     )(compute)
 
 
-def machine(profile: Profile) -> dg.ResourceDefinition:
+def execution_resource(profile: Profile) -> dg.ResourceDefinition:
     """How stages are run, as the launchpad may change it: a resource that gives an ExecutionConfig.
 
     It is recorded with every artifact and is no part of its recipe.
@@ -79,13 +60,11 @@ def machine(profile: Profile) -> dg.ResourceDefinition:
     def execution(context: dg.InitResourceContext) -> ExecutionConfig:
         return replace(profile.execution, **context.resource_config)
 
-    changeable = {
-        "workers": dg.Field(
-            int, default_value=profile.execution.workers, description="Ray workers."
-        ),
+    settable = {
+        "workers": dg.Field(int, default_value=profile.execution.workers, description="Workers."),
         "device": dg.Field(str, default_value=profile.execution.device, description="cpu or cuda."),
     }
-    return dg.ResourceDefinition(execution, changeable, "How stages are run: workers and device.")
+    return dg.ResourceDefinition(execution, settable, "How stages are run: workers and device.")
 
 
 def static_partitions(node: Node, profile: Profile) -> dg.StaticPartitionsDefinition | None:
@@ -94,27 +73,38 @@ def static_partitions(node: Node, profile: Profile) -> dg.StaticPartitionsDefini
     return dg.StaticPartitionsDefinition(keys) if keys else None
 
 
-def dependencies(node: Node, profile: Profile) -> list[dg.AssetDep]:
-    """The upstreams of a node; where partitions differ, exactly those that a partition reads."""
+def dependencies(graph: Graph, node: Node, profile: Profile) -> list[dg.AssetDep]:
+    """The upstreams of a node, with exactly those partitions that each partition reads."""
     deps = []
     for name in node.upstream:
-        above, below = GRAPH[name].keys(profile), node.keys(profile)
-        mapping = None
-        if None not in above and None not in below and above != below:
-            reads: dict[str, set[str]] = {}
-            for partition in below:
-                for asset, key in upstream_keys(node, partition, profile):
-                    if asset == name:
-                        reads.setdefault(str(key), set()).add(str(partition))
-            mapping = dg.StaticPartitionMapping({key: sorted(to) for key, to in reads.items()})
-        deps.append(dg.AssetDep(name, partition_mapping=mapping))
+        above, below = graph[name].keys(profile), node.keys(profile)
+        reads: dict[str, set[str]] = {}
+        for partition in below:
+            for asset, key in upstream_keys(graph, node, partition, profile):
+                if asset == name:
+                    reads.setdefault(str(key), set()).add(str(partition))
+        deps.append(dg.AssetDep(name, partition_mapping=_mapping(above, below, reads)))
     return deps
+
+
+def _mapping(
+    above: tuple[str | None, ...], below: tuple[str | None, ...], reads: Mapping[str, set[str]]
+) -> dg.PartitionMapping | None:
+    """How partitions below map to those above; None where Dagster's default is what is read."""
+    if None in above:
+        return None
+    if None in below:
+        named = [str(key) for key in above if str(key) in reads]
+        return None if len(named) == len(above) else dg.SpecificPartitionsPartitionMapping(named)
+    if above == below and all(to == {key} for key, to in reads.items()):
+        return None
+    return dg.StaticPartitionMapping({key: sorted(to) for key, to in reads.items()})
 
 
 def _check_specs(
     node: Node, partitions: dg.StaticPartitionsDefinition | None
 ) -> list[dg.AssetCheckSpec]:
-    claims = [(gate.name, gate.claim, True) for gate in GATES.get(node.asset, ())]
+    claims = [(gate.name, gate.claim, True) for gate in node.gates]
     claims.append((DETERMINISTIC, "one recipe has one content, however often it is made", False))
     with warnings.catch_warnings():
         # Checks per partition are a preview in Dagster 1.13; without them a check of a partitioned
@@ -129,39 +119,47 @@ def _check_specs(
 
 
 def _materialized(
-    context: dg.AssetExecutionContext, thing: Noun, deployment: Deployment, partition: str | None
+    context: dg.AssetExecutionContext, node: Node, deployment: Deployment, partition: str | None
 ) -> dg.MaterializeResult[None]:
-    node, profile = GRAPH[thing.name], deployment.profile
     config: Any = parsed(node.stage.config, context.op_execution_context.op_config)
     store = deployment.open_store()
-    inputs = open_inputs(node, partition, profile, store)
-    if refused := refusals(inputs, profile.gates):
+    inputs = open_inputs(deployment.graph, node, partition, deployment.profile, store)
+    if refused := not_passed(inputs, deployment):
         raise dg.Failure("\n".join(refused), allow_retries=False)
-    execution: ExecutionConfig = context.resources.machine
+    execution: ExecutionConfig = context.resources.execution
     with watched(context, store, node, config, inputs, partition, execution):
         made = materialize(
-            store,
-            node.stage,
-            config,
-            inputs,
-            asset=node.asset,
-            partition=partition,
+            store, node.stage, config, inputs, asset=node.asset, partition=partition,
             execution=execution,
-        )
+        )  # fmt: skip
     context.log.info(told(made))
+    preview = PREVIEWS.get(node.asset)
+    pictures = preview(made.artifact, Inputs(inputs)) if preview else {}
     return dg.MaterializeResult(
         data_version=dg.DataVersion(made.artifact.content),
         metadata={
             # In the page's order: what to look at, what was counted, what it is filed under.
             **{
                 f"picture/{title}": dg.MetadataValue.md(markdown(title, picture))
-                for title, picture in thing.look(made.artifact, Inputs(inputs)).items()
+                for title, picture in pictures.items()
             },
             **{f"metrics/{name}": value for name, value in numbers(made.artifact.manifest)},
             **described(made, store),
         },
-        check_results=list(_verdicts(made.artifact, store, deployment)),
+        check_results=list(_verdicts(made.artifact, node, store, deployment)),
     )
+
+
+def not_passed(artifacts: Mapping[str, Artifact], deployment: Deployment) -> list[str]:
+    """One line for each gate that one of some artifacts (name -> artifact) does not pass."""
+    return [
+        line
+        for name, artifact in artifacts.items()
+        for line in refusals(
+            artifact, name, deployment.graph[artifact.manifest.asset].gates,
+            deployment.profile.gates,
+        )
+    ]  # fmt: skip
 
 
 def told(made: Materialized) -> str:
@@ -205,10 +203,10 @@ def markdown(title: str, picture: bytes) -> str:
 
 
 def _verdicts(
-    artifact: Artifact, store: ArtifactStore, deployment: Deployment
+    artifact: Artifact, node: Node, store: ArtifactStore, deployment: Deployment
 ) -> Iterator[dg.AssetCheckResult]:
-    for gate in GATES.get(artifact.manifest.asset, ()):
-        verdict = gate.judge(artifact, deployment.profile.gates)
+    for gate in node.gates:
+        verdict = gate.verdict(artifact, deployment.profile.gates)
         yield dg.AssetCheckResult(
             check_name=gate.name,
             passed=verdict.passed,
@@ -219,6 +217,6 @@ def _verdicts(
     yield dg.AssetCheckResult(
         check_name=DETERMINISTIC,
         passed=len(answers) == 1,
-        description=f"{len(answers)} answer(s) under one recipe: {', '.join(answers)}",
-        metadata={"answers": len(answers)},
+        description=f"{len(answers)} content(s) under one recipe: {', '.join(answers)}",
+        metadata={"contents": len(answers)},
     )

@@ -1,4 +1,4 @@
-"""What Dagster loads: every asset, its checks, the jobs, the machine.
+"""What Dagster loads: every asset with its checks, the jobs, the execution config.
 
 `vjepa2 ui` (or `dagster dev -m assets.definitions`) serves it; profile, store and settings come
 from the environment, see assets/deployment.py.
@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import dagster as dg
 
-from assets import curation, evaluation, robot, training
+from assets.definitions.asset import asset_definition, execution_resource
 from assets.deployment import Deployment, deployment
-from assets.nouns import Noun, built, machine
-
-NOUNS: tuple[Noun, ...] = (*curation.NOUNS, *robot.NOUNS, *training.NOUNS, *evaluation.NOUNS)
+from pipelines.node import Graph
 
 # The assets of a job share their partitions. For the whole graph there is `vjepa2 run`, or
 # "Materialize all" on the page.
-JOBS = {
+JOBS: dict[str, tuple[tuple[str, ...], str]] = {
     "ingest": (("raw_videos", "scenes"), "Probe the files of one source and cut its videos."),
     "record": (
         ("droid_episodes", "episode_shards"),
@@ -30,16 +28,21 @@ JOBS = {
 }
 
 
+def jobs_of(graph: Graph) -> dict[str, tuple[tuple[str, ...], str]]:
+    """The jobs whose assets are all in a graph."""
+    return {name: job for name, job in JOBS.items() if set(job[0]) <= set(graph.by_name)}
+
+
 def build(deployed: Deployment) -> dg.Definitions:
     """All definitions of one deployment."""
     jobs = [
         dg.define_asset_job(name, dg.AssetSelection.assets(*names), description=text)
-        for name, (names, text) in JOBS.items()
+        for name, (names, text) in jobs_of(deployed.graph).items()
     ]
     return dg.Definitions(
-        assets=[built(noun, deployed) for noun in NOUNS],
+        assets=[asset_definition(node, deployed) for node in deployed.graph.nodes],
         jobs=jobs,
-        resources={"machine": machine(deployed.profile)},
+        resources={"execution": execution_resource(deployed.profile)},
         # Steps run one after another in one process; a stage spreads its own work over the cores.
         executor=dg.in_process_executor,
         metadata={

@@ -16,9 +16,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image, ImageOps  # comes with matplotlib
+from PIL import Image, ImageOps
 
-from assets.style import BLUE, GREEN, GREY, INK, ORANGE, PALETTE, PAPER, RED, STYLE, fitted_png
+from assets.previews import style
 
 P = ParamSpec("P")
 
@@ -27,7 +27,7 @@ def drawn(draw: Callable[P, Figure]) -> Callable[P, bytes]:
     """Draw in the house's style and return the PNG."""
 
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> bytes:
-        with matplotlib.rc_context(cast(Any, STYLE)):
+        with matplotlib.rc_context(cast(Any, style.STYLE)):
             figure = draw(*args, **kwargs)
             canvas = FigureCanvasAgg(figure)
 
@@ -36,7 +36,7 @@ def drawn(draw: Callable[P, Figure]) -> Callable[P, bytes]:
                 canvas.draw()
                 return np.asarray(canvas.buffer_rgba())[..., :3]
 
-            return fitted_png(at)
+            return style.fitted_png(at)
 
     wrapped.__name__, wrapped.__doc__ = draw.__name__, draw.__doc__
     return wrapped
@@ -83,7 +83,7 @@ def contact_sheet(
 def table_bars(groups: Mapping[str, Mapping[str, float]], title: str) -> Figure:
     """One panel of horizontal bars per group: {"codec": {"h264": 80, ...}, "container": ...}."""
     figure, panels = _pairs(len(groups), title)
-    for axis, (name, counts), colour in zip(panels, groups.items(), PALETTE, strict=False):
+    for axis, (name, counts), colour in zip(panels, groups.items(), style.PALETTE, strict=False):
         bars = axis.barh(range(len(counts)), list(counts.values()), color=colour, height=0.65)
         axis.bar_label(bars, fmt="%.4g", padding=3, fontsize=8)
         axis.set_yticks(range(len(counts)), list(counts))
@@ -104,7 +104,7 @@ def embedding_map(points: np.ndarray, groups: Sequence[str], title: str) -> Figu
     flat = centred @ (axes * signs[:, None])[:2].T
     share = spread**2 / max(float((spread**2).sum()), 1e-12)
     figure, (axis,) = _panels((6.4, 4.6), title)
-    for name, colour in zip(dict.fromkeys(groups), PALETTE * len(groups), strict=False):
+    for name, colour in zip(dict.fromkeys(groups), style.PALETTE * len(groups), strict=False):
         across, up = flat[np.array([group == name for group in groups])].T
         axis.scatter(across, up, s=14, color=colour, alpha=0.7, label=f"{name} ({len(up)})")
     axis.set(xlabel=f"axis 1 ({share[0]:.0%} of the variance)", ylabel=f"axis 2 ({share[1]:.0%})")
@@ -124,11 +124,11 @@ def cluster_sheet(clusters: Sequence[Mapping[str, Any]], targets: Sequence[str])
     at, kept = np.arange(len(rows)), sum(bool(row["kept"]) for row in clusters)
     title = f"{kept} of {len(clusters)} clusters kept (green): a target video falls in them"
     figure, (scenes, votes) = _panels((7.4, 4.6), title, 2, sharex=True)
-    colours = [GREEN if row["kept"] else GREY for row in rows]
+    colours = [style.GREEN if row["kept"] else style.GREY for row in rows]
     scenes.bar(at, [row["scenes"] for row in rows], color=colours, width=0.8)
     scenes.set_ylabel("scenes")
     floor = np.zeros(len(rows))
-    for target, colour in zip(targets, PALETTE, strict=False):
+    for target, colour in zip(targets, style.PALETTE, strict=False):
         counts = np.array([row[f"n_{target}"] for row in rows], dtype=float)
         votes.bar(at, counts, bottom=floor, color=colour, width=0.8, label=target)
         floor += counts
@@ -143,9 +143,11 @@ def mixture_bars(weights: Mapping[str, float], samples: Mapping[str, int]) -> Fi
     names, at, total = list(weights), np.arange(len(weights)), max(sum(samples.values()), 1)
     figure, (axis,) = _panels((6.8, 3.4), "The mixture: what is drawn, and what there is")
     held = [samples.get(name, 0) / total for name in names]
-    bars = axis.bar(at - 0.2, list(weights.values()), 0.38, color=BLUE, label="drawn with weight")
+    bars = axis.bar(
+        at - 0.2, list(weights.values()), 0.38, color=style.BLUE, label="drawn with weight"
+    )
     axis.bar_label(bars, fmt="%.3f", fontsize=8)
-    bars = axis.bar(at + 0.2, held, 0.38, color=GREY, label="share of samples (their number)")
+    bars = axis.bar(at + 0.2, held, 0.38, color=style.GREY, label="share of samples (their number)")
     axis.bar_label(bars, [f"{samples.get(name, 0):,}" for name in names], fontsize=8)
     axis.set_xticks(at, names)
     axis.legend(title="share")
@@ -175,7 +177,9 @@ def training_curves(
     figure, axes = _pairs(len(panels), title)
     for first, (axis, (name, curves)) in enumerate(zip(axes, panels.items(), strict=True)):
         for i, (label, values) in enumerate(curves.items()):
-            _curve(axis, steps, np.asarray(values, dtype=float), label, PALETTE[(first + i) % 8])
+            _curve(
+                axis, steps, np.asarray(values, dtype=float), label, style.PALETTE[(first + i) % 8]
+            )
         axis.set(title=name, xlabel="step")
         if len(curves) > 1:
             axis.legend()
@@ -200,12 +204,12 @@ def film_strip(
     for i, (frame, caption) in enumerate(zip(frames, captions, strict=True)):
         axis, marked = figure.add_subplot(grid[0, i]), caption == "goal"
         axis.imshow(frame, interpolation="nearest")
-        axis.set_title(caption, fontsize=8, color=ORANGE if marked else INK)
+        axis.set_title(caption, fontsize=8, color=style.ORANGE if marked else style.INK)
         axis.set(xticks=[], yticks=[])
         for side in axis.spines.values():
-            side.set(visible=marked, color=ORANGE, linewidth=2.5)
+            side.set(visible=marked, color=style.ORANGE, linewidth=2.5)
     axis = figure.add_subplot(grid[1, :])
-    for (name, values), colour in zip(tracks.items(), PALETTE, strict=False):
+    for (name, values), colour in zip(tracks.items(), style.PALETTE, strict=False):
         axis.plot(np.arange(len(values)), values, label=name, color=colour, marker=".")
     axis.set(xlabel=labels[0], ylabel=labels[1])
     axis.legend(ncols=max(1, len(tracks)))
@@ -220,14 +224,16 @@ def ranking_histogram(ranks: np.ndarray, candidates: int, gap: Mapping[str, floa
     """
     chance, mean, title = (candidates - 1) / 2, float(np.mean(ranks)), "Which action was taken?"
     figure, (left, right) = _panels((7.4, 3.1), title, columns=2, width_ratios=(2, 1))
-    left.hist(ranks, bins=list(np.arange(candidates + 1) - 0.5), color=BLUE, edgecolor=PAPER)
-    left.axvline(mean, color=INK, label=f"mean {mean:.1f}")
-    left.axvline(chance, color=RED, linestyle="--", label=f"chance {chance:.1f}")
+    left.hist(
+        ranks, bins=list(np.arange(candidates + 1) - 0.5), color=style.BLUE, edgecolor=style.PAPER
+    )
+    left.axvline(mean, color=style.INK, label=f"mean {mean:.1f}")
+    left.axvline(chance, color=style.RED, linestyle="--", label=f"chance {chance:.1f}")
     left.set(
         xlabel=f"rank of the true action among {candidates}, 0 = best", ylabel="held-out steps"
     )
     left.legend()
-    colours = (GREEN, ORANGE, GREY, *PALETTE)[: len(gap)]
+    colours = (style.GREEN, style.ORANGE, style.GREY, *style.PALETTE)[: len(gap)]
     bars = right.bar(list(gap), list(gap.values()), color=colours, width=0.6)
     right.bar_label(bars, fmt="%.3f", fontsize=8)
     right.set_title("held-out loss (L1)")
@@ -243,7 +249,7 @@ def confusion(matrix: np.ndarray, classes: Sequence[str], title: str) -> Figure:
     axis.grid(visible=False)
     shown = axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(matrix):
-        colour = PAPER if share[row, column] > 0.55 else INK
+        colour = style.PAPER if share[row, column] > 0.55 else style.INK
         axis.text(column, row, f"{count:g}", ha="center", va="center", fontsize=7, color=colour)
     axis.set_xticks(range(len(classes)), list(classes), rotation=45, ha="right", fontsize=8)
     axis.set_yticks(range(len(classes)), list(classes), fontsize=8)
@@ -260,12 +266,14 @@ def score_bars(
     values = np.array(list(scores.values()), dtype=float)
     errors = np.abs(values[:, 1:] - values[:, :1]).T
     figure, (axis,) = _panels((1.5 * len(scores) + 2.2, 3.2), title)
-    colours = [BLUE, *[GREY] * (len(scores) - 1)]
-    axis.bar(list(scores), values[:, 0], 0.55, yerr=errors, color=colours, capsize=4, ecolor=INK)
+    colours = [style.BLUE, *[style.GREY] * (len(scores) - 1)]
+    axis.bar(
+        list(scores), values[:, 0], 0.55, yerr=errors, color=colours, capsize=4, ecolor=style.INK
+    )
     for at, (value, _, high) in enumerate(values):
         axis.text(at, high, f"{value:.3g}", ha="center", va="bottom", fontsize=8)
     if chance is not None:
-        axis.axhline(chance, color=RED, linestyle="--", label=f"chance {chance:.3g}")
+        axis.axhline(chance, color=style.RED, linestyle="--", label=f"chance {chance:.3g}")
         axis.legend()
     axis.set_ylabel(unit)
     axis.margins(y=0.15)
@@ -286,12 +294,19 @@ def energy_landscape(
         across[column],
         up[row],
         "o",
-        color=PAPER,
-        markeredgecolor=INK,
+        color=style.PAPER,
+        markeredgecolor=style.INK,
         markersize=9,
         label="lowest energy",
     )
-    axis.plot(*truth_cm, "*", color=ORANGE, markeredgecolor=INK, markersize=14, label="true action")
+    axis.plot(
+        *truth_cm,
+        "*",
+        color=style.ORANGE,
+        markeredgecolor=style.INK,
+        markersize=14,
+        label="true action",
+    )
     axis.set(xlabel="action x (cm)", ylabel="action y (cm)", aspect="equal")
     axis.legend(loc="upper right", frameon=True)
     figure.colorbar(shown, ax=axis, label="energy (L1 in feature space)")

@@ -1,4 +1,4 @@
-"""The walk: makes what is missing or stale, upstream first, each as a run that Dagster records."""
+"""Materialize what is missing or stale, upstream first, each as a run that Dagster records."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import dagster as dg
 from dagster._core.errors import DagsterAssetCheckFailedError
 
 from assets.definitions import build
+from assets.definitions.asset import not_passed
 from assets.deployment import Deployment, prepare_home
 from assets.selection import chosen
-from pipelines.gates import refusals
-from pipelines.graph import GRAPH, Key, State, key_name, statuses
+from pipelines.graph import Key, State, key_name, statuses
 from pipelines.overrides import plain
 from storage.artifacts import ArtifactStore
 
@@ -40,7 +40,7 @@ class StageError(RuntimeError):
 
 @dataclass
 class Outcome:
-    """What a walk did."""
+    """What was fresh and what was made."""
 
     fresh: list[Key] = field(default_factory=list)
     made: list[Key] = field(default_factory=list)
@@ -52,7 +52,7 @@ def records(home: Path) -> dg.DagsterInstance:
     return dg.DagsterInstance.from_config(str(home))
 
 
-def walk(
+def materialize_stale(
     deployed: Deployment,
     store: ArtifactStore,
     instance: dg.DagsterInstance,
@@ -63,9 +63,9 @@ def walk(
 
     Raises StageError and GateError; what was made before that stays made.
     """
-    keys = chosen(wanted, deployed.profile)
+    keys = chosen(wanted, deployed.graph, deployed.profile)
     fail_orphaned_runs(instance)
-    states = {(s.asset, s.partition): s for s in statuses(deployed.profile, store)}
+    states = {(s.asset, s.partition): s for s in statuses(deployed.graph, deployed.profile, store)}
     shown = _shown_in(instance, {key[0] for key in keys})
     outcome = Outcome()
     for key in keys:
@@ -141,7 +141,10 @@ def _run_all(
     out: TextIO,
 ) -> None:
     job = build(deployed).resolve_implicit_global_asset_job_def()
-    clock = Clock({key: _seconds_before(states[key]) for key in keys})
+    clock = Clock(
+        {key: _seconds_before(states[key]) for key in keys},
+        {node.asset: node.seconds for node in deployed.graph.nodes},
+    )
     for number, key in enumerate(keys, start=1):
         asset, partition = key
         name = f"[{number}/{len(keys)}] {asset}{f' {partition}' if partition else ''} …"
@@ -160,7 +163,7 @@ def _carry_out(
 ) -> None:
     """One run of Dagster in this process; raises StageError or GateError when it fails."""
     asset, run = key[0], str(uuid.uuid4())
-    config = plain(getattr(deployed.profile, GRAPH[asset].section))
+    config = plain(getattr(deployed.profile, asset))
     try:
         job.execute_in_process(
             run_id=run,
@@ -177,7 +180,7 @@ def _carry_out(
     except DagsterAssetCheckFailedError:
         manifest = store.ref(*key)
         assert manifest is not None  # checks judge what was just sealed
-        refused = refusals({key_name(key): store.open(manifest)}, deployed.profile.gates)
+        refused = not_passed({key_name(key): store.open(manifest)}, deployed)
         raise GateError("; ".join(refused)) from None
     except dg.Failure as refusal:
         raise GateError(str(refusal.description)) from None
@@ -192,28 +195,16 @@ def _seconds_before(state: State) -> float | None:
     return float(state.manifest.record["seconds"]) if state.manifest else None
 
 
-# What an artifact of the DEMO took on two cores, in seconds (others: about 1), for the expected end
-# of what was never made before.
-_EFFORT = {
-    "raw_videos": 2.0,
-    "clip_shards": 1.5,
-    "droid_episodes": 18.0,
-    "episode_shards": 5.0,
-    "encoder": 65.0,
-    "cooled_encoder": 30.0,
-    "world_model": 116.0,
-    "probe_report": 46.0,
-    "planning_report": 28.0,
-}
-# A walk's pace counts as if it had gone on for a minute at theirs: the first step starts Ray too.
+# The pace counts as if it had gone on for a minute at the declared seconds: the first step starts
+# Ray too.
 _TRUSTED_SECONDS = 60.0
 
 
 class Clock:
-    """Times the steps of a walk: `3.4 s, 12.1/min, ends 14:05`."""
+    """Times the steps of a run: `3.4 s, 12.1/min, ends 14:05`."""
 
-    def __init__(self, expected: Mapping[Key, float | None]) -> None:
-        self._left = dict(expected)
+    def __init__(self, expected: Mapping[Key, float | None], declared: Mapping[str, float]) -> None:
+        self._left, self._declared = dict(expected), declared
         self._started = self._last = time.monotonic()
         self._done, self._effort = 0, 0.0
 
@@ -221,7 +212,7 @@ class Clock:
         """Note that a step is done; tell its time, the rate so far, and the expected end."""
         now = time.monotonic()
         took, self._last = now - self._last, now
-        self._done, self._effort = self._done + 1, self._effort + _effort(key)
+        self._done, self._effort = self._done + 1, self._effort + self._declared[key[0]]
         del self._left[key]
         told = f"{took:.1f} s, {60 * self._done / max(now - self._started, 1e-9):.1f}/min"
         if not self._left:
@@ -230,12 +221,9 @@ class Clock:
         return f"{told}, ends {time.strftime('%H:%M', end)}"
 
     def _seconds_left(self, spent: float) -> float:
-        """What each step took when it was last made; else its effort, at the pace of this walk."""
+        """What each step took when it was last made; else its effort, at the pace of this run."""
         pace = (spent + _TRUSTED_SECONDS) / (self._effort + _TRUSTED_SECONDS)
         return sum(
-            pace * _effort(key) if before is None else before for key, before in self._left.items()
+            pace * self._declared[key[0]] if before is None else before
+            for key, before in self._left.items()
         )
-
-
-def _effort(key: Key) -> float:
-    return _EFFORT.get(key[0], 1.0)

@@ -64,6 +64,14 @@ def _kind(hint: Any, value: Any) -> Any:
     """Return the Dagster type for a field's type; `value` gives groups inside it their defaults."""
     if hint in _SCALARS:
         return _SCALARS[hint]
+    if typing.get_origin(hint) is dict:
+        member = typing.get_args(hint)[1]
+        return dg.Shape(
+            {
+                name: dg.Field(_kind(member, item), default_value=plain(item), is_required=False)
+                for name, item in value.items()
+            }
+        )
     if dataclasses.is_dataclass(hint):
         return dg.Shape(schema(value if value is not None else typing.cast(Any, hint)()))
     if typing.get_origin(hint) in (typing.Union, types.UnionType):

@@ -1,4 +1,4 @@
-"""Networks, from random weights to a world model: the assets of the group `training`."""
+"""Pictures of the group `training`: curves by step."""
 
 from __future__ import annotations
 
@@ -7,48 +7,25 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from assets import pictures
-from assets.nouns import noun
-from pipelines.gates import encoder_width
+from assets.previews import figures
 from pipelines.stage import Inputs
+from pipelines.training.gates import encoder_width
 from storage.artifacts import Artifact
 from storage.tables import read_columns
 
 
-@noun
 def encoder(trained: Artifact, _: Inputs) -> Mapping[str, bytes]:
-    """The V-JEPA 2 encoder after its main phase: masked parts of a clip predicted in feature space.
-
-    Tubelets, 3-D rotary attention, eight small and two large multiblock masks, an EMA target
-    encoder, layer-normed targets, L1 on what is masked. Set `lr`, `constant_steps` or `batch` in
-    the launchpad; a killed run goes on from its last checkpoint to the same bytes, on any number of
-    workers. Payload: `checkpoints/step-NNNNNN/` (encoder, target_encoder, predictor, optimizer as
-    safetensors), `model.json`, `log.parquet`. Watch the effective rank: loss and spread look
-    healthy while features collapse.
-    """
+    """Loss, effective rank, spread and learning rate by step."""
     return {"training": _jepa_curves(trained, "Encoder, main phase")}
 
 
-@noun
 def cooled_encoder(trained: Artifact, _: Inputs) -> Mapping[str, bytes]:
-    """The encoder after its cool-down: more frames, higher resolution, a falling learning rate.
-
-    Branches off any checkpoint of the main phase, optimizer included: `cooldown.from_step` names
-    it, none is the last. Its target encoder is what the world model and the probes read. Payload:
-    as for `encoder`, `checkpoints/step-NNNNNN/`, `model.json` and `log.parquet`.
-    """
+    """Loss, effective rank, spread and learning rate by step."""
     return {"training": _jepa_curves(trained, "Encoder, cool-down")}
 
 
-@noun
 def world_model(trained: Artifact, _: Inputs) -> Mapping[str, bytes]:
-    """The action-conditioned world model: next frame's features from frames, states and actions.
-
-    Block-causal attention over the frozen encoder's features, end-effector states and 7-D actions;
-    teacher forcing plus a two-step rollout, L1. Payload: `checkpoints/`, `model.json`,
-    `log.parquet`, `ranking.json`: where the action that was truly taken ranks among candidates on
-    held-out episodes, and the loss when actions are shuffled. Both gate what follows.
-    """
+    """Losses and the rank test by step, and the rank test at the end."""
     columns = ("teacher_forcing", "rollout", "held_out_loss", "held_out_shuffled_loss",
                "held_out_rank", "lr")  # fmt: skip
     log = _log(trained, columns)
@@ -70,12 +47,9 @@ def world_model(trained: Artifact, _: Inputs) -> Mapping[str, bytes]:
     }
     ranks = np.array([pair["rank"] for pair in ranking["by_pair"]])
     return {
-        "training": pictures.training_curves(log["step"], panels, title),
-        "ranking": pictures.ranking_histogram(ranks, ranking["candidates"], energies),
+        "training": figures.training_curves(log["step"], panels, title),
+        "ranking": figures.ranking_histogram(ranks, ranking["candidates"], energies),
     }
-
-
-NOUNS = (encoder, cooled_encoder, world_model)
 
 
 def _jepa_curves(trained: Artifact, title: str) -> bytes:
@@ -86,7 +60,7 @@ def _jepa_curves(trained: Artifact, title: str) -> bytes:
         "spread of the features (std)": {"std": log["feature_std"]},
         "learning rate": {"lr": log["lr"]},
     }
-    return pictures.training_curves(log["step"], panels, f"{title}: {len(log['step'])} steps")
+    return figures.training_curves(log["step"], panels, f"{title}: {len(log['step'])} steps")
 
 
 def _log(trained: Artifact, columns: tuple[str, ...]) -> dict[str, np.ndarray]:

@@ -43,7 +43,7 @@ def carry_out(asked: argparse.Namespace) -> int:
 
 def _refuse_failure(error: Exception) -> NoReturn:
     """Tell a failure of a run: 2 for what a person can cure, 1 for what broke or was refused."""
-    from assets.walk import GateError, StageError
+    from assets.materialize import GateError, StageError
 
     if isinstance(error, GateError):
         advice = "change a threshold with --set gates.…, or what it was made from"
@@ -71,21 +71,23 @@ def meant_for_people(raised: Exception) -> bool:
 
 
 def _run(asked: argparse.Namespace, deployed: Deployment) -> int:
-    chosen(asked.assets, deployed.profile)  # a wrong name is told before anything is loaded
-    from assets.summary import summarise
-    from assets.walk import records, walk
+    chosen(
+        asked.assets, deployed.graph, deployed.profile
+    )  # a wrong name is told before anything is loaded
+    from assets.cli.summary import summarise
+    from assets.materialize import materialize_stale, records
 
     # A polite kill ends like Ctrl-C: Dagster's records say that the run was stopped.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     store = deployed.open_store()
     with records(deployed.home) as instance:
-        outcome = walk(deployed, store, instance, asked.assets, sys.stdout)
+        outcome = materialize_stale(deployed, store, instance, asked.assets, sys.stdout)
     refused = summarise(deployed, store, [*outcome.fresh, *outcome.made], sys.stdout)
     return 1 if refused else 0
 
 
 def _status(_: argparse.Namespace, deployed: Deployment) -> int:
-    states = list(statuses(deployed.profile, deployed.open_store()))
+    states = list(statuses(deployed.graph, deployed.profile, deployed.open_store()))
     for state, keys in _alike(states):
         alone = key_name((state.asset, state.partition))
         what = alone if len(keys) == 1 else f"{state.asset} ({', '.join(keys)})"
@@ -113,17 +115,17 @@ def _sort(state: State) -> tuple[str, str, str]:
 
 
 def _lineage(asked: argparse.Namespace, deployed: Deployment) -> int:
-    from assets.audit import lineage, seen
+    from assets.cli.audit import lineage, seen
 
     if asked.video:
         seen(deployed.open_store(), asked.video, sys.stdout)
     else:
-        lineage(deployed.open_store(), asked.of, sys.stdout)
+        lineage(deployed.open_store(), deployed.graph, asked.of, sys.stdout)
     return 0
 
 
 def _verify(_: argparse.Namespace, deployed: Deployment) -> int:
-    from assets.audit import verify
+    from assets.cli.audit import verify
 
     return 1 if verify(deployed.open_store(), sys.stdout) else 0
 

@@ -1,0 +1,214 @@
+"""The assets of the group `curation`: from raw files to a weighted mixture of training clips."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from pipelines.curation import (
+    clip_shards,
+    clusters,
+    embeddings,
+    ingest,
+    mixture,
+    retrieval,
+    scenes,
+)
+from pipelines.curation.ingest import RawVideosConfig, SourceConfig
+from pipelines.curation.sources import POOL, SOURCES, Source, mixture_weights, retrieval_weights
+from pipelines.gates import Gate, Verdict, quarantine_small
+from pipelines.node import Node, Partitions, Profile, every, same, those_of, whole
+from storage.artifacts import Artifact
+from storage.tables import read_columns
+
+RAW_VIDEOS = """\
+Every file of one source, probed and digested: the first sealed fact about the data.
+
+A source is a folder, an S3 prefix, or the generator of the DEMO profile; a large one is split
+into hash buckets (`yt1b-00`, `yt1b-01`, …) by the digest of a file's relative path, so that
+adding or removing one video makes one partition stale. Point a source at your own files with
+`vjepa2 run --set raw_videos.sources.yt1b.location=/my/videos`.
+
+Payload: `videos.parquet`, one row a file (video_id, path, sha256, codec, container, width,
+height, fps, frames, seconds, label); `quarantine.parquet`, the files that cannot be read, each
+with its reason; `media/`, the files themselves only where the source is generated. A user's
+files stay where they are, and later stages refuse bytes whose digest has changed."""
+
+SCENES = """\
+Shots between cuts, found by PySceneDetect; one whole-video row for sources that stay whole.
+
+Only YT1B is cut (web videos have several shots); the other sources are trimmed clips already.
+Payload: `scenes.parquet` with start and end in seconds and frames, and who each scene came
+from; `quarantine.parquet` with the videos that broke while being decoded to their end."""
+
+SCENE_EMBEDDINGS = """\
+One unit vector per scene: what a pretrained image network sees in its middle frame.
+
+PAPER uses DINOv2 ViT-L from a local folder; DEMO uses a network whose weights come inside a
+package, so that nothing is downloaded. Made for the YT1B buckets and for the four retrieval
+targets they are compared with. Payload: `embeddings.npy` [N, D] float32, `rows.parquet` in the
+same order, `quarantine.parquet`."""
+
+CLUSTERS = """\
+k-means over all YT1B scenes, and the nearest cluster of every target video.
+
+The paper clusters its pool into 1.5 million cells with FAISS. Payload: `centroids.npy` [K, D],
+`assignments.parquet` (YT1B scene → cluster, distance), `targets.parquet` (target → cluster).
+The picture already shows the rule of the next step: a cluster without a target is dropped."""
+
+CURATED_SCENES = """\
+The YT1B scenes that are kept, and how often each is drawn.
+
+A cluster is kept if and only if at least one target video falls in it; its scenes are drawn
+with weight w_c = Σ_d w_d · N_{d,c} / N_d, the retrieval weights being Kinetics (K710) 0.7, SSv2
+0.125, COIN 0.125 and EpicKitchens 0.05. Change one with `--set curated_scenes.weights.coin=0.2`:
+this asset and what follows turn stale, and nothing before it. Payload: `scenes.parquet` (with
+cluster, weight, draws), `clusters.parquet` (every cluster with its counts)."""
+
+CLIP_SHARDS = """\
+Training clips of one source as WebDataset tars that any reader of the format opens.
+
+Each sample is `<scene_id>.mp4` (or an image) and `<scene_id>.json`, re-encoded at training
+size; the tars are the same bytes on every rebuild. `index.parquet` says where each clip's bytes
+start and how often it is drawn, so training reads single clips without unpacking. Clips that
+cannot be decoded are in `quarantine.parquet`."""
+
+VIDEOMIX22M = """\
+All sources as one weighted training set: the paper's VideoMix22M.
+
+Weights: SSv2 0.056, Kinetics 0.188, HowTo100M 0.318, YT1B 0.188, ImageNet 0.250 (images become
+still clips). No bytes are copied: `index.parquet` lists every clip of every shard,
+`mixture.json` the weights. Change one with `--set videomix22m.weights.yt1b=…` (they sum to
+one)."""
+
+
+def partitions_of(*sources: str) -> Partitions:
+    """Partition keys of some sources: the source, or its hash buckets `source-00`, `source-01`…"""
+
+    def keys(profile: Profile) -> tuple[str, ...]:
+        found: list[str] = []
+        for source in sources:
+            buckets = profile.raw_videos.sources[source].buckets
+            width = max(2, len(str(buckets - 1)))
+            found += (
+                [source]
+                if buckets == 1 and source != POOL
+                else [f"{source}-{bucket:0{width}d}" for bucket in range(buckets)]
+            )
+        return tuple(found)
+
+    return keys
+
+
+def _weights_match(artifact: Artifact) -> Verdict:
+    """The mixture draws by the weights that were asked for, and has clips for each of them."""
+    told = json.loads((artifact.path / "mixture.json").read_text())
+    asked = artifact.manifest.recipe_inputs["config"]["weights"]
+    index = read_columns(artifact.path / "index.parquet", ["source", "weight"])
+    trained = {str(s) for s in index["source"][index["weight"] > 0]}
+    total = sum(told["weights"].values())
+    without = sorted(s for s, weight in told["weights"].items() if weight and s not in trained)
+    passed = told["weights"] == asked and math.isclose(total, 1.0, abs_tol=1e-6) and not without
+    listed = ", ".join(f"{source} {weight:g}" for source, weight in told["weights"].items())
+    lacking = f"; no clip to train on in {', '.join(without)}" if without else ""
+    return Verdict(passed, f"{listed}; sum {total:.6g}{lacking}", {**told["weights"]})
+
+
+WEIGHTS_MATCH = Gate("weights_match", "sources are drawn as asked", _weights_match)
+
+
+def _raw_videos(sources: Sequence[Source]) -> dict[str, RawVideosConfig]:
+    """Where the videos come from: generated, and for PAPER a folder or bucket for every source."""
+    demo = ingest.generated(sources, **{POOL: 4})
+    counts = {"ssv2": 1600, "kinetics": 120, "howto100m": 40, "yt1b": 500, "imagenet": 80}
+    known = {name: count for name, count in counts.items() if name in demo.sources}
+    there = {s.name: SourceConfig(location=f"/data/{s.name}", buckets=s.buckets) for s in sources}
+    more = replace(demo.internet, counts={**demo.internet.counts, **known})
+    return {
+        "demo": demo,
+        "laptop": replace(demo, internet=more),
+        "paper": replace(demo, sources=there),
+    }
+
+
+def nodes(sources: Sequence[Source] = SOURCES) -> tuple[Node, ...]:
+    """The nodes of this group over some sources, upstream first."""
+    return (*_files(sources), *_curation(sources), *_clips(sources))
+
+
+def _files(sources: Sequence[Source]) -> tuple[Node, ...]:
+    every_source = partitions_of(*(source.name for source in sources))
+    targets = retrieval_weights(sources)
+    return (
+        Node(
+            stage=ingest.STAGE, group="curation", description=RAW_VIDEOS,
+            partitions=every_source, gates=(quarantine_small("videos.parquet", "video_id"),),
+            scales=_raw_videos(sources), seconds=2.0,
+        ),
+        Node(
+            stage=scenes.STAGE, group="curation", description=SCENES, partitions=every_source,
+            reads=(same("raw_videos"),), gates=(quarantine_small("scenes.parquet", "video_id"),),
+            scales={"demo": scenes.ScenesConfig(min_seconds=2.0)},
+        ),
+        Node(
+            stage=embeddings.STAGE, group="curation", description=SCENE_EMBEDDINGS,
+            partitions=partitions_of(POOL, *targets),
+            reads=(same("raw_videos"), same("scenes")),
+            gates=(quarantine_small("rows.parquet", "scene_id"),),
+            scales={
+                "demo": embeddings.EmbeddingsConfig(model="efficientnet_lite0", size=128),
+                "paper": embeddings.EmbeddingsConfig(weights="/data/dinov2-large", batch=256),
+            },
+        ),
+    )  # fmt: skip
+
+
+def _curation(sources: Sequence[Source]) -> tuple[Node, ...]:
+    targets = retrieval_weights(sources)
+    return (
+        Node(
+            stage=clusters.STAGE, group="curation", description=CLUSTERS,
+            reads=(every("scene_embeddings"),),
+            scales={
+                "demo": clusters.ClustersConfig(clusters=40, iterations=20),
+                "laptop": clusters.ClustersConfig(clusters=200, iterations=20),
+            },
+        ),
+        Node(
+            stage=retrieval.STAGE, group="curation", description=CURATED_SCENES,
+            partitions=partitions_of(POOL), reads=(same("scenes"), whole("clusters")),
+            scales={
+                "demo": retrieval.RetrievalConfig(weights=targets, budget=200),
+                "laptop": retrieval.RetrievalConfig(weights=targets, budget=1000),
+                "paper": retrieval.RetrievalConfig(weights=targets),
+            },
+        ),
+    )  # fmt: skip
+
+
+def _clips(sources: Sequence[Source]) -> tuple[Node, ...]:
+    targets, trained = retrieval_weights(sources), mixture_weights(sources)
+    # A source that is neither trained on nor a target is there to be evaluated on.
+    clips = [s.name for s in sources if s.name in trained or s.name not in targets]
+    return (
+        Node(
+            stage=clip_shards.STAGE, group="curation", description=CLIP_SHARDS,
+            partitions=partitions_of(*clips),
+            reads=(
+                same("raw_videos"), same("scenes", without=(POOL,)),
+                same("curated_scenes", only=(POOL,)),
+            ),
+            gates=(quarantine_small("index.parquet", "key"),),
+            scales={"demo": clip_shards.ClipShardsConfig(short_side=80, shard_samples=100)},
+            seconds=1.5,
+        ),
+        Node(
+            stage=mixture.STAGE, group="curation", description=VIDEOMIX22M,
+            reads=(those_of("clip_shards", lambda _: trained),), gates=(WEIGHTS_MATCH,),
+            scales=dict.fromkeys(
+                ("demo", "paper"), mixture.MixtureConfig(weights=trained)
+            ),
+        ),
+    )  # fmt: skip

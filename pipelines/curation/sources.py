@@ -1,0 +1,105 @@
+"""The sources of VideoMix22M and the retrieval targets: one entry each, and all that follows.
+
+A new source is one more entry. From it come its partitions, its section of the settings, its share
+of the mixture and of the retrieval, and what the generator makes for it where no data is at hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipelines.curation.backdrops import THEMES
+from pipelines.curation.internet import Theme
+
+POOL = "yt1b"
+"""The source that is cut into scenes, clustered, and curated by retrieval."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One source of videos or pictures."""
+
+    name: str
+    about: str
+    theme: Theme
+    """What the generator films for it."""
+    files: int
+    """How many files the generator makes."""
+    mixture_weight: float | None = None
+    """Probability that a training clip comes from it (table 1); None: never trained on."""
+    retrieval_weight: float | None = None
+    """Its weight as a retrieval target (table 11); None: no target."""
+    buckets: int = 1
+    """Partitions of the real data set, so that none has more than about twenty thousand files."""
+
+
+SOURCES = (
+    Source(
+        name="ssv2",
+        about="Something-Something v2: labelled, trained on, a target.",
+        theme=Theme(backdrops=("planks", "paper"), labels="motion", broken=True),
+        files=320,
+        mixture_weight=0.056,
+        retrieval_weight=0.125,
+        buckets=4,
+    ),
+    Source(
+        name="kinetics",
+        about="Kinetics 400/600/700 (K710): labelled, trained on, a target.",
+        theme=Theme(backdrops=("foliage", "sky", "sand"), labels="motion"),
+        files=24,
+        mixture_weight=0.188,
+        retrieval_weight=0.7,
+        buckets=16,
+    ),
+    Source(
+        name="howto100m",
+        about="HowTo100M: trained on.",
+        theme=Theme(backdrops=("planks", "metal", "tiles", "paper", "foliage"), edited=2),
+        files=8,
+        mixture_weight=0.318,
+        buckets=64,
+    ),
+    Source(
+        name=POOL,
+        about="YT-Temporal-1B, the pool that is cut and curated.",
+        # Nothing but the pool shows bricks, night or water.
+        theme=Theme(backdrops=THEMES, edited=1, broken=True),
+        files=100,
+        mixture_weight=0.188,
+        buckets=1024,
+    ),
+    Source(
+        name="imagenet",
+        about="ImageNet-1K: pictures, trained on as still clips.",
+        theme=Theme(backdrops=THEMES, labels="shape"),
+        files=16,
+        mixture_weight=0.250,
+        buckets=16,
+    ),
+    Source(
+        name="coin",
+        about="COIN: a target only.",
+        theme=Theme(backdrops=("metal", "planks")),
+        files=8,
+        retrieval_weight=0.125,
+    ),
+    Source(
+        name="epic_kitchens",
+        about="EPIC-Kitchens: a target only.",
+        theme=Theme(backdrops=("tiles",)),
+        files=8,
+        retrieval_weight=0.05,
+    ),
+)
+
+
+def mixture_weights(sources: Sequence[Source] = SOURCES) -> dict[str, float]:
+    """Source -> probability that a training clip comes from it, of those that are trained on."""
+    return {s.name: s.mixture_weight for s in sources if s.mixture_weight is not None}
+
+
+def retrieval_weights(sources: Sequence[Source] = SOURCES) -> dict[str, float]:
+    """Source -> retrieval weight, of those that are targets."""
+    return {s.name: s.retrieval_weight for s in sources if s.retrieval_weight is not None}

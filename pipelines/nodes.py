@@ -1,0 +1,38 @@
+"""The graph of this project: one line a group of assets, and what a deployment starts from.
+
+raw_videos → scenes → scene_embeddings → clusters → curated_scenes → clip_shards → videomix22m
+videomix22m → encoder → cooled_encoder → world_model ← episode_shards ← droid_episodes
+cooled_encoder → probe_report;  world_model → planning_report;  all → planner_bundle
+
+Its profiles are the scales: PAPER is the defaults; DEMO (two CPU cores, minutes, no network) and
+LAPTOP (an evening) are declared beside each asset where they differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipelines.curation import nodes as curation
+from pipelines.curation.sources import SOURCES, Source
+from pipelines.evaluation import nodes as evaluation
+from pipelines.node import Graph
+from pipelines.planner import nodes as planner
+from pipelines.robot import nodes as robot
+from pipelines.training import nodes as training
+
+
+def build_graph(sources: Sequence[Source] = SOURCES) -> Graph:
+    """The graph over some sources."""
+    return Graph(
+        (
+            *curation.nodes(sources),
+            *robot.NODES,
+            *training.nodes(sources),
+            *evaluation.NODES,
+            *planner.NODES,
+        )
+    )
+
+
+GRAPH = build_graph()
+PROFILES = GRAPH.profiles

@@ -1,0 +1,62 @@
+"""The assets of the group `robot`: recordings in the raw DROID layout, and their shards."""
+
+from __future__ import annotations
+
+from pipelines.gates import quarantine_small
+from pipelines.node import Node, Profile, same
+from pipelines.robot import episode_shards, episodes
+
+DROID_EPISODES = """\
+Robot episodes of one lab in the raw DROID layout, as they came from the robot.
+
+Recorded in the simulator (a Franka arm with a parallel gripper on a table), or a folder that
+you have: `--set droid_episodes.location=/my/droid`. Each episode is a metadata json, a
+`trajectory.h5` with DROID's keys and the left exterior camera's mp4. Payload:
+`episodes.parquet`, one row an episode with the digests of its files; `quarantine.parquet`,
+episodes that cannot be used, each with its reason; the files themselves where they are
+generated."""
+
+EPISODE_SHARDS = """\
+Episodes of one lab as WebDataset tars: frames at training size beside exact robot states.
+
+Each sample is `<key>.mp4` (left exterior camera, near-lossless; small frames as one lossless
+png, stacked), `<key>.states.npy` float64 [T, 7] (xyz in metres, Euler angles in radians,
+gripper 0 open to 1 closed) and `<key>.json`, listed in `index.parquet`.
+Frames and states are aligned row by row: actions are differences of neighbouring states."""
+
+DROID_LABS = (
+    "AUTOLab", "CLVR", "GuptaLab", "ILIAD", "IPRL", "IRIS", "PennPAL", "RAD", "RAIL", "REAL",
+    "RPL", "TRI", "WEIRD",
+)  # fmt: skip
+
+
+def labs(profile: Profile) -> tuple[str, ...]:
+    """One partition a lab."""
+    return tuple(f"lab-{lab}" for lab in profile.droid_episodes.labs)
+
+
+NODES = (
+    Node(
+        stage=episodes.STAGE,
+        group="robot",
+        description=DROID_EPISODES,
+        partitions=labs,
+        gates=(quarantine_small("episodes.parquet", "episode"),),
+        scales={
+            "demo": episodes.EpisodesConfig(episodes=200, frames=12, hz=4.0, frame_size=128),
+            "laptop": episodes.EpisodesConfig(episodes=1000, frames=12, hz=4.0, frame_size=128),
+            "paper": episodes.EpisodesConfig(location="/data/droid", labs=DROID_LABS),
+        },
+        seconds=18.0,
+    ),
+    Node(
+        stage=episode_shards.STAGE,
+        group="robot",
+        description=EPISODE_SHARDS,
+        partitions=labs,
+        reads=(same("droid_episodes"),),
+        gates=(quarantine_small("index.parquet", "key"),),
+        scales={"demo": episode_shards.EpisodeShardsConfig(size=64, min_seconds=2.0, codec="png")},
+        seconds=5.0,
+    ),
+)

@@ -1,0 +1,177 @@
+"""The assets of the group `training`: networks, from random weights to a world model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from models.encoder import EncoderConfig
+from pipelines.curation.sources import SOURCES, Source, mixture_weights
+from pipelines.node import Node, every, those_of, whole
+from pipelines.planner.world import Preprocessing
+from pipelines.training import posttrain, pretrain
+from pipelines.training.clips import ClipConfig
+from pipelines.training.gates import (
+    FEATURES_NOT_COLLAPSED,
+    LOSS_FINITE,
+    NEEDS_TRUE_ACTIONS,
+    RANKS_TRUE_ACTION,
+)
+from pipelines.training.posttrain import PosttrainConfig
+from pipelines.training.pretrain import CooldownConfig, PretrainConfig
+from storage.artifacts import Artifact
+from storage.tables import read_table
+
+ENCODER = """\
+The V-JEPA 2 encoder after its main phase: masked parts of a clip predicted in feature space.
+
+Tubelets, 3-D rotary attention, eight small and two large multiblock masks, an EMA target
+encoder, layer-normed targets, L1 on what is masked. Set `lr`, `constant_steps` or `batch` in
+the launchpad; a killed run goes on from its last checkpoint to the same bytes, on any number of
+workers. Payload: `checkpoints/step-NNNNNN/` (encoder, target_encoder, predictor, optimizer as
+safetensors), `model.json`, `log.parquet`. Watch the effective rank: loss and spread look
+healthy while features collapse."""
+
+COOLED_ENCODER = """\
+The encoder after its cool-down: more frames, higher resolution, a falling learning rate.
+
+Branches off any checkpoint of the main phase, optimizer included: `cooled_encoder.from_step` names
+it, none is the last. Its target encoder is what the world model and the probes read. Payload:
+as for `encoder`, `checkpoints/step-NNNNNN/`, `model.json` and `log.parquet`."""
+
+WORLD_MODEL = """\
+The action-conditioned world model: next frame's features from frames, states and actions.
+
+Block-causal attention over the frozen encoder's features, end-effector states and 7-D actions;
+teacher forcing plus a two-step rollout, L1. Payload: `checkpoints/`, `model.json`,
+`log.parquet`, `ranking.json`: where the action that was truly taken ranks among candidates on
+held-out episodes, and the loss when actions are shuffled. Both gate what follows."""
+
+_DIAGNOSES = (
+    ("effective_rank", "effective rank"),
+    ("feature_std", "spread"),
+    ("held_out_rank", "held-out rank of the true action"),
+)
+
+
+def loss_line(trained: Artifact) -> Iterator[tuple[str, str]]:
+    """Loss and diagnoses, from the first step to the last."""
+    log = read_table(trained.path / "log.parquet")
+    told = [f"loss {log[0]['loss']:.4f} → {log[-1]['loss']:.4f} in {log[-1]['step']} steps"]
+    for column, name in _DIAGNOSES:
+        taken = [row[column] for row in log if row.get(column) is not None]
+        if taken:
+            told.append(f"{name} {taken[0]:.2f} → {taken[-1]:.2f}")
+    yield "Training", f"{trained.manifest.asset:<16} {', '.join(told)}"
+
+
+def ranking_line(model: Artifact) -> Iterator[tuple[str, str]]:
+    """The loss, and what the rank test says of actions."""
+    yield from loss_line(model)
+    told = json.loads((model.path / "ranking.json").read_text())
+    yield (
+        "Evaluation",
+        f"world_model      mean rank of the true action {_mean(told['rank'])} of "
+        f"{told['candidates']} candidates (chance {told['chance_rank']:g}); loss with shuffled "
+        f"actions {_mean(told['shuffled_over_true'])} times that with true ones",
+    )
+
+
+def _mean(told: Mapping[str, float]) -> str:
+    return f"{told['mean']:.2f} [{told['low']:.2f}, {told['high']:.2f}]"
+
+
+# A ViT of 0.8 million parameters on clips of 8 frames of 64 pixels.
+DEMO_ENCODER = PretrainConfig(
+    clip=ClipConfig(frames=8, crop=64),
+    encoder=EncoderConfig(width=128, depth=4, heads=4, mlp_hidden=512, patch=8, frames=8, size=64),
+    predictor_width=64,
+    predictor_depth=2,
+    predictor_heads=2,
+    batch=16,
+    gradient_shards=2,
+    warmup_steps=20,
+    constant_steps=140,
+    lr_start=1e-4,
+    lr=1e-3,
+    ema=0.996,
+    context_weight=0.5,
+    checkpoint_every=60,
+    diagnose_every=20,
+)
+# More frames and higher resolution, as in the paper; a tenth of the steps.
+DEMO_COOLED_ENCODER = CooldownConfig(
+    clip=ClipConfig(frames=12, crop=80),
+    batch=8,
+    gradient_shards=2,
+    steps=24,
+    lr=1e-3,
+    lr_end=2e-6,
+    ema=0.996,
+    context_weight=0.5,
+    checkpoint_every=12,
+    diagnose_every=6,
+)
+# A small world model leaves the plateau of copying by these options (see PosttrainConfig).
+DEMO_WORLD_MODEL = PosttrainConfig(
+    width=128,
+    depth=3,
+    heads=4,
+    residual=True,
+    token_merge=2,
+    preprocessing=Preprocessing(size=64),
+    frames=3,
+    strides=(1, 2, 3, 4),
+    batch=24,
+    gradient_shards=2,
+    rollout_from=1200,
+    change_weight=0.7,
+    normalise=True,
+    warmup_steps=50,
+    constant_steps=900,
+    decay_steps=650,
+    lr_start=6e-5,
+    lr=3e-3,
+    lr_end=6e-5,
+    cache="float32",
+    checkpoint_every=400,
+    diagnose_every=400,
+)
+# LAPTOP, an evening: DEMO's models, five times the data, ten times the steps.
+LAPTOP_ENCODER = replace(
+    DEMO_ENCODER, warmup_steps=200, constant_steps=1800, ema=0.998, checkpoint_every=200
+)
+LAPTOP_COOLED_ENCODER = replace(DEMO_COOLED_ENCODER, steps=240, ema=0.998, checkpoint_every=60)
+LAPTOP_WORLD_MODEL = replace(
+    DEMO_WORLD_MODEL, warmup_steps=500, constant_steps=12_000, decay_steps=4_000,
+    rollout_from=10_000, checkpoint_every=2_000,
+)  # fmt: skip
+
+
+def nodes(sources: Sequence[Source] = SOURCES) -> tuple[Node, ...]:
+    """The nodes of this group over some sources, upstream first."""
+    trained = mixture_weights(sources)
+    clips = those_of("clip_shards", lambda _: trained)
+    return (
+        Node(
+            stage=pretrain.ENCODER, group="training", description=ENCODER,
+            reads=(whole("videomix22m"), clips), gates=(LOSS_FINITE, FEATURES_NOT_COLLAPSED),
+            scales={"demo": DEMO_ENCODER, "laptop": LAPTOP_ENCODER},
+            seconds=65.0, summary=loss_line,
+        ),
+        Node(
+            stage=pretrain.COOLED_ENCODER, group="training", description=COOLED_ENCODER,
+            reads=(whole("encoder"), whole("videomix22m"), clips),
+            gates=(LOSS_FINITE, FEATURES_NOT_COLLAPSED),
+            scales={"demo": DEMO_COOLED_ENCODER, "laptop": LAPTOP_COOLED_ENCODER},
+            seconds=30.0, summary=loss_line,
+        ),
+        Node(
+            stage=posttrain.STAGE, group="training", description=WORLD_MODEL,
+            reads=(whole("cooled_encoder"), every("episode_shards")),
+            gates=(LOSS_FINITE, RANKS_TRUE_ACTION, NEEDS_TRUE_ACTIONS),
+            scales={"demo": DEMO_WORLD_MODEL, "laptop": LAPTOP_WORLD_MODEL},
+            seconds=116.0, summary=ranking_line,
+        ),
+    )  # fmt: skip
