@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from assets.previews import figures
+from assets.previews import figures, scores
 from assets.previews.curation import evenly
 from assets.previews.robot import FILM
 from pipelines.stage import Inputs
@@ -19,12 +19,12 @@ def probe_report(report: Artifact, _: Inputs) -> Mapping[str, bytes]:
     """Accuracies with their intervals, and the confusion of the first encoder."""
     told = _report(report)
     variants = {**told["encoders"], **told["controls"]}
-    scores = {variant: _interval(found["accuracy"]) for variant, found in variants.items()}
+    rates = {variant: _interval(found["accuracy"]) for variant, found in variants.items()}
     first, found = next(iter(variants.items()))
     title = f"Motion probe: {told['validation_clips']} held-out clips, 95 % intervals"
     return {
-        "accuracy": figures.score_bars(scores, told["chance"], "accuracy", title),
-        "confusion": figures.confusion(
+        "accuracy": scores.score_bars(rates, told["chance"], "accuracy", title),
+        "confusion": scores.confusion(
             np.asarray(found["confusion"]), told["classes"], f"Confusion of the {first} encoder"
         ),
     }
@@ -36,7 +36,7 @@ def planning_report(report: Artifact, _: Inputs) -> Mapping[str, bytes]:
     rates = {policy: labs["pooled"]["reached"] for policy, labs in told.items()}
     trials = next(iter(rates.values()))["trials"]
     drawn = {
-        "reached": figures.score_bars(
+        "reached": scores.score_bars(
             {policy: _interval(rate) for policy, rate in rates.items()},
             None,
             "share of goals reached",
@@ -66,7 +66,7 @@ def _interval(rate: Mapping[str, float]) -> tuple[float, float, float]:
 
 def _landscape(arrays: Mapping[str, np.ndarray]) -> bytes:
     axis, truth = arrays["axis_cm"], arrays["truth_cm"]
-    return figures.energy_landscape(
+    return scores.energy_landscape(
         arrays["energy_xy"], (axis, axis), (float(truth[0]), float(truth[1]))
     )
 

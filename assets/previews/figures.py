@@ -20,6 +20,11 @@ from PIL import Image, ImageOps
 
 from assets.previews import style
 
+__all__ = [
+    "Figure", "cluster_sheet", "contact_sheet", "drawn", "embedding_map", "film_strip",
+    "mixture_bars", "table_bars", "titled", "training_curves",
+]  # fmt: skip
+
 P = ParamSpec("P")
 
 
@@ -42,7 +47,7 @@ def drawn(draw: Callable[P, Figure]) -> Callable[P, bytes]:
     return wrapped
 
 
-def _panels(
+def titled(
     inches: tuple[float, float], title: str, rows: int = 1, columns: int = 1, **layout: Any
 ) -> tuple[Figure, list[Axes]]:
     """A titled figure and its panels, row by row. Dagster shows a picture some 7 inches wide."""
@@ -54,7 +59,7 @@ def _panels(
 def _pairs(count: int, title: str) -> tuple[Figure, list[Axes]]:
     """A titled figure of `count` panels, two in a row."""
     columns, rows = min(2, count), math.ceil(count / 2)
-    figure, panels = _panels((3.8 * columns, 2.4 * rows + 0.3), title, rows, columns)
+    figure, panels = titled((3.8 * columns, 2.4 * rows + 0.3), title, rows, columns)
     for spare in panels[count:]:
         spare.remove()
     return figure, panels[:count]
@@ -68,7 +73,7 @@ def contact_sheet(
     width, height, gap = 160, 112, 18  # pixels of a cell; the gap is the caption's
     rows = max(1, math.ceil(len(frames) / columns))
     sheet = np.full((rows * (height + gap), columns * (width + gap), 3), 255, np.uint8)
-    figure, (axis,) = _panels((sheet.shape[1] / 110, sheet.shape[0] / 110 + 0.4), title)
+    figure, (axis,) = titled((sheet.shape[1] / 110, sheet.shape[0] / 110 + 0.4), title)
     for i, (frame, caption) in enumerate(zip(frames, captions, strict=True)):
         top, left = i // columns * (height + gap) + gap, i % columns * (width + gap)
         small = np.asarray(ImageOps.contain(Image.fromarray(frame), (width, height)))
@@ -103,7 +108,7 @@ def embedding_map(points: np.ndarray, groups: Sequence[str], title: str) -> Figu
     signs = np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)])
     flat = centred @ (axes * signs[:, None])[:2].T
     share = spread**2 / max(float((spread**2).sum()), 1e-12)
-    figure, (axis,) = _panels((6.4, 4.6), title)
+    figure, (axis,) = titled((6.4, 4.6), title)
     for name, colour in zip(dict.fromkeys(groups), style.PALETTE * len(groups), strict=False):
         across, up = flat[np.array([group == name for group in groups])].T
         axis.scatter(across, up, s=14, color=colour, alpha=0.7, label=f"{name} ({len(up)})")
@@ -123,7 +128,7 @@ def cluster_sheet(clusters: Sequence[Mapping[str, Any]], targets: Sequence[str])
     rows = sorted(clusters, key=lambda row: (-row["weight"], -row["scenes"], row["cluster"]))[:80]
     at, kept = np.arange(len(rows)), sum(bool(row["kept"]) for row in clusters)
     title = f"{kept} of {len(clusters)} clusters kept (green): a target video falls in them"
-    figure, (scenes, votes) = _panels((7.4, 4.6), title, 2, sharex=True)
+    figure, (scenes, votes) = titled((7.4, 4.6), title, 2, sharex=True)
     colours = [style.GREEN if row["kept"] else style.GREY for row in rows]
     scenes.bar(at, [row["scenes"] for row in rows], color=colours, width=0.8)
     scenes.set_ylabel("scenes")
@@ -141,7 +146,7 @@ def cluster_sheet(clusters: Sequence[Mapping[str, Any]], targets: Sequence[str])
 def mixture_bars(weights: Mapping[str, float], samples: Mapping[str, int]) -> Figure:
     """The weight a source is drawn with beside the share of samples that it has."""
     names, at, total = list(weights), np.arange(len(weights)), max(sum(samples.values()), 1)
-    figure, (axis,) = _panels((6.8, 3.4), "The mixture: what is drawn, and what there is")
+    figure, (axis,) = titled((6.8, 3.4), "The mixture: what is drawn, and what there is")
     held = [samples.get(name, 0) / total for name in names]
     bars = axis.bar(
         at - 0.2, list(weights.values()), 0.38, color=style.BLUE, label="drawn with weight"
@@ -213,101 +218,4 @@ def film_strip(
         axis.plot(np.arange(len(values)), values, label=name, color=colour, marker=".")
     axis.set(xlabel=labels[0], ylabel=labels[1])
     axis.legend(ncols=max(1, len(tracks)))
-    return figure
-
-
-@drawn
-def ranking_histogram(ranks: np.ndarray, candidates: int, gap: Mapping[str, float]) -> Figure:
-    """Where the true action ranks among `candidates` (0 = best), and the loss with each action.
-
-    ranks: [held-out steps]; gap: {"true actions": loss, "shuffled": loss, ...}.
-    """
-    chance, mean, title = (candidates - 1) / 2, float(np.mean(ranks)), "Which action was taken?"
-    figure, (left, right) = _panels((7.4, 3.1), title, columns=2, width_ratios=(2, 1))
-    left.hist(
-        ranks, bins=list(np.arange(candidates + 1) - 0.5), color=style.BLUE, edgecolor=style.PAPER
-    )
-    left.axvline(mean, color=style.INK, label=f"mean {mean:.1f}")
-    left.axvline(chance, color=style.RED, linestyle="--", label=f"chance {chance:.1f}")
-    left.set(
-        xlabel=f"rank of the true action among {candidates}, 0 = best", ylabel="held-out steps"
-    )
-    left.legend()
-    colours = (style.GREEN, style.ORANGE, style.GREY, *style.PALETTE)[: len(gap)]
-    bars = right.bar(list(gap), list(gap.values()), color=colours, width=0.6)
-    right.bar_label(bars, fmt="%.3f", fontsize=8)
-    right.set_title("held-out loss (L1)")
-    return figure
-
-
-@drawn
-def confusion(matrix: np.ndarray, classes: Sequence[str], title: str) -> Figure:
-    """Counts [true, predicted], shaded by the share of the true class."""
-    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    size = 2.4 + 0.42 * len(classes)
-    figure, (axis,) = _panels((size + 0.8, size), title)
-    axis.grid(visible=False)
-    shown = axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    for (row, column), count in np.ndenumerate(matrix):
-        colour = style.PAPER if share[row, column] > 0.55 else style.INK
-        axis.text(column, row, f"{count:g}", ha="center", va="center", fontsize=7, color=colour)
-    axis.set_xticks(range(len(classes)), list(classes), rotation=45, ha="right", fontsize=8)
-    axis.set_yticks(range(len(classes)), list(classes), fontsize=8)
-    axis.set(xlabel="predicted", ylabel="true")
-    figure.colorbar(shown, ax=axis, label="share of the true class", shrink=0.8)
-    return figure
-
-
-@drawn
-def score_bars(
-    scores: Mapping[str, tuple[float, float, float]], chance: float | None, unit: str, title: str
-) -> Figure:
-    """Scores with their intervals (value, low, high) beside each other, and the chance level."""
-    values = np.array(list(scores.values()), dtype=float)
-    errors = np.abs(values[:, 1:] - values[:, :1]).T
-    figure, (axis,) = _panels((1.5 * len(scores) + 2.2, 3.2), title)
-    colours = [style.BLUE, *[style.GREY] * (len(scores) - 1)]
-    axis.bar(
-        list(scores), values[:, 0], 0.55, yerr=errors, color=colours, capsize=4, ecolor=style.INK
-    )
-    for at, (value, _, high) in enumerate(values):
-        axis.text(at, high, f"{value:.3g}", ha="center", va="bottom", fontsize=8)
-    if chance is not None:
-        axis.axhline(chance, color=style.RED, linestyle="--", label=f"chance {chance:.3g}")
-        axis.legend()
-    axis.set_ylabel(unit)
-    axis.margins(y=0.15)
-    return figure
-
-
-@drawn
-def energy_landscape(
-    energy: np.ndarray, axes_cm: tuple[np.ndarray, np.ndarray], truth_cm: tuple[float, float]
-) -> Figure:
-    """Energy [Y, X] over two components of one action (cm), its minimum and the true action."""
-    across, up = axes_cm
-    figure, (axis,) = _panels((5.4, 4.4), "Energy of one action: where the model sees the goal")
-    axis.grid(visible=False)
-    shown = axis.contourf(across, up, energy, levels=24, cmap="viridis")
-    row, column = np.unravel_index(int(np.argmin(energy)), energy.shape)
-    axis.plot(
-        across[column],
-        up[row],
-        "o",
-        color=style.PAPER,
-        markeredgecolor=style.INK,
-        markersize=9,
-        label="lowest energy",
-    )
-    axis.plot(
-        *truth_cm,
-        "*",
-        color=style.ORANGE,
-        markeredgecolor=style.INK,
-        markersize=14,
-        label="true action",
-    )
-    axis.set(xlabel="action x (cm)", ylabel="action y (cm)", aspect="equal")
-    axis.legend(loc="upper right", frameon=True)
-    figure.colorbar(shown, ax=axis, label="energy (L1 in feature space)")
     return figure

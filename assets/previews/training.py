@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from assets.previews import figures
+from assets.previews import figures, scores
 from pipelines.stage import Inputs
 from pipelines.training.gates import encoder_width
 from storage.artifacts import Artifact
@@ -48,7 +48,7 @@ def world_model(trained: Artifact, _: Inputs) -> Mapping[str, bytes]:
     ranks = np.array([pair["rank"] for pair in ranking["by_pair"]])
     return {
         "training": figures.training_curves(log["step"], panels, title),
-        "ranking": figures.ranking_histogram(ranks, ranking["candidates"], energies),
+        "ranking": scores.ranking_histogram(ranks, ranking["candidates"], energies),
     }
 
 

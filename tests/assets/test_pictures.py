@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread  # decoding only: pictures are drawn in assets/pictures.py
 
-from assets.previews import figures
+from assets.previews import figures, scores
 from assets.previews.style import LIMIT
 
 NUMBERS = np.random.default_rng(0)
@@ -37,14 +37,14 @@ DRAWINGS: dict[str, Callable[[], bytes]] = {
     "film_strip": lambda: figures.film_strip(
         FRAMES, ["0 s", "1 s", "2 s", "goal"], {"x": AXIS}, ("step", "cm"), "episode"
     ),
-    "ranking_histogram": lambda: figures.ranking_histogram(
+    "ranking_histogram": lambda: scores.ranking_histogram(
         np.array([0, 0, 3, 7]), 16, {"true": 0.3, "shuffled": 0.5}
     ),
-    "confusion": lambda: figures.confusion(np.eye(3, dtype=int) * 5, list("abc"), "probe"),
-    "score_bars": lambda: figures.score_bars(
+    "confusion": lambda: scores.confusion(np.eye(3, dtype=int) * 5, list("abc"), "probe"),
+    "score_bars": lambda: scores.score_bars(
         {"pretrained": (0.5, 0.4, 0.6), "random": (0.3, 0.2, 0.4)}, 0.125, "accuracy", "probe"
     ),
-    "energy_landscape": lambda: figures.energy_landscape(
+    "energy_landscape": lambda: scores.energy_landscape(
         np.hypot(AXIS[None] - 2, AXIS[:, None]), (AXIS, AXIS), (2.0, 0.5)
     ),
 }
@@ -64,7 +64,9 @@ def test_the_same_numbers_give_the_same_bytes(name):
 
 def test_every_picture_is_under_test():
     drawn = {
-        n for n, f in vars(figures).items() if getattr(f, "__qualname__", "").startswith("drawn.")
+        n
+        for n, f in {**vars(figures), **vars(scores)}.items()
+        if getattr(f, "__qualname__", "").startswith("drawn.")
     }
     assert drawn == set(DRAWINGS)
 
