@@ -171,7 +171,7 @@ def world_model_contenders(
     def official_step() -> float:
         theirs.zero_grad(set_to_none=True)
         with shape.autocast():
-            loss = official_world_loss(theirs, features, actions, states, span)
+            loss = peers.world_model_loss(theirs, features, actions, states, span, rolled=2)
         loss.backward()
         return loss.item()
 
@@ -182,23 +182,6 @@ def world_model_contenders(
 
 
 _UNITS = ("ean", "std")  # action_mean, action_std, …: buffers the official model has not
-
-
-def official_world_loss(
-    model: nn.Module, features: Tensor, actions: Tensor, states: Tensor, span: int
-) -> Tensor:
-    """The published loss: every prefix of the rollout is run again."""
-
-    def predict(tokens: Tensor, steps: int) -> Tensor:
-        out = model(tokens, actions[:, :steps], states[:, :steps])
-        return F.layer_norm(out, (out.size(-1),))
-
-    steps = features.shape[1] // span - 1
-    forced = predict(features[:, :-span], steps)
-    start = torch.cat([features[:, :span], forced[:, :span]], dim=1)
-    rolled = torch.cat([forced[:, :span], predict(start, 2)[:, -span:]], dim=1)
-    first = torch.mean(torch.abs(forced - features[:, span:]))
-    return first + torch.mean(torch.abs(rolled - features[:, span : 3 * span]))
 
 
 def same_gradients(contenders: Sequence[Contender]) -> float:

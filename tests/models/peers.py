@@ -12,7 +12,8 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 
 def official(name: str) -> Any:
@@ -115,6 +116,27 @@ def world_model(
         use_sdpa=True,
         **more,
     )
+
+
+def world_model_loss(
+    model: nn.Module, features: Tensor, actions: Tensor, states: Tensor, span: int, rolled: int
+) -> Tensor:
+    """The published step: teacher forcing, then a rollout that runs every prefix again.
+
+    `features` [B, T * span, width] hold `span` tokens a frame.
+    """
+
+    def step(tokens: Tensor, upto: int) -> Tensor:
+        out = model(tokens, actions[:, :upto], states[:, :upto])
+        return F.layer_norm(out, (out.shape[-1],))
+
+    steps = features.shape[1] // span - 1
+    forced = step(features[:, :-span], steps)
+    sequence = torch.cat([features[:, :span], forced[:, :span]], dim=1)
+    for number in range(1, rolled):
+        sequence = torch.cat([sequence, step(sequence, number + 1)[:, -span:]], dim=1)
+    wanted, free = features[:, span:], sequence[:, span:]
+    return (forced - wanted).abs().mean() + (free - wanted[:, : span * rolled]).abs().mean()
 
 
 def probe(width: int, heads: int, depth: int, classes: int) -> nn.Module:

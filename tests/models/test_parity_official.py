@@ -181,30 +181,12 @@ def test_world_model_of_oblong_pictures() -> None:
     close(ours(tokens, actions, states), theirs(tokens, actions, states))
 
 
-def official_world_loss(
-    model: torch.nn.Module, h: torch.Tensor, a: torch.Tensor, s: torch.Tensor, rolled: int
-) -> torch.Tensor:
-    """The published step: teacher forcing, then a rollout that runs every prefix again."""
-
-    def step(z: torch.Tensor, upto: int) -> torch.Tensor:
-        out = model(z, a[:, :upto], s[:, :upto])
-        return F.layer_norm(out, (out.shape[-1],))
-
-    steps = h.shape[1] // 16 - 1
-    forced = step(h[:, :-16], steps)
-    sequence = torch.cat([h[:, :16], forced[:, :16]], dim=1)
-    for number in range(1, rolled):
-        sequence = torch.cat([sequence, step(sequence, number + 1)[:, -16:]], dim=1)
-    free = sequence[:, 16:]
-    return (forced - h[:, 16:]).abs().mean() + (free - h[:, 16 : 16 + 16 * rolled]).abs().mean()
-
-
 @pytest.mark.parametrize("rolled", [1, 2, 3])
 def test_world_model_step(rolled: int) -> None:
     ours, theirs = world_models()
     features = F.layer_norm(clip(2, 4 * 16, 96), (96,))
     actions, states = clip(2, 3, 7), clip(2, 4, 7, seed=6)
-    expected = official_world_loss(theirs, features, actions, states, rolled)
+    expected = peers.world_model_loss(theirs, features, actions, states, 16, rolled)
     expected.backward()
     loss = world_model_loss(ours, features, actions, states, (4, 4), rollout_steps=rolled)
     loss.total.backward()

@@ -18,6 +18,7 @@ from pipelines import compute
 from pipelines.compute import map_items, start
 from pipelines.stage import ExecutionConfig, Workspace
 from tests.absent import skip_at_home
+from tests.pipelines.builders import workspace
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -25,12 +26,6 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 @pytest.fixture
 def out(tmp_path: Path) -> Workspace:
     return workspace(tmp_path, workers=2)
-
-
-def workspace(folder: Path, workers: int) -> Workspace:
-    (folder / "payload").mkdir(parents=True, exist_ok=True)
-    (folder / "scratch").mkdir(exist_ok=True)
-    return Workspace(folder / "payload", folder / "scratch", None, ExecutionConfig(workers=workers))
 
 
 def wait_for(path: Path) -> None:
@@ -94,8 +89,8 @@ def test_results_come_in_the_order_of_the_items_with_any_number_of_workers(tmp_p
     keys = {f"k{index}": index for index in range(6)}
     alone = {key: (index, "") for key, index in keys.items()}
     raced = {key: (index, str(tmp_path)) for key, index in keys.items()}
-    one = map_items(last_if_asked, alone, workspace(tmp_path / "one", 1), noun="things")
-    two = map_items(last_if_asked, raced, workspace(tmp_path / "two", 2), noun="things")
+    one = map_items(last_if_asked, alone, workspace(tmp_path / "one"), noun="things")
+    two = map_items(last_if_asked, raced, workspace(tmp_path / "two", workers=2), noun="things")
     assert list(one) == list(two) == list(keys)
     assert one == two == {key: {"item": i, "third": i / 3} for key, i in keys.items()}
     journal = (tmp_path / "two" / "scratch" / "things.jsonl").read_text().splitlines()
@@ -104,7 +99,7 @@ def test_results_come_in_the_order_of_the_items_with_any_number_of_workers(tmp_p
 
 def test_no_more_items_at_a_time_than_workers(tmp_path: Path) -> None:
     items = {f"k{index}": index for index in range(4)}
-    spans = map_items(tell_when, items, workspace(tmp_path, 1), noun="things").values()
+    spans = map_items(tell_when, items, workspace(tmp_path), noun="things").values()
     ordered = sorted(spans)
     for (_, ended), (began, _) in itertools.pairwise(ordered):
         assert began >= ended

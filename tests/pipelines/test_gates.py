@@ -15,15 +15,11 @@ import pytest
 
 from pipelines.gates import refusals
 from pipelines.nodes import GRAPH, PROFILES
-from storage.artifacts import Artifact, Manifest
+from storage.artifacts import Artifact
 from storage.tables import QUARANTINE, write_table
+from tests.pipelines.builders import artifact
 
 LIMITS = PROFILES["demo"].gates
-
-
-def artifact(folder: Path, asset: str, config: dict[str, Any] | None = None) -> Artifact:
-    question = {"config": config or {}}
-    return Artifact(Manifest(asset, None, question, "r", "c", (), {}), folder)
 
 
 def judged(found: Artifact, name: str, limits: Any = LIMITS):
@@ -78,14 +74,16 @@ def mixture(folder: Path, weights: dict[str, float], rows: list[tuple[str, float
 )
 def test_the_mixture_draws_as_asked(tmp_path, weights, rows, passed, told):
     mixture(tmp_path, weights, rows)
-    verdict = judged(artifact(tmp_path, "videomix22m", {"weights": weights}), "weights_match")
+    verdict = judged(
+        artifact(tmp_path, "videomix22m", config={"weights": weights}), "weights_match"
+    )
     assert verdict.passed is passed
     assert told in verdict.summary
 
 
 def test_a_mixture_by_other_weights_than_asked_is_refused(tmp_path):
     mixture(tmp_path, {"a": 0.5, "b": 0.5}, [("a", 1.0), ("b", 1.0)])
-    asked = artifact(tmp_path, "videomix22m", {"weights": {"a": 0.4, "b": 0.6}})
+    asked = artifact(tmp_path, "videomix22m", config={"weights": {"a": 0.4, "b": 0.6}})
     assert not judged(asked, "weights_match").passed
 
 

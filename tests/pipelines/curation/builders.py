@@ -10,34 +10,17 @@ import numpy as np
 
 from pipelines.curation.retrieval import CURATED
 from pipelines.curation.scenes import COLUMNS as SCENES
-from pipelines.stage import ExecutionConfig, Inputs, Workspace
-from storage.artifacts import Artifact, Manifest
+from pipelines.stage import Inputs, Workspace
+from storage.artifacts import Artifact
 from storage.digests import digest_bytes
 from storage.manifests import content_digest, list_files
 from storage.tables import read_table, write_table
-
-
-def artifact(path: Path, name: str, record: Mapping[str, Any] | None = None) -> Artifact:
-    """What is in a folder, as the artifact `asset` or `asset/partition`."""
-    asset, _, partition = name.partition("/")
-    files = list_files(path)
-    manifest = Manifest(
-        asset, partition or None, {}, "0" * 64, content_digest(files), files, {}, dict(record or {})
-    )
-    return Artifact(manifest, path)
+from tests.pipelines.builders import artifact
 
 
 def inputs(**artifacts: Artifact) -> Inputs:
     """Inputs by asset name."""
     return Inputs(artifacts)
-
-
-def workspace(root: Path, partition: str | None = None, workers: int = 2) -> Workspace:
-    """An empty workspace under `root`."""
-    for name in ("payload", "scratch"):
-        (root / name).mkdir(parents=True, exist_ok=True)
-    execution = ExecutionConfig(workers=workers, cache=root / "cache")
-    return Workspace(root / "payload", root / "scratch", partition, execution)
 
 
 def embeddings(root: Path, partition: str, vectors: np.ndarray, **columns: list[Any]) -> Artifact:

@@ -19,15 +19,8 @@ from storage.pictures import Clip
 from storage.shards import read_span
 from storage.tables import read_table
 from storage.video import decode_image, encode, encode_image, probe
-from tests.pipelines.curation.builders import (
-    content,
-    inputs,
-    moving,
-    raw_videos,
-    scene,
-    scenes,
-    workspace,
-)
+from tests.pipelines.builders import workspace
+from tests.pipelines.curation.builders import content, inputs, moving, raw_videos, scene, scenes
 
 CONFIG = ClipShardsConfig(short_side=48, shard_samples=3)
 
@@ -54,7 +47,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
 
 @pytest.fixture(scope="module")
 def made(given: Inputs, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    out = workspace(tmp_path_factory.mktemp("made"), "kinetics")
+    out = workspace(tmp_path_factory.mktemp("made"), "kinetics", workers=2)
     metrics = run(CONFIG, given, out)
     return out.payload, metrics
 
@@ -125,7 +118,7 @@ def test_bytes_do_not_depend_on_workers_or_on_a_kill(
     out = workspace(tmp_path, "kinetics", workers=1)
     run(CONFIG, given, out)
     alone = content(out)
-    assert alone == content(workspace(made[0].parent, "kinetics"))
+    assert alone == content(workspace(made[0].parent, "kinetics", workers=2))
     # Killed after the shards were made and one of them was moved into the payload.
     shards = sorted((out.payload / "shards").iterdir())
     for shard in shards[1:]:
@@ -146,7 +139,7 @@ def test_curated_scenes_carry_their_draws(tmp_path: Path) -> None:
     drawn = scenes(
         tmp_path / "drawn", raw, [("a.mp4", 1.0, 3.0)], draws=4, weight=0.1, cluster=2
     )  # fmt: skip
-    out = workspace(tmp_path / "work", "yt1b-00")
+    out = workspace(tmp_path / "work", "yt1b-00", workers=2)
     run(CONFIG, Inputs({"raw_videos": raw, "curated_scenes": drawn}), out)
     (row,) = read_table(out.payload / "index.parquet")
     assert row["weight"] == 4.0
@@ -155,14 +148,14 @@ def test_curated_scenes_carry_their_draws(tmp_path: Path) -> None:
 def test_nothing_to_store_is_an_empty_index(tmp_path: Path) -> None:
     raw = raw_videos(tmp_path / "raw", {"a.mp4": b"any"})
     nothing = scenes(tmp_path / "scenes", raw, [])
-    out = workspace(tmp_path / "work", "yt1b-00")
+    out = workspace(tmp_path / "work", "yt1b-00", workers=2)
     metrics = run(CONFIG, Inputs({"raw_videos": raw, "scenes": nothing}), out)
     assert metrics["samples"] == 0
     assert read_table(out.payload / "index.parquet") == []
 
 
 def test_small_originals_are_not_enlarged(given: Inputs, tmp_path: Path) -> None:
-    out = workspace(tmp_path, "kinetics")
+    out = workspace(tmp_path, "kinetics", workers=2)
     run(ClipShardsConfig(short_side=320), given, out)
     sizes = {(r["width"], r["height"]) for r in read_table(out.payload / "index.parquet")}
     assert sizes == {(128, 96)}

@@ -12,7 +12,8 @@ import pytest
 from pipelines.curation.clusters import ClustersConfig, run, source_of, training_rows
 from pipelines.stage import Inputs
 from storage.tables import read_table
-from tests.pipelines.curation.builders import content, embeddings, workspace
+from tests.pipelines.builders import workspace
+from tests.pipelines.curation.builders import content, embeddings
 from tests.pipelines.curation.test_neighbours import groups
 
 CONFIG = ClustersConfig(clusters=4, iterations=20, train_scenes=1000, seed=3)
@@ -34,7 +35,7 @@ def planted(root: Path) -> Inputs:
 
 
 def test_planted_groups_meet(tmp_path: Path) -> None:
-    out = workspace(tmp_path / "work")
+    out = workspace(tmp_path / "work", workers=2)
     metrics = run(CONFIG, planted(tmp_path), out)
     pool = read_table(out.payload / "assignments.parquet")
     assert len(pool) == 200
@@ -55,7 +56,7 @@ def test_two_builds_one_digest_and_the_seed_matters(tmp_path: Path) -> None:
     given = planted(tmp_path)
     answers = []
     for number, seed in enumerate((3, 3, 4)):
-        out = workspace(tmp_path / f"work{number}")
+        out = workspace(tmp_path / f"work{number}", workers=2)
         run(ClustersConfig(clusters=20, iterations=5, train_scenes=60, seed=seed), given, out)
         answers.append(content(out))
     assert answers[0] == answers[1] != answers[2]
@@ -79,7 +80,7 @@ def test_training_sample_is_a_hash_of_ids() -> None:
 def test_fewer_scenes_than_clusters_is_one_clear_line(tmp_path: Path) -> None:
     config = ClustersConfig(clusters=201, train_scenes=500)
     with pytest.raises(ValueError, match=r"200 scenes .* cannot make 201 clusters.*at most 200"):
-        run(config, planted(tmp_path), workspace(tmp_path / "work"))
+        run(config, planted(tmp_path), workspace(tmp_path / "work", workers=2))
 
 
 @pytest.mark.parametrize("change", [{"clusters": 0}, {"iterations": 0}, {"train_scenes": 10}])

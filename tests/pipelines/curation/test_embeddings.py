@@ -29,14 +29,8 @@ from pipelines.stage import ExecutionConfig, Inputs
 from storage.frames import middle_frame
 from storage.tables import read_table
 from storage.video import decode_image, encode, encode_image, probe
-from tests.pipelines.curation.builders import (
-    content,
-    inputs,
-    moving,
-    raw_videos,
-    scenes,
-    workspace,
-)
+from tests.pipelines.builders import workspace
+from tests.pipelines.curation.builders import content, inputs, moving, raw_videos, scenes
 
 LITE = EmbeddingsConfig(model="efficientnet_lite0", size=64)
 
@@ -104,7 +98,7 @@ def test_a_vector_depends_on_its_scene_alone(
 
 
 def test_what_cannot_be_decoded_is_quarantined(given: Inputs, tmp_path: Path) -> None:
-    out = workspace(tmp_path, "yt1b-00")
+    out = workspace(tmp_path, "yt1b-00", workers=2)
     run(LITE, given, out)
     (row,) = read_table(out.payload / "quarantine.parquet")
     assert row["item"].startswith("broken.mp4 (") and row["stage"] == "scene_embeddings"
@@ -112,7 +106,7 @@ def test_what_cannot_be_decoded_is_quarantined(given: Inputs, tmp_path: Path) ->
 
 
 def test_a_rerun_continues_where_it_was(given: Inputs, tmp_path: Path) -> None:
-    out = workspace(tmp_path / "work", "yt1b-00")
+    out = workspace(tmp_path / "work", "yt1b-00", workers=2)
     run(LITE, given, out)
     before = content(out)
     for path in out.payload.iterdir():

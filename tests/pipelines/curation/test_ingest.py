@@ -36,7 +36,8 @@ from storage.media import MediaError
 from storage.places import open_place
 from storage.tables import read_table
 from storage.video import encode, encode_image
-from tests.pipelines.curation.builders import artifact, content, moving, workspace
+from tests.pipelines.builders import artifact, workspace
+from tests.pipelines.curation.builders import content, moving
 
 STYLE = StyleConfig(sides=(48, 64), shot_seconds=(0.5, 0.8), clip_seconds=(0.5, 0.8))
 INTERNET = InternetConfig(
@@ -77,7 +78,7 @@ def ingested(
     config: RawVideosConfig, partition: str, root: Path, workers: int = 2
 ) -> tuple[Artifact, dict[str, str], dict[str, Any]]:
     """The artifact, its quarantine (item -> reason) and the metrics."""
-    out = workspace(root, partition, workers)
+    out = workspace(root, partition, workers=workers)
     metrics = run(partition_config(config, partition), Inputs({}), out)
     aside = read_table(out.payload / "quarantine.parquet")
     assert all(row["stage"] == "raw_videos" for row in aside)
@@ -366,9 +367,9 @@ def test_a_killed_ingest_goes_on(
     tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = partition_config(RawVideosConfig(internet=INTERNET), "ssv2")
-    whole = workspace(tmp_path / "whole", "ssv2")
+    whole = workspace(tmp_path / "whole", "ssv2", workers=2)
     run(config, Inputs({}), whole)
-    cut = workspace(tmp_path / "cut", "ssv2")
+    cut = workspace(tmp_path / "cut", "ssv2", workers=2)
 
     def killed(*_: object) -> None:
         raise KeyboardInterrupt

@@ -20,7 +20,8 @@ from pipelines.curation.mixture import (
 from pipelines.curation.sources import mixture_weights
 from pipelines.stage import Inputs
 from storage.tables import read_table, write_table
-from tests.pipelines.curation.builders import artifact, content, workspace
+from tests.pipelines.builders import artifact, workspace
+from tests.pipelines.curation.builders import content
 
 
 def sample(key: str, source: str, **changes: Any) -> dict[str, Any]:
@@ -77,7 +78,7 @@ def test_the_index_is_sorted_whatever_the_order_of_the_parts() -> None:
 
 
 def test_held_out_samples_are_listed_and_weigh_nothing(tmp_path: Path) -> None:
-    out = workspace(tmp_path / "work")
+    out = workspace(tmp_path / "work", workers=2)
     metrics = run(MixtureConfig(), given(tmp_path, PARTS), out)
     by_key = {row["key"]: row["weight"] for row in read_table(out.payload / "index.parquet")}
     assert by_key == {
@@ -95,7 +96,7 @@ def test_held_out_samples_are_listed_and_weigh_nothing(tmp_path: Path) -> None:
 def test_two_builds_one_digest(tmp_path: Path) -> None:
     answers = []
     for number in range(2):
-        out = workspace(tmp_path / f"work{number}")
+        out = workspace(tmp_path / f"work{number}", workers=2)
         run(MixtureConfig(), given(tmp_path / f"given{number}", PARTS), out)
         answers.append(content(out))
     assert answers[0] == answers[1]
@@ -116,6 +117,6 @@ def test_a_weighted_source_without_clips_is_refused() -> None:
 def test_one_source_alone(tmp_path: Path) -> None:
     only = weighted(ssv2=0.0, kinetics=0.0, howto100m=0.0, imagenet=0.0, yt1b=1.0)
     parts = {name: rows for name, rows in PARTS.items() if name.startswith("yt1b")}
-    out = workspace(tmp_path / "work")
+    out = workspace(tmp_path / "work", workers=2)
     metrics = run(only, given(tmp_path, parts), out)
     assert metrics["samples"] == 3

@@ -24,7 +24,8 @@ from pipelines.curation.retrieval import (
 from pipelines.curation.scenes import COLUMNS as SCENES
 from pipelines.curation.sources import retrieval_weights
 from storage.tables import read_table, write_table
-from tests.pipelines.curation.builders import artifact, content, inputs, scene, workspace
+from tests.pipelines.builders import artifact, workspace
+from tests.pipelines.curation.builders import content, inputs, scene
 
 PAPER = {"kinetics": 0.7, "ssv2": 0.125, "coin": 0.125, "epic_kitchens": 0.05}
 
@@ -126,7 +127,7 @@ FOUND = {
 
 def test_run_on_planted_clusters(tmp_path: Path) -> None:
     given = planted(tmp_path, [200, 200, 200, 200], FOUND)
-    out = workspace(tmp_path / "work", "yt1b-00")
+    out = workspace(tmp_path / "work", "yt1b-00", workers=2)
     metrics = run(RetrievalConfig(budget=4000), given, out)
     table = read_table(out.payload / "clusters.parquet")
     assert [row["kept"] for row in table] == [True, True, True, False]
@@ -152,7 +153,7 @@ def test_two_builds_one_digest_and_one_weight_changes_it(tmp_path: Path) -> None
     given = planted(tmp_path, [20, 20, 20, 20], FOUND)
     answers = []
     for number, ssv2 in enumerate((0.125, 0.125, 0.2)):
-        out = workspace(tmp_path / f"work{number}", "yt1b-00")
+        out = workspace(tmp_path / f"work{number}", "yt1b-00", workers=2)
         config = RetrievalConfig(weights=retrieval_weights() | {"ssv2": ssv2}, budget=100)
         run(config, given, out)
         answers.append(content(out))
@@ -166,7 +167,7 @@ def test_a_draw_does_not_depend_on_the_other_scenes_here(tmp_path: Path) -> None
     drawn = []
     for number, rows in enumerate((every, every[::3])):
         write_table(table, rows, SCENES)
-        out = workspace(tmp_path / f"work{number}", "yt1b-00")
+        out = workspace(tmp_path / f"work{number}", "yt1b-00", workers=2)
         run(RetrievalConfig(budget=60), given, out)
         chosen = read_table(out.payload / "scenes.parquet")
         drawn.append({row["scene_id"]: row["draws"] for row in chosen})

@@ -24,7 +24,8 @@ from storage.media import MediaError
 from storage.pictures import Picture
 from storage.tables import read_table, write_table
 from storage.video import encode, encode_image, probe
-from tests.pipelines.curation.builders import artifact, content, moving, workspace
+from tests.pipelines.builders import artifact, workspace
+from tests.pipelines.curation.builders import content, moving
 
 SCHEMA = {
     "video_id": "string", "source": "string", "path": "string", "sha256": "string",
@@ -69,7 +70,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
 
 
 def cut_up(raw: Artifact, root: Path, config: ScenesConfig = CONFIG, workers: int = 2) -> Any:
-    out = workspace(root, "yt1b-00", workers)
+    out = workspace(root, "yt1b-00", workers=workers)
     metrics = run(config, Inputs({"raw_videos": raw}), out)
     quarantine = read_table(out.payload / "quarantine.parquet")
     return read_table(out.payload / "scenes.parquet"), quarantine, metrics, out

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,9 +13,10 @@ from pipelines.evaluation import planning
 from pipelines.evaluation.planning import STAGE, PlanningConfig, run, summarise
 from pipelines.evaluation.reaching import Trial, energy_landscape, run_trial
 from pipelines.planner.cem import PlannerConfig
-from pipelines.stage import ExecutionConfig, Inputs, Workspace
+from pipelines.stage import Inputs
 from storage.manifests import content_digest, list_files
 from storage.tables import read_table
+from tests.pipelines.builders import map_in_turn, workspace
 
 SEARCH = PlannerConfig(samples=8, iterations=2, elites=3, gripper=False)
 CONFIG = PlanningConfig(
@@ -27,19 +27,6 @@ CONFIG = PlanningConfig(
 def a_trial(trainings, policy: str, config: PlanningConfig = CONFIG, film=None) -> Trial:
     paths = trainings["cooled_encoder"].path, trainings["world_model"].path
     return Trial("lab-a", policy, 0, config, *paths, "cpu", film)
-
-
-def workspace(folder: Path) -> Workspace:
-    out = Workspace(
-        folder / "payload", folder / "scratch", None, ExecutionConfig(workers=1, cache=folder)
-    )
-    out.payload.mkdir(parents=True)
-    out.scratch.mkdir(exist_ok=True)
-    return out
-
-
-def in_turn(function, items, out, *, noun):  # map_items without Ray
-    return {key: json.loads(json.dumps(function(item))) for key, item in items.items()}
 
 
 def test_knowing_the_goal_reaches_it_and_staying_does_not(trainings):
@@ -100,7 +87,7 @@ def test_landscape_is_centred_on_the_motion_that_was_made(trainings, tmp_path):
 
 
 def test_report_has_every_number_and_comes_out_the_same(trainings, tmp_path, monkeypatch):
-    monkeypatch.setattr(planning, "map_items", in_turn)
+    monkeypatch.setattr(planning, "map_items", map_in_turn)
     digests = set()
     for name in ("one", "two"):
         out = workspace(tmp_path / name)

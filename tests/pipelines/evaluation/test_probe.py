@@ -16,11 +16,12 @@ from pipelines.evaluation import features, probe
 from pipelines.evaluation.features import ViewConfig, decoded, labelled_clips, views_of
 from pipelines.evaluation.probe import Clips, ProbeConfig, on_held_out, run, task_of
 from pipelines.evaluation.probing import HeadConfig
-from pipelines.stage import ExecutionConfig, Inputs, Workspace
+from pipelines.stage import Inputs
 from storage.manifests import content_digest, list_files
 from storage.shards import ShardWriter
 from storage.tables import read_table, write_table
 from storage.video import encode
+from tests.pipelines.builders import artifact, map_in_turn, workspace
 
 SIDE, FRAMES = 32, 12
 COLUMNS = {
@@ -72,28 +73,15 @@ def shards(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def inputs(trainings, artifact, shards) -> Inputs:
+def inputs(trainings, shards) -> Inputs:
     named = {"cooled_encoder": trainings["cooled_encoder"]}
-    return Inputs(named | {"clip_shards/ssv2": artifact("clip_shards", shards)})
-
-
-def workspace(folder: Path) -> Workspace:
-    out = Workspace(
-        folder / "payload", folder / "scratch", None, ExecutionConfig(workers=1, cache=folder)
-    )
-    out.payload.mkdir(parents=True)
-    out.scratch.mkdir()
-    return out
-
-
-def in_turn(function, items, out, *, noun):  # map_items without Ray
-    return {key: json.loads(json.dumps(function(item))) for key, item in items.items()}
+    return Inputs(named | {"clip_shards/ssv2": artifact(shards, "clip_shards")})
 
 
 @pytest.fixture
 def without_ray(monkeypatch):
-    monkeypatch.setattr(probe, "map_items", in_turn)
-    monkeypatch.setattr(features, "map_items", in_turn)
+    monkeypatch.setattr(probe, "map_items", map_in_turn)
+    monkeypatch.setattr(features, "map_items", map_in_turn)
     features.open_variant.cache_clear()
 
 
@@ -175,8 +163,8 @@ def test_heads_are_chosen_on_train_and_the_papers_way_is_named(inputs, tmp_path,
     assert chosen["held_out"] == 3e-3  # at 1e-6 nothing is learned
 
 
-def test_what_cannot_be_probed_says_why(artifact, shards, tmp_path):
-    parts = {"ssv2": artifact("clip_shards", shards)}
+def test_what_cannot_be_probed_says_why(shards, tmp_path):
+    parts = {"ssv2": artifact(shards, "clip_shards")}
     with pytest.raises(ValueError, match="source kinetics cannot be probed"):
         labelled_clips(parts, "kinetics")
     rows = [r for r in read_table(shards / "index.parquet") if r["label"] == "left"]
@@ -185,7 +173,7 @@ def test_what_cannot_be_probed_says_why(artifact, shards, tmp_path):
     (tmp_path / "odd").mkdir()
     write_table(tmp_path / "odd" / "index.parquet", both, COLUMNS)
     with pytest.raises(ValueError, match="class up is in validation and never in train"):
-        labelled_clips({"ssv2": artifact("clip_shards", tmp_path / "odd")}, "ssv2")
+        labelled_clips({"ssv2": artifact(tmp_path / "odd", "clip_shards")}, "ssv2")
     with pytest.raises(ValueError, match="selection is 'best'"):
         ProbeConfig(selection="best")
     assert len(ProbeConfig().grid) == 20  # the paper's heads

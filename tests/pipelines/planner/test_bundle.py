@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.checkpoints import save_weights
 from pipelines.overrides import plain
 from pipelines.planner.bundle import BundleConfig, BundleError, load_planner, run
 from pipelines.planner.cem import PlannerConfig
@@ -22,9 +21,9 @@ from pipelines.planner.control import Planner
 from pipelines.planner.weights import open_encoder, open_world
 from pipelines.provenance import ROOT
 from pipelines.stage import ExecutionConfig, Inputs, Workspace
-from storage.artifacts import Artifact, Manifest
 from storage.digests import digest_file
 from storage.manifests import content_digest, list_files
+from tests.pipelines.builders import artifact, finished_training
 
 SEARCH = PlannerConfig(
     samples=16, iterations=3, elites=4, gripper=False, workspace=(0.3, -0.3, 0.02, 0.68, 0.3, 0.48)
@@ -38,31 +37,19 @@ def pictures() -> list[np.ndarray]:
     return [random.integers(0, 256, (48, 40, 3), dtype=np.uint8) for _ in range(2)]
 
 
-def artifact(name: str, folder: Path) -> Artifact:
-    files = list_files(folder)
-    return Artifact(Manifest(name, None, {}, "0" * 64, content_digest(files), files, {}), folder)
-
-
-def training(folder: Path, architecture: dict, weights: dict) -> None:
-    for name, network in weights.items():
-        save_weights(
-            folder / "checkpoints/step-000009" / f"{name}.safetensors", network.state_dict()
-        )
-    model = {"architecture": architecture, "final": "checkpoints/step-000009", "step": 9}
-    (folder / "model.json").write_text(json.dumps(model))
-
-
 @pytest.fixture
 def upstream(tmp_path, tiny_world) -> Inputs:
     world, other = tiny_world(1), tiny_world(2)
     seen, imagined = tmp_path / "cooled_encoder", tmp_path / "world_model"
     weights = {"encoder": other.encoder, "target_encoder": world.encoder}
-    training(seen, {"encoder": asdict(world.encoder.config)}, weights)
-    described = {
-        "world_model": asdict(world.world_model.config),
-        "preprocessing": asdict(world.preprocessing),
-    }
-    training(imagined, described, {"world_model": world.world_model})
+    finished_training(seen, "cooled_encoder", weights, encoder=asdict(world.encoder.config))
+    finished_training(
+        imagined,
+        "world_model",
+        {"world_model": world.world_model},
+        world_model=asdict(world.world_model.config),
+        preprocessing=asdict(world.preprocessing),
+    )
     pooled = {"reached": RATE, "final_cm": {"median": 2.5}, "closed": 0.9}
     policies = ("planner", "random", "still", "straight")
     settings = {"seed": 11, "steps": 10, "nearest": 0.2, "farthest": 0.3, "success": 0.04}
@@ -76,7 +63,7 @@ def upstream(tmp_path, tiny_world) -> Inputs:
         (tmp_path / name).mkdir()
         (tmp_path / name / "report.json").write_text(json.dumps(report))
     names = ("cooled_encoder", "world_model", "planning_report", "probe_report")
-    return Inputs({name: artifact(name, tmp_path / name) for name in names})
+    return Inputs({name: artifact(tmp_path / name, name) for name in names})
 
 
 def exported(upstream: Inputs, folder: Path) -> Path:
@@ -197,7 +184,7 @@ def test_digests_that_are_no_object_are_refused(upstream, tmp_path):
 def test_a_training_names_no_checkpoint_elsewhere(upstream, tmp_path, final):
     training = upstream["cooled_encoder"].path
     elsewhere = tmp_path / "elsewhere"
-    shutil.copytree(training / "checkpoints" / "step-000009", elsewhere)
+    shutil.copytree(training / "checkpoints" / "step-000007", elsewhere)
     (training / "checkpoints" / "link").symlink_to(elsewhere)
     model = json.loads((training / "model.json").read_text())
     model["final"] = final.format(outside=elsewhere)

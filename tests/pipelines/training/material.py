@@ -11,14 +11,14 @@ import numpy as np
 
 from models.encoder import EncoderConfig
 from pipelines.robot.episode_shards import INDEX
-from pipelines.stage import ExecutionConfig, Inputs, Workspace
 from pipelines.training.clips import COLUMNS, ClipConfig
 from pipelines.training.pretrain import CooldownConfig, PretrainConfig
-from storage.artifacts import Artifact, Manifest
+from storage.artifacts import Artifact
 from storage.digests import digest_file
 from storage.shards import ShardWriter
 from storage.tables import write_table
 from storage.video import encode, encode_image
+from tests.pipelines.builders import artifact
 
 CLIP = ClipConfig(frames=4, crop=32)
 ENCODER = EncoderConfig(width=24, depth=1, heads=2, mlp_hidden=48, patch=8, frames=4, size=32)
@@ -41,19 +41,6 @@ def cooldown_config(**changes: Any) -> CooldownConfig:
         "lr": 1e-3, "lr_end": 0.0, "checkpoint_every": 2, "diagnose_every": 2,
         "diagnose_clips": 2, "precision": "float32", **changes,
     })  # fmt: skip
-
-
-def artifact(folder: Path, name: str) -> Artifact:
-    """A folder as an artifact."""
-    manifest = Manifest(name, None, {}, "0" * 64, "0" * 64, (), {})
-    return Artifact(manifest, folder)
-
-
-def workspace(folder: Path, workers: int = 1) -> Workspace:
-    """Payload and scratch in a folder."""
-    for name in ("payload", "scratch"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    return Workspace(folder / "payload", folder / "scratch", None, ExecutionConfig(workers=workers))
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -135,8 +122,3 @@ def episodes(folder: Path, lab: str, count: int, frames: int = 8) -> Artifact:
             rows.append(row)
     write_table(folder / "index.parquet", rows, INDEX)
     return artifact(folder, "episode_shards")
-
-
-def inputs(**artifacts: Artifact) -> Inputs:
-    """Inputs by name."""
-    return Inputs(artifacts)

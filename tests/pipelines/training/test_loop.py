@@ -22,8 +22,9 @@ from pipelines.training.checkpoints import list_checkpoints, logged_rows, publis
 from pipelines.training.distributed import Workers
 from pipelines.training.loop import Trainer, TrainingDivergedError, run_folder, run_training
 from pipelines.training.tasks import Task
+from tests.pipelines.builders import workspace
 from tests.pipelines.training import toy
-from tests.pipelines.training.material import digests, workspace
+from tests.pipelines.training.material import digests
 
 CPU = torch.device("cpu")
 COLUMNS = {"step": "int64", "loss": "float64", "lr": "float64", "size": "float64"}

@@ -26,8 +26,9 @@ from pipelines.training.loop import (
     run_training,
 )
 from pipelines.training.tasks import Build
+from tests.pipelines.builders import workspace
 from tests.pipelines.training import toy
-from tests.pipelines.training.material import digests, workspace
+from tests.pipelines.training.material import digests
 
 ROOT = Path(__file__).resolve().parents[3]
 STEPS = 40
@@ -37,8 +38,8 @@ DRIVER = f"""
 import sys
 from pathlib import Path
 from pipelines.training.loop import run_training
+from tests.pipelines.builders import workspace
 from tests.pipelines.training import toy
-from tests.pipelines.training.material import workspace
 run_training(toy.SlowTask, toy.settings({STEPS}), workspace(Path(sys.argv[1]), workers=2))
 """
 
@@ -51,7 +52,7 @@ def undisturbed(folder: Path, steps: int = STEPS) -> dict[str, str]:
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.heavy)])
 def test_killed_and_started_again(workers: int, tmp_path: Path) -> None:
-    out = workspace(tmp_path / "killed", workers)
+    out = workspace(tmp_path / "killed", workers=workers)
     with open(tmp_path / "log", "wb") as log:
         driver = subprocess.Popen(
             [sys.executable, "-c", DRIVER, str(tmp_path / "killed")],

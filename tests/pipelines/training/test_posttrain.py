@@ -6,7 +6,6 @@ episodes; the planner can open what was written; bad numbers are refused by name
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from pipelines.training.ranking import RankingConfig
 from pipelines.training.robot_windows import all_actions, read_episodes, split_held_out
 from storage.artifacts import Artifact
 from storage.tables import read_table
+from tests.pipelines.builders import artifact, map_in_turn, workspace
 from tests.pipelines.training import material
 from tests.pipelines.training.test_robot_windows import encoder_artifact
 
@@ -58,19 +58,13 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Encode in this process: what Ray adds has its own tests."""
-
-    def map_here(
-        function: Callable[[Any], Any], items: dict[str, Any], out: object, *, noun: str
-    ) -> dict[str, Any]:
-        return {key: function(item) for key, item in items.items()}
-
-    monkeypatch.setattr("pipelines.training.frame_features.map_items", map_here)
+    monkeypatch.setattr("pipelines.training.frame_features.map_items", map_in_turn)
 
 
 def result(inputs: Inputs, folder: Path, **changes: Any) -> Artifact:
-    out = material.workspace(folder)
+    out = workspace(folder)
     run(config(**changes), inputs, out)
-    return material.artifact(out.payload, "world_model")
+    return artifact(out.payload, "world_model")
 
 
 @pytest.mark.usefixtures("here")
@@ -84,7 +78,7 @@ def test_a_whole_run_and_a_resumed_one(inputs: Inputs, tmp_path: Path) -> None:
     assert (ranking["pairs"], ranking["chance_rank"]) == (8, 2.0)
     assert len(ranking["by_pair"]) == 8
     # Killed after step 2: the checkpoints after it, log and rank test are not there.
-    out = material.workspace(tmp_path / "resumed")
+    out = workspace(tmp_path / "resumed")
     run(config(), inputs, out)
     for path in (out.scratch / "training" / "checkpoints").glob("step-000004/*"):
         path.unlink()

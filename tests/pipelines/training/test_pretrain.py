@@ -26,6 +26,7 @@ from pipelines.training.pretrain import (
 )
 from storage.artifacts import Artifact
 from storage.tables import read_table
+from tests.pipelines.builders import artifact, workspace
 from tests.pipelines.training import material
 
 CPU = torch.device("cpu")
@@ -39,10 +40,10 @@ def mixture(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifact]:
 @pytest.fixture(scope="module")
 def trunk(mixture: dict[str, Artifact], tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     """A main phase of four steps."""
-    out = material.workspace(tmp_path_factory.mktemp("trunk"))
+    out = workspace(tmp_path_factory.mktemp("trunk"))
     metrics = run_main(material.pretrain_config(), Inputs(mixture), out)
     assert metrics["steps"] == 4 and metrics["clips"] == 16
-    return material.artifact(out.payload, "encoder")
+    return artifact(out.payload, "encoder")
 
 
 def test_defaults_are_the_paper() -> None:
@@ -66,7 +67,7 @@ def test_log_holds_the_schedule(trunk: Artifact) -> None:
 
 
 def test_target_encoder_is_the_moving_average(mixture: dict[str, Artifact], tmp_path: Path) -> None:
-    out = material.workspace(tmp_path)
+    out = workspace(tmp_path)
     config = material.pretrain_config(constant_steps=1, warmup_steps=1, checkpoint_every=1)
     run_main(config, Inputs(mixture), out)
     expected = seeded_networks(config.networks, config.seed)[0].state_dict()
@@ -83,7 +84,7 @@ def test_target_encoder_is_the_moving_average(mixture: dict[str, Artifact], tmp_
 def test_resumed_run_has_the_same_bytes(
     trunk: Artifact, mixture: dict[str, Artifact], tmp_path: Path
 ) -> None:
-    out = material.workspace(tmp_path)
+    out = workspace(tmp_path)
     run_main(material.pretrain_config(constant_steps=1), Inputs(mixture), out)
     assert json.loads((out.payload / "model.json").read_text())["step"] == 3
     # What a run killed after step 2 leaves behind: its checkpoint, and one half written.
@@ -116,7 +117,7 @@ def test_cooldown_branches_off_a_checkpoint(
     assert task.grid == (3, 6, 6) and task.encoder.config.size == 48
     # Clips go on where the trunk stood, and are not those of the trunk's first step.
     assert task.first_step == (step or 4)
-    out = material.workspace(tmp_path)
+    out = workspace(tmp_path)
     run_cooldown(config, inputs, out)
     log = read_table(out.payload / "log.parquet")
     assert [row["lr"] for row in log] == pytest.approx([5e-4, 0.0])
@@ -134,11 +135,11 @@ def test_cooldown_names_the_checkpoints_there_are(
     inputs = Inputs({**mixture, "encoder": trunk})
     config = material.cooldown_config(from_step=3)
     with pytest.raises(ValueError, match=r"no checkpoint after step 3 .* there are: 2, 4"):
-        run_cooldown(config, inputs, material.workspace(tmp_path))
+        run_cooldown(config, inputs, workspace(tmp_path))
 
 
 def test_context_loss_is_learnt_and_logged(mixture: dict[str, Artifact], tmp_path: Path) -> None:
-    out = material.workspace(tmp_path)
+    out = workspace(tmp_path)
     config = material.pretrain_config(context_weight=0.5, constant_steps=1)
     run_main(config, Inputs(mixture), out)
     for row in read_table(out.payload / "log.parquet"):

@@ -5,14 +5,12 @@ alone; cached features are those of the encoder, frame by frame, whatever the gr
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from models.checkpoints import save_weights
 from models.encoder import Encoder, encode_frames
 from pipelines.planner.world import Preprocessing, prepare
 from pipelines.robot.episode_shards import load_episode
@@ -29,6 +27,7 @@ from pipelines.training.robot_windows import (
     split_held_out,
 )
 from storage.artifacts import Artifact
+from tests.pipelines.builders import finished_training
 from tests.pipelines.training import material
 
 
@@ -126,9 +125,7 @@ def test_features_are_the_encoders(
 
 def encoder_artifact(folder: Path, encoder: Encoder) -> Artifact:
     """A finished training that holds this encoder."""
-    checkpoint = folder / "encoder" / "checkpoints" / "step-000001"
-    save_weights(checkpoint / "target_encoder.safetensors", encoder.state_dict())
     networks = Networks(encoder.config, material.pretrain_config().networks.predictor)
-    model = {"architecture": networks.record(), "final": "checkpoints/step-000001", "step": 1}
-    (folder / "encoder" / "model.json").write_text(json.dumps(model))
-    return material.artifact(folder / "encoder", "cooled_encoder")
+    return finished_training(
+        folder / "encoder", "cooled_encoder", {"target_encoder": encoder}, **networks.record()
+    )
