@@ -1,0 +1,111 @@
+"""Pictures of evaluations: ranks, confusion, scores with intervals, energies. PNG bytes.
+
+Every function takes plain arrays and tables and draws one titled figure with units, in the style of
+`figures`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from assets.previews import style
+from assets.previews.figures import Figure, drawn, titled
+
+
+@drawn
+def ranking_histogram(ranks: np.ndarray, candidates: int, gap: Mapping[str, float]) -> Figure:
+    """Where the true action ranks among `candidates` (0 = best), and the loss with each action.
+
+    ranks: [held-out steps]; gap: {"true actions": loss, "shuffled": loss, ...}.
+    """
+    chance, mean, title = (candidates - 1) / 2, float(np.mean(ranks)), "Which action was taken?"
+    figure, (left, right) = titled((7.4, 3.1), title, columns=2, width_ratios=(2, 1))
+    left.hist(
+        ranks, bins=list(np.arange(candidates + 1) - 0.5), color=style.BLUE, edgecolor=style.PAPER
+    )
+    left.axvline(mean, color=style.INK, label=f"mean {mean:.1f}")
+    left.axvline(chance, color=style.RED, linestyle="--", label=f"chance {chance:.1f}")
+    left.set(
+        xlabel=f"rank of the true action among {candidates}, 0 = best", ylabel="held-out steps"
+    )
+    left.legend()
+    colours = (style.GREEN, style.ORANGE, style.GREY, *style.PALETTE)[: len(gap)]
+    bars = right.bar(list(gap), list(gap.values()), color=colours, width=0.6)
+    right.bar_label(bars, fmt="%.3f", fontsize=8)
+    right.set_title("held-out loss (L1)")
+    return figure
+
+
+@drawn
+def confusion(matrix: np.ndarray, classes: Sequence[str], title: str) -> Figure:
+    """Counts [true, predicted], shaded by the share of the true class."""
+    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    size = 2.4 + 0.42 * len(classes)
+    figure, (axis,) = titled((size + 0.8, size), title)
+    axis.grid(visible=False)
+    shown = axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(matrix):
+        colour = style.PAPER if share[row, column] > 0.55 else style.INK
+        axis.text(column, row, f"{count:g}", ha="center", va="center", fontsize=7, color=colour)
+    axis.set_xticks(range(len(classes)), list(classes), rotation=45, ha="right", fontsize=8)
+    axis.set_yticks(range(len(classes)), list(classes), fontsize=8)
+    axis.set(xlabel="predicted", ylabel="true")
+    figure.colorbar(shown, ax=axis, label="share of the true class", shrink=0.8)
+    return figure
+
+
+@drawn
+def score_bars(
+    scores: Mapping[str, tuple[float, float, float]], chance: float | None, unit: str, title: str
+) -> Figure:
+    """Scores with their intervals (value, low, high) beside each other, and the chance level."""
+    values = np.array(list(scores.values()), dtype=float)
+    errors = np.abs(values[:, 1:] - values[:, :1]).T
+    figure, (axis,) = titled((1.5 * len(scores) + 2.2, 3.2), title)
+    colours = [style.BLUE, *[style.GREY] * (len(scores) - 1)]
+    axis.bar(
+        list(scores), values[:, 0], 0.55, yerr=errors, color=colours, capsize=4, ecolor=style.INK
+    )
+    for at, (value, _, high) in enumerate(values):
+        axis.text(at, high, f"{value:.3g}", ha="center", va="bottom", fontsize=8)
+    if chance is not None:
+        axis.axhline(chance, color=style.RED, linestyle="--", label=f"chance {chance:.3g}")
+        axis.legend()
+    axis.set_ylabel(unit)
+    axis.margins(y=0.15)
+    return figure
+
+
+@drawn
+def energy_landscape(
+    energy: np.ndarray, axes_cm: tuple[np.ndarray, np.ndarray], truth_cm: tuple[float, float]
+) -> Figure:
+    """Energy [Y, X] over two components of one action (cm), its minimum and the true action."""
+    across, up = axes_cm
+    figure, (axis,) = titled((5.4, 4.4), "Energy of one action: where the model sees the goal")
+    axis.grid(visible=False)
+    shown = axis.contourf(across, up, energy, levels=24, cmap="viridis")
+    row, column = np.unravel_index(int(np.argmin(energy)), energy.shape)
+    axis.plot(
+        across[column],
+        up[row],
+        "o",
+        color=style.PAPER,
+        markeredgecolor=style.INK,
+        markersize=9,
+        label="lowest energy",
+    )
+    axis.plot(
+        *truth_cm,
+        "*",
+        color=style.ORANGE,
+        markeredgecolor=style.INK,
+        markersize=14,
+        label="true action",
+    )
+    axis.set(xlabel="action x (cm)", ylabel="action y (cm)", aspect="equal")
+    axis.legend(loc="upper right", frameon=True)
+    figure.colorbar(shown, ax=axis, label="energy (L1 in feature space)")
+    return figure
