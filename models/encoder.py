@@ -51,8 +51,6 @@ class EncoderConfig:
     """Pixels along each side of a clip, nominal: the input's own size decides."""
     numerics: Numerics = "corrected"
     """``corrected`` rotation, or ``official`` as the released weights need it."""
-    checkpointing: bool = False
-    """Compute each block again in the backward pass, to save memory."""
 
     def __post_init__(self) -> None:
         check_sizes(
@@ -132,6 +130,9 @@ class PatchEmbedding(nn.Module):
 class Encoder(nn.Module):
     """Vision transformer over tubelets; parameter names as in the official checkpoints."""
 
+    activation_checkpointing = False
+    """Whether each block is computed again in the backward pass: less memory, the same numbers."""
+
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
@@ -163,7 +164,7 @@ class Encoder(nn.Module):
         autocast any but float64 will do), and an index out of range.
         """
         x, rotary = self._embed(video, index)
-        x = run_blocks(self.blocks, x, rotary, checkpointing=self.config.checkpointing)
+        x = run_blocks(self.blocks, x, rotary, checkpointing=self.activation_checkpointing)
         out: Tensor = self.norm(x)
         return out
 

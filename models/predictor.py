@@ -39,8 +39,6 @@ class PredictorConfig:
     """Whether a second head predicts at context tokens (for a context loss as in V-JEPA 2.1)."""
     numerics: Numerics = "corrected"
     """``corrected`` rotation, or ``official`` as the released weights need it."""
-    checkpointing: bool = False
-    """Compute each block again in the backward pass, to save memory."""
 
     def __post_init__(self) -> None:
         check_sizes(
@@ -57,6 +55,9 @@ class PredictorConfig:
 
 class Predictor(nn.Module):
     """Transformer over context and mask tokens; parameter names as in the official checkpoints."""
+
+    activation_checkpointing = False
+    """Whether each block is computed again in the backward pass: less memory, the same numbers."""
 
     def __init__(self, config: PredictorConfig) -> None:
         super().__init__()
@@ -120,7 +121,7 @@ class Predictor(nn.Module):
             self.predictor_blocks,
             x,
             self._rotary(torch.cat([context_index, target_index], dim=1), grid),
-            checkpointing=self.config.checkpointing,
+            checkpointing=self.activation_checkpointing,
             last=last,
             copies=target_index.shape[1],
         )

@@ -55,8 +55,6 @@ class WorldModelConfig:
     """Side of the square of tokens merged into one: 2 leaves a quarter of the tokens."""
     numerics: Numerics = "corrected"
     """``corrected`` rotation, or ``official`` as the released weights need it."""
-    checkpointing: bool = False
-    """Compute each block again in the backward pass, to save memory."""
 
     def __post_init__(self) -> None:
         check_frame_grid(self.grid, 1)
@@ -104,6 +102,9 @@ class WorldModel(nn.Module):
     action_std: Tensor
     state_mean: Tensor
     state_std: Tensor
+
+    activation_checkpointing = False
+    """Whether each block is computed again in the backward pass: less memory, the same numbers."""
 
     def __init__(self, config: WorldModelConfig) -> None:
         super().__init__()
@@ -165,7 +166,7 @@ class WorldModel(nn.Module):
         for number, layer in enumerate(self.predictor_blocks):
             block = cast(Block, layer)
             before = past.layers[number] if past else None
-            if self.config.checkpointing and torch.is_grad_enabled():
+            if self.activation_checkpointing and torch.is_grad_enabled():
                 x, k, v = checkpoint(_causal, block, x, rotary, span, before, use_reentrant=False)
             else:
                 x, k, v = _causal(block, x, rotary, span, before)

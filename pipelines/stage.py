@@ -24,6 +24,9 @@ class ExecutionConfig:
     """Ray workers of a stage."""
     device: str = "cpu"
     """Where tensors live: cpu or cuda."""
+    activation_checkpointing: bool = False
+    """Whether trainings compute each block again in the backward pass: less memory, equal numbers.
+    """
     cache: Path = field(default_factory=lambda: default_home() / "cache")
     """A folder for what may be lost: digests of source files, copies of S3 objects."""
 
@@ -78,6 +81,8 @@ class Stage:
     """One verb: a name, a version that a person raises, its config and its `run`.
 
     `narrow(config, partition)` leaves the part of the config that one partition depends on.
+    `resolve(config, execution)` replaces what is asked by what will really be done, such as a
+    precision that the device does not have.
     `observe(config, partition, execution)` digests what lies outside the store (a user's files).
     """
 
@@ -87,6 +92,14 @@ class Stage:
     run: Callable[[Any, Inputs, Workspace], dict[str, Any]]
     narrow: Callable[[Any, str | None], Any] | None = None
     observe: Callable[[Any, str | None, ExecutionConfig], Mapping[str, Any]] | None = None
+    resolve: Callable[[Any, ExecutionConfig], Any] | None = None
+    on_device: bool = False
+    """Whether the bits of its artifact depend on the type of device that it is computed on."""
+
+    def settled(self, config: Any, partition: str | None, execution: ExecutionConfig) -> Any:
+        """What `run` is given: the config narrowed to a partition and resolved."""
+        narrowed = self.narrow(config, partition) if self.narrow else config
+        return self.resolve(narrowed, execution) if self.resolve else narrowed
 
 
 @dataclass(frozen=True)
@@ -106,14 +119,15 @@ def recipe_inputs(
     execution: ExecutionConfig,
 ) -> dict[str, Any]:
     """What a stage is asked: everything that the answer's bytes may depend on."""
-    narrowed = stage.narrow(config, partition) if stage.narrow else config
     asked: dict[str, Any] = {
         "stage": stage.name,
         "version": stage.version,
         "partition": partition,
-        "config": asdict(narrowed),
+        "config": asdict(stage.settled(config, partition, execution)),
         "inputs": dict(contents),
     }
+    if stage.on_device:
+        asked["device"] = execution.device
     if stage.observe and (seen := stage.observe(config, partition, execution)):
         asked["external_inputs"] = dict(seen)
     # Through JSON and back: today's inputs compare equal to those that a manifest holds.
@@ -208,9 +222,9 @@ def _answer(
     begun_by = _note_sources(work, source_digest(stage.run.__module__))
     out.payload.mkdir(exist_ok=True)
     out.scratch.mkdir(exist_ok=True)
-    narrowed = stage.narrow(config, out.partition) if stage.narrow else config
+    settled = stage.settled(config, out.partition, execution)
     started = time.time()
-    metrics = stage.run(narrowed, inputs, out)
+    metrics = stage.run(settled, inputs, out)
     _refuse_odd_metrics(stage, metrics)
     record = environment(stage.run.__module__) | {
         "device": execution.device,

@@ -64,7 +64,7 @@ def execution_resource(profile: Profile) -> dg.ResourceDefinition:
         "workers": dg.Field(int, default_value=profile.execution.workers, description="Workers."),
         "device": dg.Field(str, default_value=profile.execution.device, description="cpu or cuda."),
     }
-    return dg.ResourceDefinition(execution, settable, "How stages are run: workers and device.")
+    return dg.ResourceDefinition(execution, settable, "How stages are run; never part of a recipe.")
 
 
 def static_partitions(node: Node, profile: Profile) -> dg.StaticPartitionsDefinition | None:

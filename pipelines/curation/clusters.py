@@ -164,4 +164,4 @@ def _metrics(
     }
 
 
-STAGE = Stage("clusters", version=1, config=ClustersConfig, run=run)
+STAGE = Stage("clusters", version=1, config=ClustersConfig, run=run, on_device=True)

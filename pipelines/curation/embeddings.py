@@ -277,4 +277,6 @@ def _digest(path: Path, _modified_ns: int) -> str:
     return digest_file(path)
 
 
-STAGE = Stage("scene_embeddings", version=1, config=EmbeddingsConfig, run=run, observe=observe)
+STAGE = Stage(
+    "scene_embeddings", version=1, config=EmbeddingsConfig, run=run, observe=observe, on_device=True
+)

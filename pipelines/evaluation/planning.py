@@ -188,4 +188,4 @@ def headline(policies: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return shown | {"trials_per_policy": trials}
 
 
-STAGE = Stage("planning_report", version=1, config=PlanningConfig, run=run)
+STAGE = Stage("planning_report", version=1, config=PlanningConfig, run=run, on_device=True)

@@ -297,4 +297,4 @@ def headline(report: Mapping[str, Any]) -> dict[str, Any]:
     return shown
 
 
-STAGE = Stage("probe_report", version=1, config=ProbeConfig, run=run)
+STAGE = Stage("probe_report", version=1, config=ProbeConfig, run=run, on_device=True)

@@ -33,7 +33,7 @@ from pipelines.planner.world import ImaginedWorld, Preprocessing
 from pipelines.stage import Inputs, Stage, Workspace
 from storage.digests import digest_file
 
-FORMAT = 1
+FORMAT = 2
 _NEEDED = {"encoder.safetensors", "world_model.safetensors", "model.json", "planner.json"}
 _AXES = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
 _UNITS = ("m", "m", "m", "rad", "rad", "rad", "0 open to 1 closed")

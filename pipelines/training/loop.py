@@ -17,8 +17,9 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +61,8 @@ def run_training(build: Build, settings: LoopSettings, out: Workspace) -> dict[s
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "failure.json").unlink(missing_ok=True)
     world = usable_workers(out.execution.workers, settings.gradient_shards)
+    spared = out.execution.activation_checkpointing
+    settings = replace(settings, activation_checkpointing=spared)
     with shown(folder):
         if world == 1:
             train(build, settings, folder, Workers(), torch.device(out.execution.device))
@@ -180,6 +183,8 @@ class Trainer:
     ) -> None:
         self.task, self.settings, self.workers, self.device = task, settings, workers, device
         trained = {name: task.networks[name] for name in task.trained}
+        for network in trained.values():
+            cast(Any, network).activation_checkpointing = settings.activation_checkpointing
         self.names = parameter_names(trained)
         self.parameters = list(self.names.values())
         self.optimizer = adamw(trained.values(), lr=0.0, weight_decay=0.0, betas=settings.betas)

@@ -38,7 +38,7 @@ from pipelines.training.robot_windows import (
     read_episodes,
     split_held_out,
 )
-from pipelines.training.tasks import LoopSettings
+from pipelines.training.tasks import LoopSettings, with_real_precision
 
 _MEASURED = (
     "loss", "teacher_forcing", "rollout", "lr", "weight_decay", "gradient_norm",
@@ -293,4 +293,7 @@ def _rank(
     return summary(pairs, config.ranking) | {"by_pair": [asdict(pair) for pair in pairs]}
 
 
-STAGE = Stage("world_model", version=1, config=PosttrainConfig, run=run)
+STAGE = Stage(
+    "world_model", version=2, config=PosttrainConfig, run=run, resolve=with_real_precision,
+    on_device=True,
+)  # fmt: skip

@@ -30,7 +30,7 @@ from pipelines.training.jepa import (
     loop_settings,
 )
 from pipelines.training.loop import run_folder, run_training
-from pipelines.training.tasks import Build
+from pipelines.training.tasks import Build, with_real_precision
 from storage.tables import read_table
 
 
@@ -72,7 +72,6 @@ class PretrainConfig(JepaConfig):
             mask_tokens=1,
             context_head=self.context_weight > 0,
             numerics=self.encoder.numerics,
-            checkpointing=self.encoder.checkpointing,
         )
         return Networks(self.encoder, predictor)
 
@@ -181,5 +180,11 @@ def _rate(phases: tuple[Phase, ...], step: int) -> float:
     return by_phase(step, phases)
 
 
-ENCODER = Stage("encoder", version=1, config=PretrainConfig, run=run_main)
-COOLED_ENCODER = Stage("cooled_encoder", version=1, config=CooldownConfig, run=run_cooldown)
+ENCODER = Stage(
+    "encoder", version=2, config=PretrainConfig, run=run_main, resolve=with_real_precision,
+    on_device=True,
+)  # fmt: skip
+COOLED_ENCODER = Stage(
+    "cooled_encoder", version=2, config=CooldownConfig, run=run_cooldown,
+    resolve=with_real_precision, on_device=True,
+)  # fmt: skip

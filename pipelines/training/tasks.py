@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from pipelines.stage import ExecutionConfig
 from pipelines.training.distributed import is_power_of_two
 
 
@@ -60,6 +62,21 @@ Build = Callable[[torch.device], Task]
 """Makes a task on a device: a functools.partial of a top-level function (it must pickle)."""
 
 
+class _HasPrecision(Protocol):
+    @property
+    def precision(self) -> str: ...
+
+
+Config = TypeVar("Config", bound=_HasPrecision)
+
+
+def with_real_precision(config: Config, execution: ExecutionConfig) -> Config:
+    """The config with the precision that its device computes in: float32 on a CPU."""
+    if execution.device == "cpu":
+        return dataclasses.replace(config, precision="float32")  # type: ignore[type-var]
+    return config
+
+
 @dataclass(frozen=True, kw_only=True)
 class LoopSettings:
     """What the loop needs to know about a training besides its task."""
@@ -76,6 +93,8 @@ class LoopSettings:
     precision: str = "float32"
     """Arithmetic on a GPU: float32, or bfloat16 (autocast). A CPU always computes in float32."""
     betas: tuple[float, float] = (0.9, 0.999)
+    activation_checkpointing: bool = False
+    """Whether blocks are computed again in the backward pass; never changes a result."""
     prefetch: int = 2
     """Batches prepared ahead on a GPU machine; never changes a result."""
 

@@ -117,7 +117,8 @@ def test_order_of_kept_tokens_is_free() -> None:
 
 
 def test_checkpointing_changes_no_gradient() -> None:
-    plain, spared = tiny(), tiny(checkpointing=True)
+    plain, spared = tiny(), tiny()
+    spared.activation_checkpointing = True
     spared.load_state_dict(plain.state_dict())
     video = clip(2, 3, 4, 32, 32)
     for encoder in (plain, spared):

@@ -234,8 +234,7 @@ def same_gradients(ours: torch.nn.Module, theirs: torch.nn.Module, skip: str = "
 def test_pretraining_step(checkpointing: bool) -> None:
     (encoder, their_encoder), (target, their_target) = encoders(seed=0), encoders(seed=9)
     predictor, their_predictor = predictors()
-    object.__setattr__(encoder.config, "checkpointing", checkpointing)
-    object.__setattr__(predictor.config, "checkpointing", checkpointing)
+    encoder.activation_checkpointing = predictor.activation_checkpointing = checkpointing
     video = clip(3, 3, FRAMES, SIZE, SIZE)
     masks = [
         multiblock_masks(GRID, 3, mask, 0, 2, numerics="official")

@@ -117,7 +117,8 @@ def test_one_frame_for_many(options: dict[str, object]) -> None:
 
 
 def test_checkpointing_changes_no_gradient() -> None:
-    plain, spared = tiny(), tiny(checkpointing=True)
+    plain, spared = tiny(), tiny()
+    spared.activation_checkpointing = True
     for model in (plain, spared):
         predicted, past = model(**batch(), return_past=True)
         (predicted.square().mean() + past.layers[1][0].square().mean()).backward()

@@ -16,7 +16,7 @@ from pipelines.curation.ingest import SourceConfig
 from pipelines.graph import Key, key_name, open_inputs, statuses, upstream_keys
 from pipelines.node import Graph, Node, Profile, source_of
 from pipelines.nodes import GRAPH, PROFILES
-from pipelines.stage import Inputs, Stage, Workspace
+from pipelines.stage import ExecutionConfig, Inputs, Stage, Workspace, recipe_inputs
 from storage.artifacts import ArtifactError, ArtifactStore
 from tests.build import build
 
@@ -293,11 +293,36 @@ def test_many_differences_are_counted_not_listed(walk: Walk) -> None:
     )
 
 
-def test_workers_and_device_make_nothing_stale(walk: Walk) -> None:
-    assert (
-        walk.not_fresh(replace(DEMO, execution=replace(DEMO.execution, workers=16, device="cuda")))
-        == set()
+def executed(**changed: Any) -> Profile:
+    return replace(DEMO, execution=replace(DEMO.execution, **changed))
+
+
+def test_how_it_is_run_makes_nothing_stale(walk: Walk) -> None:
+    assert walk.not_fresh(executed(workers=16, activation_checkpointing=True)) == set()
+
+
+def test_another_type_of_device_is_another_recipe_where_it_gives_other_bits(walk: Walk) -> None:
+    devices = {node.asset for node in walk.graph.nodes if node.stage.on_device}
+    assert devices == {
+        "scene_embeddings", "clusters", "encoder", "cooled_encoder", "world_model", "probe_report",
+        "planning_report",
+    }  # fmt: skip
+    on_gpu = walk.states(executed(device="cuda"))
+    assert on_gpu["scene_embeddings", "coin"] == ("stale", "device: cpu -> cuda")
+    assert on_gpu["episode_shards", "lab-a"][0] == "fresh"
+    assert {key for key, (state, _) in on_gpu.items() if state == "stale"} == below(
+        *((asset, key) for asset in devices for key in GRAPH[asset].keys(DEMO))
     )
+
+
+def test_the_recipe_says_the_precision_that_is_computed_in() -> None:
+    node = GRAPH["encoder"]
+    assert PROFILES["paper"].encoder.precision == "bfloat16"
+    for device, precision in (("cpu", "float32"), ("cuda", "bfloat16")):
+        how = ExecutionConfig(device=device)
+        asked = recipe_inputs(node.stage, PROFILES["paper"].encoder, {}, None, how)
+        assert (asked["device"], asked["config"]["precision"]) == (device, precision)
+        assert "checkpointing" not in json.dumps(asked)
 
 
 def test_what_was_never_made_is_asked_for_by_name(empty: Walk) -> None:
