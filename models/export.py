@@ -26,11 +26,10 @@ from models.huggingface import (
 )
 from models.official import NORMALISERS
 from models.predictor import Predictor
+from models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from models.transformer import EPSILON
 from models.world_model import WorldModel
 
-_IMAGENET_MEAN = [0.485, 0.456, 0.406]
-_IMAGENET_STD = [0.229, 0.224, 0.225]
 _ROTATION_MODULE = "modeling_vjepa2_rotation"
 _ROTATION_CODE = '''"""V-JEPA 2 with rotary positions that are a true rotation.
 
@@ -229,8 +228,8 @@ def processor_config(size: int) -> dict[str, Any]:
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,
-        "image_mean": _IMAGENET_MEAN,
-        "image_std": _IMAGENET_STD,
+        "image_mean": list(IMAGENET_MEAN),
+        "image_std": list(IMAGENET_STD),
     }
 
 

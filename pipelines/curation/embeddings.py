@@ -48,8 +48,6 @@ ROWS = {"scene_id": "string", "source": "string", "split": "string"}
 MODELS = ("dinov2", "efficientnet_lite0")
 # Scenes of one task, or four batches of a GPU: some seconds of work, so that a kill costs no more.
 CHUNK = 16
-# RGB of ImageNet in [0, 1]; both networks were trained with it.
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,9 +101,12 @@ def embed(frames: NDArray[np.uint8], embedder: Embedder, device: str = "cpu") ->
     """RGB squares [B, S, S, 3] -> [B, width] float32 of length 1."""
     import torch
 
+    from models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+
+    # Both networks were trained with the mean and spread of ImageNet.
     pixels = torch.from_numpy(frames).to(device).permute(0, 3, 1, 2).float() / 255
-    mean = torch.tensor(MEAN, device=device).view(3, 1, 1)
-    std = torch.tensor(STD, device=device).view(3, 1, 1)
+    mean = torch.tensor(IMAGENET_MEAN, device=device).view(3, 1, 1)
+    std = torch.tensor(IMAGENET_STD, device=device).view(3, 1, 1)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -24,12 +24,13 @@ import torch
 
 from models.checkpoints import file_in, load_into, load_weights
 from models.encoder import Encoder, EncoderConfig
+from models.preprocessing import Preprocessing
 from models.world_model import WorldModel, WorldModelConfig
 from pipelines.planner.cem import PlannerConfig
 from pipelines.planner.control import Planner
 from pipelines.planner.readme import write_readme
 from pipelines.planner.weights import open_world, read_model
-from pipelines.planner.world import ImaginedWorld, Preprocessing
+from pipelines.planner.world import ImaginedWorld
 from pipelines.stage import Inputs, Stage, Workspace
 from storage.digests import digest_file
 

@@ -10,8 +10,9 @@ import torch
 
 from models.checkpoints import load_into, load_weights
 from models.encoder import Encoder, EncoderConfig
+from models.preprocessing import Preprocessing
 from models.world_model import WorldModel, WorldModelConfig
-from pipelines.planner.world import ImaginedWorld, Preprocessing
+from pipelines.planner.world import ImaginedWorld
 from storage.confined import check_path, inside
 
 

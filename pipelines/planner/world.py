@@ -9,102 +9,27 @@ rotation multiplied from the left (V-JEPA 2, section 3.1).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from models.encoder import Encoder, encode_frames
 from models.imagination import energies
+from models.preprocessing import Preprocessing, prepare
+from models.rotations import angles, matrix_rows
 from models.world_model import WorldModel
 from pipelines.planner.cem import Energy
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Preprocessing:
-    """How a camera frame becomes the encoder's input; the contract between training and robot."""
-
-    size: int = 256
-    """Pixels along each side of what the encoder sees."""
-    widest: float = 1.35
-    """A frame wider than this times its height (or the reverse) is cut to it, centred; the rest
-    is scaled to the square. 1.35 is what the released robot models were trained with."""
-    antialias: bool = True
-    """Average areas when shrinking a frame. The released robot models were trained without."""
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    """Of the red, green and blue channel in [0, 1]; subtracted."""
-    std: tuple[float, float, float] = IMAGENET_STD
-    """What the difference is divided by."""
-
-    def __post_init__(self) -> None:
-        if self.size < 1 or self.widest < 1 or min(self.std) <= 0:
-            raise ValueError(
-                f"size {self.size}, widest {self.widest}, std {self.std}: size and widest must be "
-                "at least 1, std above 0"
-            )
-        object.__setattr__(self, "mean", tuple(self.mean))
-        object.__setattr__(self, "std", tuple(self.std))
-
-
-def prepare(frames: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """Camera frames as the encoder takes them.
-
-    Args:
-        frames: [B, H, W, 3] uint8, RGB.
-        preprocessing: the contract.
-
-    Returns:
-        [B, 3, size, size] float32.
-
-    Raises:
-        ValueError: frames of another shape or type.
-    """
-    if frames.dtype != torch.uint8 or frames.dim() != 4 or frames.shape[-1] != 3:
-        raise ValueError(
-            f"frames are {frames.dtype} of shape {list(frames.shape)}: "
-            "they must be uint8 [B, H, W, 3], red first"
-        )
-    high, wide = frames.shape[1:3]
-    cut_high = min(high, math.floor(preprocessing.widest * wide))
-    cut_wide = min(wide, math.floor(preprocessing.widest * high))
-    top, left = (high - cut_high) // 2, (wide - cut_wide) // 2
-    cut = frames[:, top : top + cut_high, left : left + cut_wide]
-    pictures = cut.permute(0, 3, 1, 2).float() / 255
-    if pictures.shape[2:] != (preprocessing.size, preprocessing.size):
-        square = (preprocessing.size, preprocessing.size)
-        pictures = F.interpolate(
-            pictures,
-            square,
-            mode="bilinear",
-            antialias=preprocessing.antialias,
-            align_corners=False,
-        )
-    mean = torch.tensor(preprocessing.mean, device=frames.device)[:, None, None]
-    std = torch.tensor(preprocessing.std, device=frames.device)[:, None, None]
-    return (pictures - mean) / std
 
 
 def rotation(euler: Tensor) -> Tensor:
     """Extrinsic x-y-z Euler angles [..., 3] in radians -> rotation matrices [..., 3, 3]."""
-    (cr, cp, cy), (sr, sp, sy) = euler.cos().unbind(-1), euler.sin().unbind(-1)
-    rows = (
-        (cy * cp, cy * sp * sr - sy * cr, cy * sp * cr + sy * sr),
-        (sy * cp, sy * sp * sr + cy * cr, sy * sp * cr - cy * sr),
-        (-sp, cp * sr, cp * cr),
-    )
+    rows = matrix_rows(euler.cos().unbind(-1), euler.sin().unbind(-1))
     return torch.stack([torch.stack(row, -1) for row in rows], -2)
 
 
 def euler_angles(matrix: Tensor) -> Tensor:
     """The inverse of `rotation`, pitch in [-pi/2, pi/2]; the arm never comes near those ends."""
-    pitch = torch.atan2(-matrix[..., 2, 0], torch.hypot(matrix[..., 0, 0], matrix[..., 1, 0]))
-    roll = torch.atan2(matrix[..., 2, 1], matrix[..., 2, 2])
-    yaw = torch.atan2(matrix[..., 1, 0], matrix[..., 0, 0])
-    return torch.stack([roll, pitch, yaw], -1)
+    return torch.stack(angles(matrix, torch.atan2, torch.hypot), -1)
 
 
 def moved(states: Tensor, actions: Tensor) -> Tensor:

@@ -11,10 +11,9 @@ import functools
 import numpy as np
 from numpy.typing import NDArray
 
-Frames = NDArray[np.uint8]
+from models.preprocessing import centred_cut
 
-WIDEST = 1.35
-"""A frame is cut to at most so many times its shorter side, centred: V-JEPA 2-AC's aspect limit."""
+Frames = NDArray[np.uint8]
 
 
 def to_square(frames: Frames, size: int) -> Frames:
@@ -23,13 +22,11 @@ def to_square(frames: Frames, size: int) -> Frames:
     Frames that have the size already come back unchanged. Shrinking averages over the area that a
     pixel stands for (a triangle twice as wide); enlarging interpolates.
     """
-    high, wide = frames.shape[1:3]
-    cut_high, cut_wide = min(high, int(WIDEST * wide)), min(wide, int(WIDEST * high))
-    top, left = (high - cut_high) // 2, (wide - cut_wide) // 2
-    cut = frames[:, top : top + cut_high, left : left + cut_wide]
-    if (cut_high, cut_wide) == (size, size):
+    top, left, high, wide = centred_cut(*frames.shape[1:3])
+    cut = frames[:, top : top + high, left : left + wide]
+    if (high, wide) == (size, size):
         return cut
-    rows, columns = _filter(cut_high, size), _filter(cut_wide, size)
+    rows, columns = _filter(high, size), _filter(wide, size)
     # One frame at a time: a long HD episode in float64 would fill the memory.
     return np.stack([_shrink(frame, rows, columns) for frame in cut])
 

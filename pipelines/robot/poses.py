@@ -11,6 +11,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from models.rotations import angles, matrix_rows
+
 Array = NDArray[np.float64]
 
 STATE_WIDTH = 7
@@ -19,12 +21,7 @@ STATE_WIDTH = 7
 def euler_to_matrix(euler: Array) -> Array:
     """Rotation matrices [..., 3, 3] of extrinsic-xyz Euler angles [..., 3] in radians."""
     euler = np.asarray(euler, dtype=np.float64)
-    (cr, cp, cy), (sr, sp, sy) = (np.moveaxis(f(euler), -1, 0) for f in (np.cos, np.sin))
-    rows = [
-        [cy * cp, cy * sp * sr - sy * cr, cy * sp * cr + sy * sr],
-        [sy * cp, sy * sp * sr + cy * cr, sy * sp * cr - cy * sr],
-        [-sp, cp * sr, cp * cr],
-    ]
+    rows = matrix_rows(np.moveaxis(np.cos(euler), -1, 0), np.moveaxis(np.sin(euler), -1, 0))
     return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
 
 
@@ -35,15 +32,10 @@ def matrix_to_euler(matrix: Array) -> Array:
     difference of roll and yaw is defined; yaw is then 0, and the rotation is still the right one.
     """
     matrix = np.asarray(matrix, dtype=np.float64)
-    level = np.hypot(matrix[..., 0, 0], matrix[..., 1, 0])
-    pitch = np.arctan2(-matrix[..., 2, 0], level)
-    locked = level < 1e-9
-    roll = np.where(
-        locked,
-        np.arctan2(-matrix[..., 1, 2], matrix[..., 1, 1]),
-        np.arctan2(matrix[..., 2, 1], matrix[..., 2, 2]),
-    )
-    yaw = np.where(locked, 0.0, np.arctan2(matrix[..., 1, 0], matrix[..., 0, 0]))
+    roll, pitch, yaw = angles(matrix, np.arctan2, np.hypot)
+    locked = np.hypot(matrix[..., 0, 0], matrix[..., 1, 0]) < 1e-9
+    roll = np.where(locked, np.arctan2(-matrix[..., 1, 2], matrix[..., 1, 1]), roll)
+    yaw = np.where(locked, 0.0, yaw)
     return np.stack([roll, pitch, yaw], axis=-1)
 
 

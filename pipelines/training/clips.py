@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from models.preprocessing import ASPECT, IMAGENET_MEAN, IMAGENET_STD
 from pipelines.training.order import CROP, FLIP, START, ClipSampler, Draw, Uniforms
 from storage.artifacts import Artifact
 from storage.frames import frames_at
@@ -39,7 +40,6 @@ __all__ = ["ClipConfig", "ClipLoader", "ClipSampler", "Replacement", "augment", 
 
 Pictures = NDArray[np.uint8]
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Draws that may fail in a row before the source is taken for broken.
 ATTEMPTS = 16
 # Columns of the mixture's index that reading takes.
@@ -61,7 +61,7 @@ class ClipConfig:
     """Side of the square the network sees, pixels."""
     scale: tuple[float, float] = (0.3, 1.0)
     """Share of the picture's area that the crop takes, from and to."""
-    aspect: tuple[float, float] = (0.75, 1.35)
+    aspect: tuple[float, float] = ASPECT
     """Width over height of the crop before it is made square, from and to."""
     flip: float = 0.5
     """Probability that a clip is mirrored."""
@@ -133,8 +133,8 @@ def augment(pictures: Pictures, numbers: Uniforms, config: ClipConfig) -> Tensor
     return clip.expand(-1, config.frames, -1, -1) if len(pictures) == 1 else clip
 
 
-_MEAN_255 = torch.tensor(MEAN).view(3, 1, 1, 1) * 255
-_STD_255 = torch.tensor(STD).view(3, 1, 1, 1) * 255
+_MEAN_255 = torch.tensor(IMAGENET_MEAN).view(3, 1, 1, 1) * 255
+_STD_255 = torch.tensor(IMAGENET_STD).view(3, 1, 1, 1) * 255
 
 
 @dataclass(frozen=True)

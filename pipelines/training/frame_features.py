@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from models.encoder import encode_frames
+from models.preprocessing import Preprocessing, prepare
 from pipelines.compute import map_items
 from pipelines.planner.weights import open_encoder
-from pipelines.planner.world import Preprocessing, prepare
 from pipelines.robot.episode_shards import load_episode
 from pipelines.stage import Workspace
 from pipelines.training.loop import one_thread_on

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from models.encoder import EncoderConfig
+from models.preprocessing import Preprocessing
 from pipelines.curation.sources import SOURCES, Source, mixture_weights
 from pipelines.node import Node, every, those_of, whole
-from pipelines.planner.world import Preprocessing
 from pipelines.training import posttrain, pretrain
 from pipelines.training.clips import ClipConfig
 from pipelines.training.gates import (

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 
 from models.encoder import EncoderConfig
 from models.objectives import world_model_loss
+from models.preprocessing import Preprocessing
 from models.schedules import Phase, by_phase
 from models.world_model import WorldModel, WorldModelConfig
 from pipelines.planner.weights import open_world_model, read_model
-from pipelines.planner.world import Preprocessing
 from pipelines.stage import Inputs, Stage, Workspace
 from pipelines.training.checkpoints import publish
 from pipelines.training.frame_features import DTYPES, FrameFeatures, cache_features

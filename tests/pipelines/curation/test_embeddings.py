@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 import torch
 
+from models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from pipelines.curation import embeddings
 from pipelines.curation.embeddings import (
-    MEAN,
-    STD,
     EmbedderError,
     EmbeddingsConfig,
     centre_square,
@@ -137,7 +136,9 @@ def test_dinov2_is_the_class_token_of_a_local_model(tmp_path: Path) -> None:
     frames = np.stack([picture[:56, :56] for picture in moving(3, 1)])
     found = embed(frames, load_embedder("dinov2", str(tmp_path / "dino")))
     images = torch.from_numpy(frames).permute(0, 3, 1, 2) / 255
-    images = (images - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+    images = (images - torch.tensor(IMAGENET_MEAN).view(3, 1, 1)) / torch.tensor(IMAGENET_STD).view(
+        3, 1, 1
+    )
     with torch.no_grad():
         token = network(images).pooler_output
     expected = torch.nn.functional.normalize(token).numpy()

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from models.encoder import Encoder, EncoderConfig
+from models.preprocessing import Preprocessing
 from models.world_model import WorldModel, WorldModelConfig
-from pipelines.planner.world import Preprocessing
 from storage.artifacts import Artifact
 from tests.pipelines.builders import finished_training
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from models.encoder import Encoder, EncoderConfig
+from models.preprocessing import Preprocessing
 from models.world_model import WorldModel, WorldModelConfig
-from pipelines.planner.world import ImaginedWorld, Preprocessing
+from pipelines.planner.world import ImaginedWorld
 
 ENCODER = EncoderConfig(width=24, depth=2, heads=2, mlp_hidden=48, patch=8, frames=2, size=32)
 WORLD_MODEL = WorldModelConfig(

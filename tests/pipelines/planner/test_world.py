@@ -11,7 +11,8 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from models.losses import normalise
-from pipelines.planner.world import ImaginedWorld, Preprocessing, moved, poses_before, prepare
+from models.preprocessing import Preprocessing, prepare
+from pipelines.planner.world import ImaginedWorld, moved, poses_before
 
 
 def frames(count: int, seed: int = 0, size: int = 32) -> torch.Tensor:

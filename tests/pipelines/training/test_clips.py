@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from pipelines.training import clips
 from pipelines.training.clips import ClipConfig, ClipLoader, augment, crop_box, frame_numbers
 from pipelines.training.order import CROP, FLIP, ClipSampler, uniforms
@@ -68,7 +69,7 @@ def loader(
 
 def levels(clip: torch.Tensor) -> list[int]:
     """Which frames of `counting_video` a clip shows."""
-    mean, std = (torch.tensor(v).view(3, 1, 1, 1) for v in (clips.MEAN, clips.STD))
+    mean, std = (torch.tensor(v).view(3, 1, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
     grey = ((clip * std + mean) * 255).mean(dim=(0, 2, 3))
     return [round(level / 4) for level in grey.tolist()]
 

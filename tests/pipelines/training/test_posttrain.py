@@ -15,8 +15,8 @@ import torch
 
 from models.encoder import Encoder
 from models.objectives import world_model_loss
+from models.preprocessing import Preprocessing
 from pipelines.planner.weights import open_world
-from pipelines.planner.world import Preprocessing
 from pipelines.stage import Inputs
 from pipelines.training import posttrain
 from pipelines.training.frame_features import FrameFeatures

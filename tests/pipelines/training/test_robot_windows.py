@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from models.encoder import Encoder, encode_frames
-from pipelines.planner.world import Preprocessing, prepare
+from models.preprocessing import Preprocessing, prepare
 from pipelines.robot.episode_shards import load_episode
 from pipelines.robot.poses import apply_action
 from pipelines.stage import ExecutionConfig
