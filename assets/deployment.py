@@ -20,9 +20,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipelines.assignments import override
 from pipelines.node import Graph, Profile
-from pipelines.overrides import OverrideError, nearest, override
 from pipelines.provenance import ROOT, default_home
+from pipelines.schemas import nearest
+from pipelines.settings import SettingError
 from storage.artifacts import ArtifactStore
 from storage.places import PlaceError
 
@@ -72,13 +74,13 @@ def deployment(
     """The deployment that the arguments ask for; what they leave open comes from `environment`.
 
     Raises:
-        OverrideError: unknown profile, unknown setting, or a value that does not fit its setting.
+        SettingError: unknown profile, unknown setting, or a value that does not fit its setting.
     """
     graph_at = environment.get("VJEPA2_GRAPH") or DEFAULT_GRAPH
     graph = named_graph(graph_at)
     name = profile or environment.get("VJEPA2_PROFILE") or DEFAULT_PROFILE
     if name not in graph.profiles:
-        raise OverrideError(f"--profile {name}: no such profile{nearest(name, graph.profiles)}")
+        raise SettingError(f"--profile {name}: no such profile{nearest(name, graph.profiles)}")
     applied = (*shlex.split(environment.get("VJEPA2_SET", "")), *settings)
     home = Path(environment.get("VJEPA2_HOME") or default_home()).resolve()
     location = store or environment.get("VJEPA2_STORE") or str(home / "store")
@@ -92,15 +94,15 @@ def named_graph(name: str) -> Graph:
     """The graph that `module:NAME` is.
 
     Raises:
-        OverrideError: there is no such module or name, or it is no graph.
+        SettingError: there is no such module or name, or it is no graph.
     """
     module, _, attribute = name.partition(":")
     try:
         graph = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
-        raise OverrideError(f"VJEPA2_GRAPH={name}: {error}; give module:NAME of a graph") from None
+        raise SettingError(f"VJEPA2_GRAPH={name}: {error}; give module:NAME of a graph") from None
     if not isinstance(graph, Graph):
-        raise OverrideError(f"VJEPA2_GRAPH={name}: is no Graph; give module:NAME of one")
+        raise SettingError(f"VJEPA2_GRAPH={name}: is no Graph; give module:NAME of one")
     return graph
 
 

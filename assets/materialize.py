@@ -19,7 +19,7 @@ from assets.definitions.asset import not_passed
 from assets.deployment import Deployment, prepare_home
 from assets.selection import chosen
 from pipelines.graph import Key, State, key_name, statuses
-from pipelines.overrides import plain
+from pipelines.settings import plain
 from storage.artifacts import ArtifactStore
 
 QUIET = {"console": {"config": {"log_level": "CRITICAL"}}}  # the run's own log has everything

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from pipelines.graph import Key, upstream_keys
 from pipelines.node import Graph, Profile
-from pipelines.overrides import nearest
+from pipelines.schemas import nearest
+from storage.errors import UserError
 
 
-class UnknownAssetError(ValueError):
+class UnknownAssetError(UserError, ValueError):
     """A name that is no asset of the graph, or no partition of that asset."""
 
 

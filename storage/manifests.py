@@ -16,11 +16,12 @@ from typing import Any
 
 from storage.confined import check_path
 from storage.digests import digest_file, digest_json
+from storage.errors import UserError
 
 _DIGEST = re.compile("[0-9a-f]{64}")
 
 
-class ArtifactError(RuntimeError):
+class ArtifactError(UserError, RuntimeError):
     """An artifact or manifest that cannot be trusted: which, why and what to do."""
 
 

@@ -16,13 +16,14 @@ from typing import Any, Protocol
 
 from storage.confined import PathError, check_path, inside
 from storage.digests import digest_file
+from storage.errors import UserError
 from storage.places import write_file
 
 # Not media: what a source says about itself.
 TABLES = ("labels.csv",)
 
 
-class MediaError(ValueError):
+class MediaError(UserError, ValueError):
     """A source or file that cannot be used; one line: where, what, what to do."""
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from storage.errors import UserError
+
 # [H, W, 3] RGB, 0-255, upright; a stack of them is [N, H, W, 3].
 Picture = npt.NDArray[np.uint8]
 # A file's bytes, or where they lie on this machine.
@@ -16,7 +18,7 @@ Source = bytes | Path
 Size = int | tuple[int, int] | None
 
 
-class VideoError(ValueError):
+class VideoError(UserError, ValueError):
     """A file that cannot be used; the message is one line that says why, without the name."""
 
 

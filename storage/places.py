@@ -15,11 +15,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+from storage.errors import UserError
+
 ASIDE = ".aside-"
 """How the names of files begin that are still being written; they are never listed or sealed."""
 
 
-class PlaceError(RuntimeError):
+class PlaceError(UserError, RuntimeError):
     """A place that cannot be used; the message says which, why and what to do."""
 
 

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 from pipelines.lineage import checkpoints_that_saw, descendants, find_sources, sources
 from pipelines.node import Graph
-from pipelines.overrides import nearest
+from pipelines.schemas import nearest
 from storage.artifacts import ArtifactError, ArtifactStore, Manifest
 from storage.digests import digest_file
 

@@ -15,8 +15,9 @@ from assets.cli import refuse
 from assets.deployment import Deployment, deployment, prepare_home
 from assets.selection import UnknownAssetError, chosen
 from pipelines.graph import State, key_name, statuses
-from pipelines.overrides import OverrideError, settings
 from pipelines.provenance import ROOMS, ROOT
+from pipelines.schemas import expected
+from pipelines.settings import SettingError, leaves, plain, spec_of
 from storage.artifacts import ArtifactError
 from storage.places import PlaceError
 
@@ -35,7 +36,7 @@ def carry_out(asked: argparse.Namespace) -> int:
         # `vjepa2 status | head` closes our stdout: nothing is wrong, and nothing more can be told.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (OverrideError, PlaceError, ArtifactError, UnknownAssetError, OSError) as refused:
+    except (SettingError, PlaceError, ArtifactError, UnknownAssetError, OSError) as refused:
         refuse(refused)
     except Exception as error:
         _refuse_failure(error)
@@ -131,8 +132,11 @@ def _verify(_: argparse.Namespace, deployed: Deployment) -> int:
 
 
 def _settings(_: argparse.Namespace, deployed: Deployment) -> int:
-    for name, value in settings(deployed.profile):
-        print(f"{name} = {value}")
+    """Every setting with its value, what it may be, and the note beside its declaration."""
+    profile = deployed.profile
+    for name, value, spec in leaves(plain(profile), spec_of(type(profile))):
+        note = " ".join(spec.get("description", "").split())
+        print(f"{name} = {value}\n    {expected(spec)}{f'. {note}' if note else ''}")
     return 0
 
 

@@ -1,90 +1,82 @@
-"""The launchpad: a stage's frozen dataclass as a Dagster config schema, and back again.
+"""The launchpad: a stage's config as a Dagster config schema.
 
-What a person may set in the UI is exactly what the stage's dataclass has, with the profile's
-values as defaults and the field's own note as its description; what comes back is checked by the
-dataclass itself.
+What a person may set in the UI is exactly what the stage's dataclass has, from the same schema as
+on the command line: the profile's values as defaults, and each field's own note, with its range, as
+its description. Numbers may be written as 5e-4, which YAML takes for text, and one out of its range
+is refused before a run begins.
 """
 
 from __future__ import annotations
 
-import ast
-import dataclasses
-import inspect
-import textwrap
-import types
-import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import dagster as dg
+from dagster._config import ConfigType, ConfigTypeKind, PostProcessingError
 
-from pipelines.overrides import from_plain, plain
+from pipelines.schemas import Spec, choices, expected, inside_of, members, must
+from pipelines.settings import SettingError, from_plain, number, plain, spec_of
 
 T = TypeVar("T")
 
-_SCALARS: dict[Any, Any] = {int: dg.Int, float: dg.Float, str: dg.String, bool: dg.Bool}
+_SCALARS: dict[str, Any] = {"boolean": dg.Bool, "string": dg.String}
 
 
 def schema(config: Any) -> dict[str, dg.Field]:
     """Return the Dagster fields of a config dataclass, with its values as the defaults."""
-    hints, notes = typing.get_type_hints(type(config)), field_notes(type(config))
-    return {
-        field.name: dg.Field(
-            _kind(hints[field.name], getattr(config, field.name)),
-            default_value=plain(getattr(config, field.name)),
-            is_required=False,
-            description=notes.get(field.name),
-        )
-        for field in dataclasses.fields(config)
-    }
+    return _fields(spec_of(type(config)), plain(config))
 
 
 def parsed(kind: type[T], values: Mapping[str, Any]) -> T:
-    """Build the dataclass from what the launchpad sent; OverrideError says what it refuses."""
+    """Build the dataclass from what the launchpad sent; SettingError says what it refuses."""
     return from_plain(kind, values)
 
 
-def field_notes(kind: type) -> dict[str, str]:
-    """Return the string written under each field of a dataclass: its description for people."""
-    notes: dict[str, str] = {}
-    for owner in reversed([base for base in kind.__mro__ if dataclasses.is_dataclass(base)]):
-        body = ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0]
-        assert isinstance(body, ast.ClassDef)
-        for field, below in zip(body.body, body.body[1:], strict=False):
-            match field, below:
-                case (
-                    ast.AnnAssign(target=ast.Name(id=name)),
-                    ast.Expr(value=ast.Constant(value=str(text))),
-                ):
-                    notes[name] = " ".join(text.split())
-    return notes
+def description(spec: Spec) -> str | None:
+    """What a setting is and which values it takes; None where there is nothing to say."""
+    limits = must(spec)
+    told = [spec.get("description", ""), f"{limits[:1].upper()}{limits[1:]}." if limits else ""]
+    return " ".join(" ".join(told).split()) or None
 
 
-def _kind(hint: Any, value: Any) -> Any:
-    """Return the Dagster type for a field's type; `value` gives groups inside it their defaults."""
-    if hint in _SCALARS:
-        return _SCALARS[hint]
-    if typing.get_origin(hint) is dict:
-        member = typing.get_args(hint)[1]
-        return dg.Shape(
-            {
-                name: dg.Field(_kind(member, item), default_value=plain(item), is_required=False)
-                for name, item in value.items()
-            }
-        )
-    if dataclasses.is_dataclass(hint):
-        return dg.Shape(schema(value if value is not None else typing.cast(Any, hint)()))
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        options = [option for option in typing.get_args(hint) if option is not type(None)]
-        inner = _kind(options[0], value) if len(options) == 1 else dg.Any
-        return dg.Noneable(inner) if type(None) in typing.get_args(hint) else inner
-    if typing.get_origin(hint) is tuple:
-        members = set(typing.get_args(hint)) - {Ellipsis}
-        inner = _kind(members.pop(), value[0] if value else None) if len(members) == 1 else dg.Any
-        return dg.Array(inner)
-    if typing.get_origin(hint) is typing.Literal:
-        return dg.Enum(
-            "_".join(map(str, typing.get_args(hint))),
-            [dg.EnumValue(str(option)) for option in typing.get_args(hint)],
-        )
-    raise TypeError(f"no launchpad field for {hint!r}: configs hold numbers, text, tuples, groups")
+class Number(ConfigType):  # type: ignore[misc]  # Dagster's types are not read
+    """A number within the range of its setting, also as text (5e-4)."""
+
+    def __init__(self, spec: Spec) -> None:
+        super().__init__(expected(spec), ConfigTypeKind.ANY, given_name=expected(spec))
+        self.spec = spec
+
+    def post_process(self, value: object) -> int | float:
+        """Return the number; PostProcessingError says what is wrong with it."""
+        try:
+            return number(value, self.spec)
+        except SettingError as refused:
+            raise PostProcessingError(str(refused)) from None
+
+
+def _fields(spec: Spec, values: Any) -> dict[str, dg.Field]:
+    """Of a group; fields without a value keep the defaults of their class."""
+    made = {}
+    for name, value in members(values, spec).items():
+        inside = inside_of(spec, name)
+        default = {} if values is None else {"default_value": value}
+        kind = _kind(inside, value)
+        made[name] = dg.Field(kind, is_required=False, description=description(inside), **default)
+    return made
+
+
+def _kind(spec: Spec, value: Any) -> Any:
+    """Return the Dagster type of a setting; `value` gives groups inside it their defaults."""
+    if spec.get("nullable"):
+        return dg.Noneable(_kind({**spec, "nullable": False}, value))
+    if spec.get("type") == "object":
+        return dg.Shape(_fields(spec, value))
+    if options := choices(spec):
+        return dg.Enum("_".join(options), [dg.EnumValue(option) for option in options])
+    if spec.get("type") == "array":
+        kinds = spec.get("prefixItems", [spec.get("items")])
+        alike = all(kind == kinds[0] for kind in kinds)
+        return dg.Array(_kind(kinds[0], None) if alike else dg.Any)
+    if spec.get("type") in ("integer", "number"):
+        return Number(spec)
+    return _SCALARS[spec["type"]]

@@ -37,6 +37,7 @@ from pipelines.curation.ingest import read_media
 from pipelines.stage import ExecutionConfig, Inputs, Stage, Workspace
 from storage.artifacts import Artifact
 from storage.digests import digest_file
+from storage.errors import UserError
 from storage.frames import middle_frame
 from storage.pictures import VideoError
 from storage.tables import QUARANTINE, read_table, write_table
@@ -72,7 +73,7 @@ class EmbeddingsConfig:
             raise ValueError(f"scene_embeddings.batch = {self.batch}: must be at least 1")
 
 
-class EmbedderError(ValueError):
+class EmbedderError(UserError, ValueError):
     """A network that cannot be loaded; the message says which folder and what to do."""
 
 

@@ -32,7 +32,7 @@ from pipelines.evaluation.reaching import (
     energy_landscape,
     run_trial,
 )
-from pipelines.overrides import plain
+from pipelines.settings import plain
 from pipelines.stage import Inputs, Stage, Workspace
 from storage.tables import write_table
 

@@ -39,8 +39,8 @@ from pipelines.evaluation.probing import (
     share_right,
     train_probe,
 )
-from pipelines.overrides import plain
 from pipelines.planner.weights import read_model
+from pipelines.settings import plain
 from pipelines.stage import Inputs, Stage, Workspace
 from storage.tables import write_table
 

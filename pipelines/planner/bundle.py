@@ -33,6 +33,7 @@ from pipelines.planner.weights import open_world, read_model
 from pipelines.planner.world import ImaginedWorld
 from pipelines.stage import Inputs, Stage, Workspace
 from storage.digests import digest_file
+from storage.errors import UserError
 
 FORMAT = 2
 _NEEDED = {"encoder.safetensors", "world_model.safetensors", "model.json", "planner.json"}
@@ -54,7 +55,7 @@ class BundleConfig:
             raise ValueError(f"name is '{self.name}', rate {self.rate}: give a name, and above 0")
 
 
-class BundleError(ValueError):
+class BundleError(UserError, ValueError):
     """A planner bundle that is incomplete, altered, or of a format this code does not know."""
 
 

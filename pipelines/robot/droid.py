@@ -22,6 +22,7 @@ from typing import Any
 from pipelines.robot.trajectory import Trajectory, TrajectoryError, read_trajectory
 from storage.confined import PathError, check_path, inside
 from storage.digests import digest_bytes, digest_file, digest_json
+from storage.errors import UserError
 
 OUTCOMES = ("success", "failure")
 RECORDINGS = "recordings/MP4"
@@ -29,7 +30,7 @@ MAX_BYTES = {".json": 16 << 20, ".h5": 256 << 20}
 """What is read at most of a file, by its kind; recordings have no limit."""
 
 
-class EpisodeError(ValueError):
+class EpisodeError(UserError, ValueError):
     """An episode that cannot be used; the message is the reason, one line."""
 
 

@@ -16,6 +16,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from storage.errors import UserError
+
 MAX_BYTES = 256 << 20
 """Of a file, and of one column's values. A DROID trajectory has less than a hundredth of it."""
 MAX_OBJECTS = 4096
@@ -33,7 +35,7 @@ _DAMAGED = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowErro
 Columns = dict[str, NDArray[np.float64]]
 
 
-class Hdf5Error(ValueError):
+class Hdf5Error(UserError, ValueError):
     """A file that is damaged or asks for what is refused; the message says what it does,
     as one line that goes on after the file's name: "holds a soft link: x".
     """

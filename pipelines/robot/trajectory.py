@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.robot.hdf5 import Hdf5Error, read_hdf5
+from storage.errors import UserError
 
 Array = NDArray[np.float64]
 
@@ -22,7 +23,7 @@ EXTRINSICS = "observation/camera_extrinsics"
 STEP_START = "observation/timestamp/control/step_start"
 
 
-class TrajectoryError(ValueError):
+class TrajectoryError(UserError, ValueError):
     """A trajectory that cannot be used; the message says what is wrong with it."""
 
 

@@ -38,9 +38,10 @@ from pipelines.training.checkpoints import (
 from pipelines.training.distributed import TreeSum, WorkerLostError, Workers, usable_workers
 from pipelines.training.progress import ProgressWriter, read_progress, shown
 from pipelines.training.tasks import Build, LoopSettings, Task
+from storage.errors import UserError
 
 
-class TrainingDivergedError(RuntimeError):
+class TrainingDivergedError(UserError, RuntimeError):
     """The loss or its gradient is no longer finite."""
 
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from assets.deployment import ROOT, deployment, prepare_home
-from pipelines.overrides import OverrideError
+from pipelines.settings import SettingError
 from tests.assets import conftest
 
 TINY = f"{conftest.__name__}:GRAPH"
@@ -48,7 +48,7 @@ def test_a_relative_store_is_one_place_whatever_the_working_directory(house, mon
 
 
 def test_an_unknown_profile_is_refused_with_the_nearest(house):
-    with pytest.raises(OverrideError, match="--profile tinny: no such profile; did you mean tiny"):
+    with pytest.raises(SettingError, match="--profile tinny: no such profile; did you mean tiny"):
         deployment("tinny", environment={"VJEPA2_GRAPH": TINY})
 
 

@@ -9,14 +9,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import dagster as dg
 import pytest
+import yaml
 
-from assets.definitions.launchpad import field_notes, parsed, schema
+from assets.definitions.launchpad import parsed, schema
 from pipelines.nodes import GRAPH, PROFILES
-from pipelines.overrides import OverrideError, plain
+from pipelines.settings import Count, Positive, SettingError, Share, plain, settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,13 +27,13 @@ class Inner:
     told in two lines."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class Base:
     seed: int = 7
     """Where all randomness comes from."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class Config(Base):
     lr: float = 1e-3
     steps: int | None = None
@@ -45,13 +46,23 @@ class Config(Base):
     mode: Literal["fast", "slow"] = "fast"
 
 
-def launched(values: dict[str, object]) -> Config:
-    """Send values through Dagster's own checks, as a launchpad does, into an op."""
-    seen: list[Config] = []
+@settings
+class Ranged:
+    lr: Positive = 1e-3
+    """Learning rate."""
+    steps: Count = 10
+    share: Share | None = None
+    rates: tuple[Positive, ...] = (1e-3,)
+    pairs: tuple[tuple[int, float], ...] = ((1, 2.0),)
 
-    @dg.op(config_schema=schema(Config()))
+
+def launched(values: dict[str, object], default: Any = Config()) -> Any:  # noqa: B008
+    """Send values through Dagster's own checks, as a launchpad does, into an op."""
+    seen: list[Any] = []
+
+    @dg.op(config_schema=schema(default))
     def take(context):
-        seen.append(parsed(Config, context.op_config))
+        seen.append(parsed(type(default), context.op_config))
 
     @dg.job
     def one() -> None:
@@ -84,18 +95,49 @@ def test_dagster_refuses_what_does_not_fit_before_anything_runs(values):
         launched(values)
 
 
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"lr": -1}, "must be above 0"),
+        ({"lr": "-1e-3"}, "must be above 0"),
+        ({"steps": 0}, "must be at least 1"),
+        ({"steps": 1.5}, "expected a whole number, at least 1"),
+        ({"steps": "1.5e0"}, "expected a whole number, at least 1"),
+        ({"share": 2}, "must be from 0 to 1"),
+        ({"rates": [0.1, 0.0]}, "must be above 0"),
+    ],
+)
+def test_a_number_out_of_its_range_is_refused_before_anything_runs(values, said):
+    with pytest.raises(dg.DagsterInvalidConfigError, match=said):
+        launched(values, Ranged())
+
+
+def test_a_number_may_be_what_yaml_takes_for_text():
+    assert yaml.safe_load("5e-4") == "5e-4"
+    values = {
+        "lr": "5e-4",
+        "steps": "1e3",
+        "share": "1E-1",
+        "rates": ["2e1"],
+        "pairs": [[1, "3e-1"]],
+    }
+    assert launched(values, Ranged()) == Ranged(
+        lr=5e-4, steps=1000, share=0.1, rates=(20.0,), pairs=((1, 0.3),)
+    )
+
+
 def test_what_dagsters_types_cannot_see_the_dataclass_refuses():
-    with pytest.raises(OverrideError, match=r"blocks\.0: expected 2 values"):
+    with pytest.raises(SettingError, match=r"blocks\.0: expected 2 values"):
         launched({"blocks": [[1, 2, 3]]})
 
 
 def test_each_field_carries_its_own_note_also_an_inherited_one():
-    notes = field_notes(Config)
+    notes = {name: field.description for name, field in schema(Config()).items()}
     assert notes["seed"] == "Where all randomness comes from."
     assert notes["steps"] == "Steps, or all of them."
-    assert "lr" not in notes
-    assert field_notes(Inner)["rate"] == "A rate, told in two lines."
-    assert schema(Config())["seed"].description == notes["seed"]
+    assert not notes["lr"]
+    assert schema(Inner())["rate"].description == "A rate, told in two lines."
+    assert schema(Ranged())["lr"].description == "Learning rate. Must be above 0."
 
 
 def test_defaults_are_the_profiles_not_the_classs():

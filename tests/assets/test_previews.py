@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from assets.previews import PREVIEWS, curation
+from pipelines.assignments import override
 from pipelines.graph import open_inputs
 from pipelines.nodes import GRAPH, PROFILES
-from pipelines.overrides import override
 from pipelines.stage import Inputs
 from storage.artifacts import ArtifactStore
 from storage.video import encode
