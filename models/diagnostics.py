@@ -26,15 +26,6 @@ def feature_std(features: Tensor) -> float:
     return float(_rows(features).std(dim=0, correction=0).mean())
 
 
-def gradient_norm(parameters: list[Tensor]) -> float:
-    """L2 norm of all gradients together; parameters without one count as 0."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    if not gradients:
-        return 0.0
-    norms = torch._foreach_norm(gradients)
-    return float(torch.stack(list(norms)).norm())
-
-
 def _rows(features: Tensor) -> Tensor:
     """[..., D] -> [rows, D] in float32, finite and at least two rows."""
     flat = features.detach().reshape(-1, features.shape[-1]).float()

@@ -1,8 +1,7 @@
-"""Which frame is meant: by time, by number, by the middle of a scene, on an even grid.
+"""Which frame is meant: by time, by the middle of a scene, on an even grid.
 
-Exact by construction. The frame at a time is the one on screen then; indices are counted by
-decoding from the start; a seek is used only where it lands on a whole keyframe before the time, and
-otherwise the file is decoded from its first frame.
+Exact by construction. The frame at a time is the one on screen then; a seek is used only where it
+lands on a whole keyframe before the time, and otherwise the file is decoded from its first frame.
 """
 
 from __future__ import annotations
@@ -38,22 +37,6 @@ def frames_at(source: Source, times: Sequence[float], size: Size = None) -> Pict
         pictures = list(_ascending(video, [float(times[i]) for i in order], size))
     ranks = np.argsort(order, kind="stable")
     return np.stack([pictures[rank] for rank in ranks])
-
-
-def frames_by_index(source: Source, indices: Sequence[int], size: Size = None) -> Picture:
-    """[N, H, W, 3]: frames by their number. Raises VideoError where the file has too few."""
-    wanted = set(indices)
-    if not wanted or min(wanted) < 0:
-        raise ValueError(f"frames_by_index: need indices of 0 or more, got {list(indices)}")
-    found: dict[int, Picture] = {}
-    index = -1
-    with closing(Decoder(source)) as video:
-        for index, (frame, _) in enumerate(video.timed()):
-            if index in wanted:
-                found[index] = video.picture(frame, size)
-            if len(found) == len(wanted):
-                return np.stack([found[number] for number in indices])
-    raise VideoError(f"frame {max(wanted)} wanted, but only {index + 1} frames decode")
 
 
 def middle_frame(source: Source, start: float, end: float, size: Size = None) -> Picture:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -140,14 +140,3 @@ def read_span(path: Path, offset: int, size: int) -> bytes:
             )
         file.seek(offset)
         return file.read(size)
-
-
-def read_shard(path: Path) -> Iterator[dict[str, Any]]:
-    """Samples in order, as the stock reader gives them: `__key__` and extension -> bytes."""
-    stream = webdataset.WebDataset(str(path), shardshuffle=False, empty_check=False)
-    for sample in stream:
-        yield {name: part for name, part in sample.items() if name not in _ADDED}
-
-
-# What the stock reader adds to a sample: where on this machine it came from.
-_ADDED = ("__url__", "__local_path__")

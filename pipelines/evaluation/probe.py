@@ -44,8 +44,6 @@ from pipelines.settings import plain
 from pipelines.stage import Inputs, Stage, Workspace
 from storage.tables import write_table
 
-Files = Mapping[str, Mapping[str, tuple[Path, ...]]]
-
 SELECTIONS = {
     "held_out": "a held-out part of the training clips",
     "validation": "the validation clips themselves, as in the paper: optimistic",

@@ -15,8 +15,6 @@ from models.rotations import angles, matrix_rows
 
 Array = NDArray[np.float64]
 
-STATE_WIDTH = 7
-
 
 def euler_to_matrix(euler: Array) -> Array:
     """Rotation matrices [..., 3, 3] of extrinsic-xyz Euler angles [..., 3] in radians."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.diagnostics import effective_rank, feature_std, gradient_norm
+from models.diagnostics import effective_rank, feature_std
 
 
 def noise(*shape: int) -> torch.Tensor:
@@ -45,10 +45,3 @@ def test_refuses_what_it_cannot_judge() -> None:
         effective_rank(torch.tensor([[1.0, float("nan")], [0.0, 1.0]]))
     with pytest.raises(ValueError, match=r"at least two feature vectors; found shape \[1, 4\]"):
         feature_std(torch.zeros(1, 4))
-
-
-def test_gradient_norm() -> None:
-    one, other, none = (torch.zeros(2, requires_grad=True) for _ in range(3))
-    one.grad, other.grad = torch.tensor([3.0, 0.0]), torch.tensor([0.0, 4.0])
-    assert gradient_norm([one, other, none]) == pytest.approx(5.0)
-    assert gradient_norm([none]) == 0.0

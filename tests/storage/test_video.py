@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from storage import frames as queries
-from storage.frames import frames_at, frames_by_index, iterate, middle_frame, resample
+from storage.frames import frames_at, iterate, middle_frame, resample
 from storage.pictures import Picture, Probe, VideoError, fitted
 from storage.video import decode_image, encode, encode_image, probe
 
@@ -228,7 +228,6 @@ def test_the_frame_at_a_time_is_the_one_on_screen(container: str, codec: str) ->
     asked = [1.0 + 0.9 / 30, 0.2, -3.0, 99.0, 0.2]
     assert [number_of(p) for p in frames_at(clip, asked)] == [30, 6, 0, 59, 6]
     assert number_of(middle_frame(clip, 0.5, 1.5)) == 30
-    assert [number_of(p) for p in frames_by_index(clip, [41, 0, 41])] == [41, 0, 41]
 
 
 def test_resampling_repeats_and_leaves_out() -> None:
@@ -344,12 +343,8 @@ def test_a_picture_too_large_to_hold_is_refused(monkeypatch: pytest.MonkeyPatch)
                     probe(data)
 
 
-def test_asking_for_too_much_is_an_error() -> None:
+def test_asking_for_no_frame_is_an_error() -> None:
     clip = encode(numbered(5), 10.0).data
-    with pytest.raises(VideoError, match="frame 5 wanted, but only 5 frames decode"):
-        frames_by_index(clip, [0, 5])
-    with pytest.raises(ValueError, match="0 or more"):
-        frames_by_index(clip, [-1])
     with pytest.raises(ValueError, match="no times"):
         frames_at(clip, [])
 
