@@ -214,9 +214,8 @@ def train_on_ray(
         RuntimeError: workers went on dying, or there are fewer GPUs than workers.
     """
     import torch
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchConfig, TorchTrainer
-    from ray.train.v2.api.exceptions import TrainingFailedError
 
     start(execution)
     gpu = torch.device(execution.device).type == "cuda"
