@@ -6,10 +6,8 @@ import ast
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
-
 from pipelines.schemas import Spec, inside_of, is_group, members, nearest
-from pipelines.settings import Refusal, SettingError, leaves, plain, refusal, spec_of, validated
+from pipelines.settings import Refusal, SettingError, leaves, plain, spec_of, validated
 
 T = TypeVar("T")
 
@@ -26,10 +24,7 @@ def override(config: T, assignments: Iterable[str]) -> T:
     tree = plain(config)
     for path, text in texts.items():
         _plant(tree, spec, path, text)
-    try:
-        return validated(type(config), tree, strict=False)
-    except ValidationError as refused:
-        raise SettingError(_line(refusal(refused, spec, skip=1), texts)) from None
+    return validated(type(config), tree, strict=False, line=lambda told: _line(told, texts))
 
 
 def _line(told: Refusal, texts: Mapping[str, str]) -> str:

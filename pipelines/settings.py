@@ -19,11 +19,11 @@ import functools
 import json
 import re
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, NamedTuple, TypeVar
 
 import pydantic
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import to_jsonable_python
 
 from pipelines.schemas import (
@@ -47,11 +47,39 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 """From 0 to 1, both allowed."""
+Momentum = Annotated[float, Field(ge=0, lt=1)]
+"""From 0, which is allowed, to 1, which is not."""
+Part = Annotated[float, Field(gt=0, lt=1)]
+"""Between 0 and 1, neither allowed."""
+EVEN, NOT_EMPTY = Field(multiple_of=2), Field(min_length=1)
+
+
+def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError("want (from, to), the smaller number first")
+    return pair
+
+
+ASCENDING = AfterValidator(_ascending)
+"""Of a pair: its first number is at most its second."""
+PositiveRange = Annotated[tuple[Positive, Positive], ASCENDING]
+_PositiveShare = Annotated[float, Field(gt=0, le=1)]
+ShareRange = Annotated[tuple[_PositiveShare, _PositiveShare], ASCENDING]
 
 _CONFIG = ConfigDict(
     extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
 )
 _E_NOTATION = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
+
+
+def at_least(low: float) -> Any:
+    """A lower limit, which is allowed; it stands in an `Annotated`."""
+    return Field(ge=low)
+
+
+def between(low: float, high: float) -> Any:
+    """A lower and an upper limit, both allowed."""
+    return Field(ge=low, le=high)
 
 
 class SettingError(UserError, ValueError):
@@ -73,7 +101,7 @@ def settings(kind: type[T]) -> type[T]:
         try:
             checked(self, *values, **named)
         except ValidationError as refused:
-            first = refusal(refused, spec_of(type(self)))
+            first = _refusal(refused, spec_of(type(self)))
             raise SettingError(first.line(f"{section(type(self))}.")) from None
 
     made.__init__ = init
@@ -102,19 +130,22 @@ def from_plain(kind: type[T], values: Mapping[str, Any]) -> T:
     SettingError for an unknown field, a wrong type, a value out of range, or a combination that the
     dataclass refuses.
     """
-    try:
-        return validated(kind, values, strict=True)
-    except ValidationError as refused:
-        raise SettingError(refusal(refused, spec_of(kind), skip=1).line()) from None
+    return validated(kind, values, strict=True)
 
 
-def validated(kind: type[T], values: Any, *, strict: bool) -> T:
+def validated(
+    kind: type[T], values: Any, *, strict: bool, line: Callable[[Refusal], str] | None = None
+) -> T:
     """Build a config from its JSON-able twin; not strict: text counts as what it says.
 
-    Raises pydantic's ValidationError, with a place in front that is not ours; see `refusal`.
+    Raises SettingError with the `line` of what is refused.
     """
     text = json.dumps([_numerals(values, spec_of(kind))], default=str)
-    built: tuple[T] = _adapter(typing.cast(type, kind)).validate_json(text, strict=strict)
+    try:
+        built: tuple[T] = _adapter(typing.cast(type, kind)).validate_json(text, strict=strict)
+    except ValidationError as refused:
+        told = _refusal(refused, spec_of(kind), skip=1)
+        raise SettingError(line(told) if line else told.line()) from None
     return built[0]
 
 
@@ -131,7 +162,7 @@ def number(value: Any, spec: Spec) -> int | float:
     try:
         return adapter.validate_python(_numerals(value, spec))
     except ValidationError as refused:
-        raise SettingError(refusal(refused, spec).said) from None
+        raise SettingError(_refusal(refused, spec).said) from None
 
 
 def _numerals(value: Any, spec: Spec) -> Any:
@@ -194,16 +225,17 @@ class Refusal(NamedTuple):
         """Place, value, what is wrong with it."""
         if self.said.startswith("no "):
             return self.said
-        shown = f"{prefix}{self.place}".rstrip(".")
-        shown += "" if self.value is WHOLE else f" = {self.value!r}"
-        return f"{shown}: {self.said}".removeprefix(": ")
+        if not self.place:  # a rule between fields begins with the name of one
+            return f"{prefix}{self.said}"
+        value = "" if self.value is WHOLE else f" = {self.value!r}"
+        return f"{prefix}{self.place}{value}: {self.said}"
 
 
 WHOLE: Any = object()
 """In the place of a value: a group is refused as a whole, and the words name what is wrong."""
 
 
-def refusal(refused: ValidationError, root: Spec, skip: int = 0) -> Refusal:
+def _refusal(refused: ValidationError, root: Spec, skip: int = 0) -> Refusal:
     """The first of pydantic's errors in our words; `skip`: how much of its place is not ours."""
     error: Any = refused.errors(include_url=False)[0]
     kind, value, loc = error["type"], error["input"], error["loc"][skip:]
@@ -211,7 +243,7 @@ def refusal(refused: ValidationError, root: Spec, skip: int = 0) -> Refusal:
         loc = loc[:-1]
     spec, place = functools.reduce(inside_of, loc, root), ".".join(map(str, loc))
     if kind == "value_error":
-        return Refusal(place, WHOLE, str(error["ctx"]["error"]))
+        return Refusal(place, WHOLE if is_group(spec) else value, str(error["ctx"]["error"]))
     if kind == "unexpected_keyword_argument":
         known = functools.reduce(inside_of, loc[:-1], root)["properties"]
         return Refusal(place, WHOLE, f"no setting {place}{nearest(loc[-1], known)}")
