@@ -77,6 +77,11 @@ def at_least(low: float) -> Any:
     return Field(ge=low)
 
 
+def at_most(high: float) -> Any:
+    """An upper limit, which is allowed."""
+    return Field(le=high)
+
+
 def between(low: float, high: float) -> Any:
     """A lower and an upper limit, both allowed."""
     return Field(ge=low, le=high)

@@ -24,10 +24,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pipelines.compute import map_items
 from pipelines.curation.ingest import read_media
+from pipelines.settings import between, settings
 from pipelines.stage import Inputs, Stage, Workspace
 from storage.artifacts import Artifact
 from storage.frames import resample
@@ -49,34 +50,24 @@ PROVENANCE = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class ClipShardsConfig:
     """How scenes are stored for training."""
 
-    short_side: int = 320
+    short_side: Annotated[int, between(16, 4320)] = 320
     """Shorter side of a stored clip, pixels; smaller originals are not enlarged."""
-    fps: float = 8.0
+    fps: Annotated[float, between(0.1, 240)] = 8.0
     """Stored frames a second; a multiple of the rate of training clips gives several phases."""
-    crf: int = 20
+    crf: Annotated[int, between(0, 51)] = 20
     """x264 quality: 0 is lossless, 51 the worst."""
-    keyframes: float = 1.0
+    keyframes: Annotated[float, between(0.01, 60)] = 1.0
     """Seconds between keyframes, at most."""
-    jpeg_quality: int = 3
+    jpeg_quality: Annotated[int, between(2, 31)] = 3
     """Quality of stored jpg stills: 2 is the best, 31 the worst."""
-    shard_samples: int = 1000
+    shard_samples: Annotated[int, between(1, 1_000_000)] = 1000
     """Scenes in one shard, at most."""
-    shard_seconds: float = 10_000.0
+    shard_seconds: Annotated[float, between(0.1, 1e7)] = 10_000.0
     """Seconds of video in one shard, about: it is closed by the scene that reaches this."""
-
-    def __post_init__(self) -> None:
-        allowed: dict[str, tuple[float, float]] = {
-            "short_side": (16, 4320), "fps": (0.1, 240.0), "crf": (0, 51), "keyframes": (0.01, 60),
-            "jpeg_quality": (2, 31), "shard_samples": (1, 1e6), "shard_seconds": (0.1, 1e7),
-        }  # fmt: skip
-        for name, (low, high) in allowed.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise ValueError(f"shards.{name} = {value}: must be from {low:g} to {high:g}")
 
 
 def planned_shards(

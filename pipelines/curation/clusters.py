@@ -19,7 +19,6 @@ Payload:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from numpy.typing import NDArray
 
 from pipelines.curation.sources import POOL
 from pipelines.node import source_of
+from pipelines.settings import Count, Natural, settings
 from pipelines.stage import Inputs, Stage, Workspace
 from storage.digests import unit_interval
 from storage.tables import QUARANTINE, read_columns, write_table
@@ -38,27 +38,23 @@ ASSIGNMENTS = {
 TARGETS = {"scene_id": "string", "source": "string", "cluster": "int32", "distance": "float32"}
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class ClustersConfig:
     """How the pool of scenes is clustered."""
 
-    clusters: int = 1_500_000
+    clusters: Count = 1_500_000
     """Number of clusters K."""
-    iterations: int = 10
+    iterations: Count = 10
     """Lloyd iterations."""
-    train_scenes: int = 50_000_000
+    train_scenes: Count = 50_000_000
     """Scenes that k-means is trained on, at most; all scenes are assigned."""
-    seed: int = 0
+    seed: Natural = 0
     """Chooses the training scenes and the first centroids."""
 
     def __post_init__(self) -> None:
-        for name in ("clusters", "iterations"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"clusters.{name} = {getattr(self, name)}: must be at least 1")
         if self.train_scenes < self.clusters:
             raise ValueError(
-                f"clusters.train_scenes = {self.train_scenes}: must be at least "
-                f"clusters.clusters = {self.clusters}"
+                f"train_scenes = {self.train_scenes}: must be at least clusters = {self.clusters}"
             )
 
 

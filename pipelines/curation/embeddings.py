@@ -27,13 +27,14 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.compute import map_items
 from pipelines.curation.ingest import read_media
+from pipelines.settings import EVEN, Count, at_least, settings
 from pipelines.stage import ExecutionConfig, Inputs, Stage, Workspace
 from storage.artifacts import Artifact
 from storage.digests import digest_file
@@ -46,31 +47,22 @@ if TYPE_CHECKING:  # torch takes seconds to import: only a process that embeds p
     from torch import Tensor
 
 ROWS = {"scene_id": "string", "source": "string", "split": "string"}
-MODELS = ("dinov2", "efficientnet_lite0")
 # Scenes of one task, or four batches of a GPU: some seconds of work, so that a kill costs no more.
 CHUNK = 16
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class EmbeddingsConfig:
     """What looks at the middle frames."""
 
-    model: str = "dinov2"
+    model: Literal["dinov2", "efficientnet_lite0"] = "dinov2"
     """"dinov2" (PAPER) or "efficientnet_lite0" (needs no download)."""
     weights: str | None = None
     """Folder of the DINOv2 weights, as `save_pretrained` of transformers lays it out."""
-    size: int = 224
+    size: Annotated[int, at_least(32), EVEN] = 224
     """Side of the square the network sees, pixels; even, and a multiple of DINOv2's patch (14)."""
-    batch: int = 1
+    batch: Count = 1
     """Frames per forward pass; above 1 pays off on a GPU alone."""
-
-    def __post_init__(self) -> None:
-        if self.model not in MODELS:
-            raise ValueError(f"scene_embeddings.model = {self.model!r}: must be one of {MODELS}")
-        if self.size < 32 or self.size % 2:
-            raise ValueError(f"scene_embeddings.size = {self.size}: must be even and at least 32")
-        if self.batch < 1:
-            raise ValueError(f"scene_embeddings.batch = {self.batch}: must be at least 1")
 
 
 class EmbedderError(UserError, ValueError):

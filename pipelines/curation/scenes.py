@@ -16,9 +16,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
-from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from scenedetect.common import FrameTimecode
@@ -26,6 +25,7 @@ from scenedetect.detectors import AdaptiveDetector, ContentDetector
 
 from pipelines.compute import map_items
 from pipelines.curation.ingest import read_media
+from pipelines.settings import Natural, NotNegative, Positive, at_least, settings
 from pipelines.stage import Inputs, Stage, Workspace
 from storage.artifacts import Artifact
 from storage.digests import digest_bytes
@@ -33,7 +33,6 @@ from storage.frames import iterate
 from storage.pictures import Picture, VideoError
 from storage.tables import QUARANTINE, read_table, write_table
 
-DETECTORS = ("content", "adaptive")
 COLUMNS = {
     "scene_id": "string", "video_id": "string", "source": "string", "path": "string",
     "sha256": "string", "kind": "string", "start": "float64", "end": "float64",
@@ -44,37 +43,22 @@ COLUMNS = {
 _RATE = Fraction(25)
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class ScenesConfig:
     """How videos are cut."""
 
     sources: tuple[str, ...] = ("yt1b",)
     """Sources that are cut; a video of any other is one scene."""
-    detector: str = "content"
+    detector: Literal["content", "adaptive"] = "content"
     """"content" (change from frame to frame) or "adaptive" (change beside its neighbours)."""
-    threshold: float | None = None
+    threshold: Positive | None = None
     """What counts as a cut; None is PySceneDetect's default, 27 (content) or 3 (adaptive)."""
-    flash_frames: int = 15
+    flash_frames: Natural = 15
     """Cuts closer together than this are taken for flashes and merged, frames."""
-    min_seconds: float = 4.0
+    min_seconds: NotNegative = 4.0
     """Scenes shorter than this are dropped, seconds."""
-    side: int = 144
+    side: Annotated[int, at_least(16)] = 144
     """Frames are looked at with a shorter side of at most this, pixels."""
-
-    def __post_init__(self) -> None:
-        if self.detector not in DETECTORS:
-            raise ValueError(f"scenes.detector is {self.detector!r}; give one of {DETECTORS}")
-        if self.threshold is not None and self.threshold <= 0:
-            raise ValueError(
-                f"scenes.threshold is {self.threshold}; give a number above 0, or None"
-            )
-        if self.flash_frames < 0 or self.min_seconds < 0:
-            raise ValueError(
-                f"scenes.flash_frames is {self.flash_frames} and scenes.min_seconds is "
-                f"{self.min_seconds}; give 0 or more"
-            )
-        if self.side < 16:
-            raise ValueError(f"scenes.side is {self.side}; give at least 16")
 
 
 def cuts(frames: Iterable[Picture], config: ScenesConfig) -> list[int]:

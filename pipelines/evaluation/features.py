@@ -25,6 +25,7 @@ from torch import Tensor
 from models.encoder import Encoder, EncoderConfig
 from pipelines.compute import map_items
 from pipelines.planner.weights import open_encoder, read_model
+from pipelines.settings import Count, Natural, Positive, PositiveRange, ShareRange, settings
 from pipelines.stage import Workspace
 from pipelines.training.clips import ClipConfig, augment, frame_numbers
 from pipelines.training.order import CROP, CROP_TRIES, START
@@ -55,34 +56,28 @@ class LabelledClip:
     frames: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class ViewConfig:
     """How a clip is shown to the encoder."""
 
-    frames: int = 16
+    frames: Count = 16
     """Frames of a segment."""
-    fps: float = 4.0
+    fps: Positive = 4.0
     """Frames a second."""
-    size: int = 256
+    size: Count = 256
     """Side of the square the encoder sees, pixels."""
-    segments: int = 2
+    segments: Count = 2
     """Windows along the clip; their tokens are probed together."""
-    train_views: int = 1
+    train_views: Count = 1
     """Random windows and crops of each training clip that are kept."""
-    views: int = 3
+    views: Count = 3
     """Crops of each validation clip along its longer side; their predictions are averaged."""
-    crop_scale: tuple[float, float] = (0.08, 1.0)
+    crop_scale: ShareRange = (0.08, 1.0)
     """Share of the picture's area that a training crop takes, from and to."""
-    crop_aspect: tuple[float, float] = (0.75, 1.3333)
+    crop_aspect: PositiveRange = (0.75, 1.3333)
     """Width over height of a training crop, from and to. Clips are never mirrored."""
-    seed: int = 0
+    seed: Natural = 0
     """Of windows, crops and the random encoder."""
-
-    def __post_init__(self) -> None:
-        for name in ("frames", "size", "segments", "train_views", "views"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be 1 or more")
-        _ = self.clip  # refuses what no clip can be
 
     @property
     def clip(self) -> ClipConfig:

@@ -18,8 +18,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -32,7 +31,7 @@ from pipelines.evaluation.reaching import (
     energy_landscape,
     run_trial,
 )
-from pipelines.settings import plain
+from pipelines.settings import NOT_EMPTY, Count, Natural, Positive, plain, settings
 from pipelines.stage import Inputs, Stage, Workspace
 from storage.tables import write_table
 
@@ -46,26 +45,22 @@ TRIALS = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class PlanningConfig(ReachConfig):
     """How the planner is tried out."""
 
-    labs: tuple[str, ...] = ("lab-a", "lab-b")
+    labs: Annotated[tuple[str, ...], NOT_EMPTY] = ("lab-a", "lab-b")
     """Labs to reach in."""
-    trials: int = 10
+    trials: Count = 10
     """Trials in each lab (the paper: 10 a task)."""
-    success: float = 0.04
+    success: Positive = 0.04
     """A trial succeeds if the hand ends within this distance of the goal, metres."""
-    films: int = 2
+    films: Natural = 2
     """Trials of each lab whose frames are kept."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.trials < 1 or self.films < 0:
-            raise ValueError(f"trials is {self.trials}, films {self.films}: at least 1 and 0")
-        if not self.labs:
-            raise ValueError("labs is empty: name at least one lab, for instance lab-a")
-        if not 0 < self.success < self.nearest:
+        if self.success >= self.nearest:
             raise ValueError(
                 f"success is {self.success}, nearest {self.nearest}: want 0 < success < nearest "
                 "(a goal that counts as reached from the start proves nothing)"

@@ -19,7 +19,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
@@ -40,7 +40,7 @@ from pipelines.evaluation.probing import (
     train_probe,
 )
 from pipelines.planner.weights import read_model
-from pipelines.settings import plain
+from pipelines.settings import NOT_EMPTY, NotNegative, Part, Positive, plain, settings
 from pipelines.stage import Inputs, Stage, Workspace
 from storage.tables import write_table
 
@@ -50,7 +50,7 @@ SELECTIONS = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class ProbeConfig:
     """The probe of frozen features; the defaults are the paper's SSv2 protocol for ViT-L."""
 
@@ -60,26 +60,16 @@ class ProbeConfig:
     """How clips are shown to the encoder."""
     head: HeadConfig = field(default_factory=HeadConfig)
     """The probe and how it learns."""
-    lrs: tuple[float, ...] = (5e-3, 3e-3, 1e-3, 3e-4, 1e-4)
+    lrs: Annotated[tuple[Positive, ...], NOT_EMPTY] = (5e-3, 3e-3, 1e-3, 3e-4, 1e-4)
     """Learning rates to choose from."""
-    weight_decays: tuple[float, ...] = (0.01, 0.1, 0.4, 0.8)
+    weight_decays: Annotated[tuple[NotNegative, ...], NOT_EMPTY] = (0.01, 0.1, 0.4, 0.8)
     """Weight decays to choose from."""
-    selection: str = "held_out"
+    selection: Literal["held_out", "validation"] = "held_out"
     """Where they are chosen: "held_out" (part of train), or "validation" (the paper's way)."""
-    held_out: float = 0.2
+    held_out: Part = 0.2
     """Share of the training clips, class by class, that is held out to choose on."""
     still: bool = True
     """Whether to probe clips without motion too."""
-
-    def __post_init__(self) -> None:
-        if not self.lrs or not self.weight_decays or min(self.lrs) <= 0:
-            raise ValueError("lrs and weight_decays must each name one value or more, lrs above 0")
-        if self.selection not in SELECTIONS:
-            raise ValueError(
-                f"selection is '{self.selection}': it must be one of {', '.join(SELECTIONS)}"
-            )
-        if not 0 < self.held_out < 1:
-            raise ValueError(f"held_out is {self.held_out}: it must lie between 0 and 1")
 
     @property
     def grid(self) -> tuple[tuple[float, float], ...]:

@@ -15,7 +15,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -24,40 +24,32 @@ from torch import Tensor
 
 from models.attentive_probe import AttentiveProbe
 from pipelines.evaluation.features import Features
+from pipelines.settings import Count, Momentum, Natural, settings
 from storage.digests import digest_json
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class HeadConfig:
     """The probe and how it learns; the defaults are the paper's (table 15)."""
 
-    depth: int = 4
+    depth: Count = 4
     """Blocks: all but the last are self-attention, the last is cross-attention."""
-    heads: int = 16
+    heads: Count = 16
     """Attention heads."""
-    epochs: int = 20
+    epochs: Count = 20
     """Passes over the training clips."""
-    batch: int = 256
+    batch: Count = 256
     """Clips a step."""
-    warmup: float = 0.0
+    warmup: Momentum = 0.0
     """Share of the steps over which the learning rate rises; it then falls to 0 as a cosine."""
-    initial: str = "published"
+    initial: Literal["published", "fan_in"] = "published"
     """"published": deviation 0.02; "fan_in": 1 / sqrt(inputs), which narrow encoders need."""
     standardise: bool = False
     """Whether features get mean 0 and deviation 1, channel by channel over the training clips."""
     positions: bool = False
     """Whether sines and cosines of time, row and column are added to the tokens."""
-    seed: int = 0
+    seed: Natural = 0
     """Of the probe's weights and the order of clips."""
-
-    def __post_init__(self) -> None:
-        for name in ("depth", "heads", "epochs", "batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be 1 or more")
-        if self.initial not in ("published", "fan_in"):
-            raise ValueError(f"initial is '{self.initial}': it must be 'published' or 'fan_in'")
-        if not 0 <= self.warmup < 1:
-            raise ValueError(f"warmup is {self.warmup}: it must lie in [0, 1)")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pipelines.planner.cem import PlannerConfig
 from pipelines.planner.control import Planner, as_batch, checked_state
 from pipelines.planner.weights import open_world
+from pipelines.settings import Count, Natural, NotNegative, Positive, at_least, settings
 from storage.digests import digest_json
 
 if TYPE_CHECKING:
@@ -33,36 +34,31 @@ POLICIES = ("planner", "random", "still", "straight")
 _GOAL_TRIES = 20
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class ReachConfig:
     """What reaching is; the defaults are the paper's where it states them."""
 
     search: PlannerConfig = field(default_factory=PlannerConfig)
     """How the planner searches; the exported planner takes these settings."""
-    steps: int = 10
+    steps: Count = 10
     """Motions a trial; the paper does not state a number for reaching."""
-    nearest: float = 0.20
+    nearest: Positive = 0.20
     """Shortest distance from the hand to the goal, metres."""
-    farthest: float = 0.30
+    farthest: Positive = 0.30
     """Longest distance from the hand to the goal, metres."""
-    frame_size: int = 256
+    frame_size: Count = 256
     """Side of the camera's square frame, pixels."""
-    camera_jitter: float = 1.0
+    camera_jitter: NotNegative = 1.0
     """Random displacement of the camera from trial to trial, as a multiple of the recordings'."""
-    landscape_points: int = 21
+    landscape_points: Annotated[int, at_least(3)] = 21
     """Motions along each axis of the energy landscape."""
-    seed: int = 0
+    seed: Natural = 0
     """Of layouts, goals, candidates and random motions."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "frame_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be 1 or more")
-        if self.landscape_points < 3:
-            raise ValueError(f"landscape_points is {self.landscape_points}: it must be 3 or more")
-        if not 0 < self.nearest <= self.farthest:
+        if self.nearest > self.farthest:
             raise ValueError(
-                f"nearest is {self.nearest}, farthest {self.farthest}: want 0 < nearest <= farthest"
+                f"nearest is {self.nearest}, farthest {self.farthest}: want nearest <= farthest"
             )
 
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from pipelines.compute import map_items
 from pipelines.robot.droid import EpisodeError, open_episode
 from pipelines.robot.pictures import to_square
 from pipelines.robot.poses import positive_roll
+from pipelines.settings import EVEN, Count, Natural, NotNegative, Positive, at_least, settings
 from pipelines.stage import Inputs, Stage, Workspace
 from storage.artifacts import Artifact
 from storage.digests import digest_json
@@ -48,45 +49,26 @@ _BATCH = 8
 _QUALITY = {"crf": "8", "x264-params": "cpu-independent=1"}
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class EpisodeShardsConfig:
     """How episodes become training samples; defaults as in V-JEPA 2-AC, section 3.1."""
 
-    size: int = 256
+    size: Annotated[int, at_least(8), EVEN] = 256
     """Side of the square frames, pixels."""
-    fps: float = 4.0
+    fps: Positive = 4.0
     """Frames a second to keep: every n-th, n the smallest that gives no more than this."""
-    clock: str = "control"
+    clock: Literal["control", "nominal"] = "control"
     """"control": rows are apart by the time stamps in trajectory.h5. "nominal": by the rate that
     the container claims, as the released code took it; on raw DROID (60 claimed, 15 true) four
     nominal seconds last sixteen."""
-    min_seconds: float = 4.0
+    min_seconds: NotNegative = 4.0
     """Shorter episodes are quarantined, by the same clock."""
-    frame_gap: int = 1
+    frame_gap: Natural = 1
     """How many frames fewer than rows a recording may have; the rows beyond are cut off."""
-    codec: str = "h264"
+    codec: Literal["h264", "png"] = "h264"
     """"h264" (near-lossless mp4) or "png" (lossless, frames stacked; better below 128 pixels)."""
-    shard_bytes: int = 256 << 20
+    shard_bytes: Count = 256 << 20
     """A shard ends once it holds so many bytes."""
-
-    def __post_init__(self) -> None:
-        for name, allowed in (("clock", ("control", "nominal")), ("codec", ("h264", "png"))):
-            if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"episode_shards.{name} is {getattr(self, name)!r}; give one of {allowed}"
-                )
-        if self.size < 8 or self.size % 2:
-            raise ValueError(f"episode_shards.size is {self.size}; give an even size of 8 or more")
-        if not (math.isfinite(self.fps) and self.fps > 0) or self.min_seconds < 0:
-            raise ValueError(
-                f"episode_shards.fps is {self.fps}, min_seconds {self.min_seconds}; "
-                "give a rate above 0 and a length of 0 or more"
-            )
-        if self.frame_gap < 0 or self.shard_bytes < 1:
-            raise ValueError(
-                f"episode_shards.frame_gap is {self.frame_gap}, shard_bytes {self.shard_bytes}; "
-                "give 0 or more, and at least 1"
-            )
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from pipelines.compute import map_items
 from pipelines.robot.arms import arm_files, load_arm
@@ -21,6 +20,16 @@ from pipelines.robot.droid import (
 from pipelines.robot.labs import LABS
 from pipelines.robot.recorder import FAULTS, record
 from pipelines.robot.simulator import Simulator
+from pipelines.settings import (
+    EVEN,
+    Count,
+    Natural,
+    NotNegative,
+    Positive,
+    at_least,
+    at_most,
+    settings,
+)
 from pipelines.stage import ExecutionConfig, Inputs, Stage, Workspace
 from storage.confined import PathError, inside
 from storage.digests import digest_file, digest_json
@@ -30,9 +39,10 @@ from storage.tables import QUARANTINE, write_table
 GENERATED = "generated"
 # Episodes a task records or reads: enough to be worth a task, few enough to show progress.
 _BATCH = 8
+Hertz = Annotated[Positive, at_most(1000)]
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class EpisodesConfig:
     """Where robot episodes come from; the defaults record like DROID."""
 
@@ -40,46 +50,32 @@ class EpisodesConfig:
     """"generated", or the folder of a raw DROID copy (the one that holds the labs)."""
     labs: tuple[str, ...] = ("a", "b")
     """Labs to take: of the simulator "a" and "b", of a folder the names of its sub-folders."""
-    episodes: int = 1000
+    episodes: Count = 1000
     """Generated episodes a lab."""
-    frames: int = 250
+    frames: Annotated[int, at_least(2)] = 250
     """Control steps of a generated episode; DROID's have about 250."""
-    hz: float = 15.0
+    hz: Hertz = 15.0
     """Control steps a second of a generated episode; DROID's rate."""
-    container_fps: float = 60.0
+    container_fps: Hertz = 60.0
     """Frame rate that a generated recording claims; DROID's containers claim 60 at 15 Hz."""
-    frame_size: int = 256
+    frame_size: Annotated[int, at_least(16), EVEN] = 256
     """Side of a generated recording, pixels (even)."""
-    camera_jitter: float = 1.0
+    camera_jitter: NotNegative = 1.0
     """How far the camera stands from its place: times 8 and 3 degrees and 5 % of the distance."""
     arm: str = "franka"
     """"franka", or the path of a JSON file that describes another MJCF arm (`arms.Arm`)."""
-    renderer: str = "rays"
+    renderer: Literal["rays", "gl"] = "rays"
     """"rays" (no OpenGL, same bytes everywhere) or "gl" (MuJoCo's own; needs MUJOCO_GL=egl)."""
-    faulty: int = 4
+    faulty: Natural = 4
     """How many generated episodes of a lab have a fault that real folders have, too."""
-    seed: int = 0
+    seed: Natural = 0
     """Of everything that is drawn."""
 
     def __post_init__(self) -> None:
-        for name, low in (("episodes", 1), ("frames", 2), ("frame_size", 16), ("faulty", 0)):
-            if getattr(self, name) < low:
-                raise ValueError(f"episodes.{name} is {getattr(self, name)}; give at least {low}")
-        for name in ("hz", "container_fps"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and 0 < value <= 1000):
-                raise ValueError(f"episodes.{name} is {value}; give a rate above 0, at most 1000")
-        if self.frame_size % 2 or self.camera_jitter < 0:
-            raise ValueError(
-                f"droid_episodes.frame_size is {self.frame_size} and camera_jitter "
-                f"{self.camera_jitter}; give an even size and a jitter of 0 or more"
-            )
-        if self.renderer not in ("rays", "gl"):
-            raise ValueError(f"droid_episodes.renderer is {self.renderer!r}; give 'rays' or 'gl'")
         unknown = sorted({f"lab-{lab}" for lab in self.labs} - set(LABS))
         if unknown and self.location == GENERATED:
             raise ValueError(
-                f"episodes.labs names {unknown[0].removeprefix('lab-')!r}; the simulator has "
+                f"labs names {unknown[0].removeprefix('lab-')!r}; the simulator has "
                 f"{', '.join(name.removeprefix('lab-') for name in sorted(LABS))}"
             )
 

@@ -29,6 +29,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from models.preprocessing import ASPECT, IMAGENET_MEAN, IMAGENET_STD
+from pipelines.settings import Count, Positive, PositiveRange, Share, ShareRange, settings
 from pipelines.training.order import CROP, FLIP, START, ClipSampler, Draw, Uniforms
 from storage.artifacts import Artifact
 from storage.frames import frames_at
@@ -49,36 +50,22 @@ COLUMNS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class ClipConfig:
     """What a training clip is."""
 
-    frames: int = 16
+    frames: Count = 16
     """Frames of a clip."""
-    fps: float = 4.0
+    fps: Positive = 4.0
     """Frames a second of a clip."""
-    crop: int = 256
+    crop: Count = 256
     """Side of the square the network sees, pixels."""
-    scale: tuple[float, float] = (0.3, 1.0)
+    scale: ShareRange = (0.3, 1.0)
     """Share of the picture's area that the crop takes, from and to."""
-    aspect: tuple[float, float] = ASPECT
+    aspect: PositiveRange = ASPECT
     """Width over height of the crop before it is made square, from and to."""
-    flip: float = 0.5
+    flip: Share = 0.5
     """Probability that a clip is mirrored."""
-
-    def __post_init__(self) -> None:
-        if self.frames < 1 or self.crop < 1 or not self.fps > 0:
-            raise ValueError(
-                f"clip: frames = {self.frames}, crop = {self.crop}, fps = {self.fps}: "
-                "all must be positive"
-            )
-        for name, (low, high), top in (
-            ("scale", self.scale, 1.0), ("aspect", self.aspect, math.inf),
-        ):  # fmt: skip
-            if not 0 < low <= high <= top:
-                raise ValueError(f"clip.{name} = ({low}, {high}): want 0 < from <= to <= {top}")
-        if not 0 <= self.flip <= 1:
-            raise ValueError(f"clip.flip = {self.flip}: must be a probability, 0 to 1")
 
 
 def frame_numbers(frames: int, fps: float, config: ClipConfig, start: float) -> NDArray[np.int64]:

@@ -10,7 +10,7 @@ import copy
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from models.masks import LONG_RANGE, SHORT_RANGE, MultiblockConfig, multiblock_m
 from models.objectives import pretraining_loss
 from models.optimizer import update_average
 from models.predictor import Predictor, PredictorConfig
+from pipelines.settings import Count, Momentum, Natural, NotNegative, settings
 from pipelines.training.clips import ClipConfig, ClipLoader
 from pipelines.training.tasks import LoopSettings
 
@@ -35,43 +36,35 @@ CLIP_CACHE = 256 << 20
 """Bytes of decoded clips that each worker keeps; changes how fast a clip comes, never which."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class JepaConfig:
     """What both phases are asked. Defaults: the paper's (section 2.4, tables 9 and 12)."""
 
-    seed: int = 239
+    seed: Natural = 239
     """Of weights, masks and clips."""
     clip: ClipConfig = field(default_factory=ClipConfig)
     """Frames, rate, size and crop of a clip."""
-    batch: int = 3072
+    batch: Count = 3072
     """Clips per step, over all workers."""
-    gradient_shards: int = 128
+    gradient_shards: Count = 128
     """Parts of the batch whose gradients are computed apart; 24 clips each by default."""
-    weight_decay: float = 0.04
-    ema: float = 0.99925
+    weight_decay: NotNegative = 0.04
+    ema: Momentum = 0.99925
     """Momentum of the target encoder."""
     short_range: MultiblockConfig = SHORT_RANGE
     """The mask of many small blocks."""
     long_range: MultiblockConfig = LONG_RANGE
     """The mask of few large blocks."""
-    context_weight: float = 0.0
+    context_weight: NotNegative = 0.0
     """Weight of an L1 on the context tokens too, as in V-JEPA 2.1; 0 is V-JEPA 2."""
-    precision: str = "bfloat16"
+    precision: Literal["bfloat16", "float32"] = "bfloat16"
     """Arithmetic on a GPU: bfloat16 or float32; a CPU computes in float32."""
-    checkpoint_every: int = 3000
+    checkpoint_every: Count = 3000
     """Steps between checkpoints."""
-    diagnose_every: int = 300
+    diagnose_every: Count = 300
     """Steps between measurements of the features' rank and spread."""
-    diagnose_clips: int = 32
+    diagnose_clips: Count = 32
     """Clips, always the same ones, for those measurements."""
-
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.ema < 1.0:
-            raise ValueError(f"ema = {self.ema}: must be at least 0 and below 1")
-        if self.context_weight < 0.0:
-            raise ValueError(f"context_weight = {self.context_weight}: must not be negative")
-        if self.diagnose_clips < 1:
-            raise ValueError(f"diagnose_clips = {self.diagnose_clips}: must be at least 1")
 
 
 @dataclass(frozen=True)

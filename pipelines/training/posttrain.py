@@ -12,9 +12,9 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -26,9 +26,10 @@ from models.preprocessing import Preprocessing
 from models.schedules import Phase, by_phase
 from models.world_model import WorldModel, WorldModelConfig
 from pipelines.planner.weights import open_world_model, read_model
+from pipelines.settings import NOT_EMPTY, Count, Natural, NotNegative, Part, Positive, settings
 from pipelines.stage import Inputs, Stage, Workspace
 from pipelines.training.checkpoints import publish
-from pipelines.training.frame_features import DTYPES, FrameFeatures, cache_features
+from pipelines.training.frame_features import FrameFeatures, cache_features
 from pipelines.training.loop import one_thread_on, run_folder, run_training
 from pipelines.training.ranking import RankingConfig, rank_pairs, summary
 from pipelines.training.robot_windows import (
@@ -47,66 +48,62 @@ _MEASURED = (
 LOG_COLUMNS = {"step": "int64"} | dict.fromkeys(_MEASURED, "float64")
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class PosttrainConfig:
     """What post-training is asked. Defaults: the paper's (section 3.1 and appendix 11.1)."""
 
-    seed: int = 239
+    seed: Natural = 239
     """Of weights, windows and the held-out split."""
-    width: int = 1024
-    depth: int = 24
-    heads: int = 16
+    width: Count = 1024
+    depth: Count = 24
+    heads: Count = 16
     residual: bool = False
     """Predict the change since the current frame; small models need it."""
-    token_merge: int = 1
+    token_merge: Count = 1
     """Side of the square of patch tokens merged into one."""
     preprocessing: Preprocessing = field(default_factory=lambda: Preprocessing(antialias=False))
     """How a camera frame becomes the encoder's input. The paper crops at random; a fixed crop (as
     in its released code) lets features be computed once."""
-    frames: int = 16
+    frames: Count = 16
     """Frames of a window."""
-    strides: tuple[int, ...] = (1,)
+    strides: Annotated[tuple[Count, ...], NOT_EMPTY] = (1,)
     """Recorded frames from one frame of a window to the next, drawn evenly. Longer strides show
     larger motions, with the action that leads all the way."""
-    batch: int = 256
+    batch: Count = 256
     """Windows per step, over all workers."""
-    gradient_shards: int = 32
+    gradient_shards: Count = 32
     """Parts of the batch whose gradients are computed apart; 8 windows each by default."""
-    rollout_steps: int = 2
+    rollout_steps: Count = 2
     """Frames predicted from predictions; the paper's T = 2."""
-    rollout_from: int = 0
+    rollout_from: Natural = 0
     """Step from which the rollout joins; 0, always, is the paper. A small model that rolls out
     before it knows what an action does stays with predicting that nothing changes."""
-    change_weight: float = 0.0
+    change_weight: NotNegative = 0.0
     """How much more a token counts that changes: 0 all alike (the paper), 1 in proportion."""
     normalise: bool = False
     """Whether actions and states enter with mean 0 and deviation 1; the paper takes them as is."""
-    warmup_steps: int = 4_500
-    constant_steps: int = 85_500
-    decay_steps: int = 4_500
-    lr_start: float = 7.5e-5
-    lr: float = 4.25e-4
-    lr_end: float = 0.0
-    weight_decay: float = 0.04
-    precision: str = "bfloat16"
+    warmup_steps: Count = 4_500
+    constant_steps: Count = 85_500
+    decay_steps: Count = 4_500
+    lr_start: NotNegative = 7.5e-5
+    lr: Positive = 4.25e-4
+    lr_end: NotNegative = 0.0
+    weight_decay: NotNegative = 0.04
+    precision: Literal["bfloat16", "float32"] = "bfloat16"
     """Arithmetic on a GPU: bfloat16 or float32; a CPU computes in float32."""
-    cache: str = "float16"
+    cache: Literal["float16", "float32"] = "float16"
     """Type in which features are kept between steps: float16 or float32."""
-    checkpoint_every: int = 3_000
+    checkpoint_every: Count = 3_000
     """Steps between checkpoints."""
-    diagnose_every: int = 1_000
+    diagnose_every: Count = 1_000
     """Steps between small rank tests for the log."""
-    held_out: float = 0.1
+    held_out: Part = 0.1
     """Share of episodes kept out of training, by a hash of their key."""
     ranking: RankingConfig = field(default_factory=RankingConfig)
     """The rank test at the end."""
 
     def __post_init__(self) -> None:
-        if self.cache not in DTYPES:
-            raise ValueError(f"cache = {self.cache!r}: must be one of {', '.join(DTYPES)}")
-        if not self.strides or min(self.strides) < 1:
-            raise ValueError(f"strides = {self.strides}: must name at least one, each 1 or more")
-        if not 1 <= self.rollout_steps < self.frames:
+        if self.rollout_steps >= self.frames:
             raise ValueError(
                 f"rollout_steps = {self.rollout_steps}: windows of {self.frames} frames allow "
                 f"1 to {self.frames - 1}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ import torch
 from models.encoder import PUBLISHED, EncoderConfig
 from models.predictor import PredictorConfig
 from models.schedules import Phase, by_phase
+from pipelines.settings import Count, Natural, NotNegative, Positive, settings
 from pipelines.stage import Inputs, Stage, Workspace
 from pipelines.training.checkpoints import pick_checkpoint, publish
 from pipelines.training.clips import ClipConfig, ClipLoader
@@ -34,7 +35,7 @@ from pipelines.training.tasks import Build, with_real_precision
 from storage.tables import read_table
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class PretrainConfig(JepaConfig):
     """The main phase. Defaults: the paper's ViT-g run, 12,000 + 228,000 steps."""
 
@@ -42,18 +43,17 @@ class PretrainConfig(JepaConfig):
         default_factory=lambda: _main_phase(PUBLISHED["vit_giant_xformers"])
     )
     """Architecture of the encoder; frames and size must be those of `clip`."""
-    predictor_width: int = 384
-    predictor_depth: int = 12
-    predictor_heads: int = 12
-    warmup_steps: int = 12_000
+    predictor_width: Count = 384
+    predictor_depth: Count = 12
+    predictor_heads: Count = 12
+    warmup_steps: Count = 12_000
     """Steps over which the rate rises from lr_start to lr."""
-    constant_steps: int = 228_000
+    constant_steps: Count = 228_000
     """Steps at lr."""
-    lr_start: float = 1e-4
-    lr: float = 5.25e-4
+    lr_start: NotNegative = 1e-4
+    lr: Positive = 5.25e-4
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if (self.encoder.frames, self.encoder.size) != (self.clip.frames, self.clip.crop):
             raise ValueError(
                 f"encoder.frames, encoder.size = {self.encoder.frames}, {self.encoder.size} but "
@@ -83,20 +83,20 @@ class PretrainConfig(JepaConfig):
         return (warm, flat)
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class CooldownConfig(JepaConfig):
     """The cool-down. Defaults: the paper's, 12,000 steps at 64 frames of 384 pixels."""
 
     clip: ClipConfig = field(default_factory=lambda: ClipConfig(frames=64, crop=384))
     """Frames, rate, size and crop of a clip."""
-    gradient_shards: int = 512
+    gradient_shards: Count = 512
     """Parts of the batch whose gradients are computed apart; 6 clips each by default."""
-    from_step: int | None = None
+    from_step: Natural | None = None
     """The main phase's checkpoint to branch off, by its steps; None: the last one."""
-    steps: int = 12_000
-    lr: float = 5.25e-4
+    steps: Count = 12_000
+    lr: Positive = 5.25e-4
     """Rate at the start: where the main phase stands."""
-    lr_end: float = 1e-6
+    lr_end: NotNegative = 1e-6
 
     @property
     def phases(self) -> tuple[Phase, ...]:

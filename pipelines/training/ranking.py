@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from models.imagination import energies
 from models.losses import normalise
 from models.world_model import WorldModel
+from pipelines.settings import Positive, at_least, settings
 from pipelines.training.frame_features import FrameFeatures
 from pipelines.training.robot_windows import Episode, Window, WindowSampler
 
@@ -28,23 +29,16 @@ _STREAM = 0x72616E6B
 _RESAMPLES = 1000
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class RankingConfig:
     """The rank test."""
 
-    pairs: int = 256
+    pairs: Annotated[int, at_least(2)] = 256
     """Pairs of frames, drawn from held-out episodes."""
-    candidates: int = 48
+    candidates: Annotated[int, at_least(2)] = 48
     """Actions to rank, the true one among them."""
-    max_translation: float = 0.075
+    max_translation: Positive = 0.075
     """The others move the hand evenly within this many metres per axis and frame of stride."""
-
-    def __post_init__(self) -> None:
-        if self.pairs < 2 or self.candidates < 2 or not self.max_translation > 0:
-            raise ValueError(
-                f"ranking.pairs = {self.pairs}, candidates = {self.candidates}, max_translation = "
-                f"{self.max_translation}: the first two must be at least 2, max_translation above 0"
-            )
 
 
 @dataclass(frozen=True)

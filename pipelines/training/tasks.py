@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from pipelines.settings import Count, Momentum, Natural, settings
 from pipelines.stage import ExecutionConfig
 from pipelines.training.distributed import is_power_of_two
 
@@ -77,25 +77,25 @@ def with_real_precision(config: Config, execution: ExecutionConfig) -> Config:
     return config
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class LoopSettings:
     """What the loop needs to know about a training besides its task."""
 
     noun: str
     """What is being trained, for messages."""
-    steps: int
-    samples_per_step: int
+    steps: Count
+    samples_per_step: Count
     """Size of the global batch."""
-    gradient_shards: int
+    gradient_shards: Count
     """Parts of the batch whose gradients are computed apart: a power of two."""
-    checkpoint_every: int
-    diagnose_every: int
-    precision: str = "float32"
+    checkpoint_every: Count
+    diagnose_every: Count
+    precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic on a GPU: float32, or bfloat16 (autocast). A CPU always computes in float32."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Momentum, Momentum] = (0.9, 0.999)
     activation_checkpointing: bool = False
     """Whether blocks are computed again in the backward pass; never changes a result."""
-    prefetch: int = 2
+    prefetch: Natural = 2
     """Batches prepared ahead on a GPU machine; never changes a result."""
 
     def __post_init__(self) -> None:
@@ -106,11 +106,6 @@ class LoopSettings:
             )
         if self.samples_per_step % self.gradient_shards:
             raise ValueError(
-                f"a batch of {self.samples_per_step} does not divide into "
+                f"samples_per_step: a batch of {self.samples_per_step} does not divide into "
                 f"gradient_shards = {self.gradient_shards}"
             )
-        for name in ("steps", "samples_per_step", "checkpoint_every", "diagnose_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} = {getattr(self, name)}: must be at least 1")
-        if self.precision not in ("float32", "bfloat16"):
-            raise ValueError(f"precision = {self.precision!r}: must be float32 or bfloat16")

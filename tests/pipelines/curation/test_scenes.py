@@ -224,10 +224,10 @@ def test_thresholds_reach_the_detector() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "says"),
     [
-        ("detector", "magic", "scenes.detector is 'magic'; give one of"),
-        ("threshold", 0.0, "scenes.threshold is 0.0; give a number above 0"),
-        ("min_seconds", -1.0, "give 0 or more"),
-        ("side", 4, "scenes.side is 4; give at least 16"),
+        ("detector", "magic", "scenes.detector = 'magic': must be 'content' or 'adaptive'"),
+        ("threshold", 0.0, "scenes.threshold = 0.0: must be above 0"),
+        ("min_seconds", -1.0, "scenes.min_seconds = -1.0: must be at least 0"),
+        ("side", 4, "scenes.side = 4: must be at least 16"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(field: str, value: Any, says: str) -> None:

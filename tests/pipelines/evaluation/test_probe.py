@@ -174,6 +174,6 @@ def test_what_cannot_be_probed_says_why(shards, tmp_path):
     write_table(tmp_path / "odd" / "index.parquet", both, COLUMNS)
     with pytest.raises(ValueError, match="class up is in validation and never in train"):
         labelled_clips({"ssv2": artifact(tmp_path / "odd", "clip_shards")}, "ssv2")
-    with pytest.raises(ValueError, match="selection is 'best'"):
+    with pytest.raises(ValueError, match="selection = 'best': must be 'held_out' or 'validation'"):
         ProbeConfig(selection="best")
     assert len(ProbeConfig().grid) == 20  # the paper's heads

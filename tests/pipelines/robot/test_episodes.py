@@ -241,14 +241,14 @@ def test_recordings_that_do_not_fit_are_refused(fast, tmp_path):
     ("make", "message"),
     [
         (lambda: EpisodesConfig(labs=("c",)), "names 'c'; the simulator has a, b"),
-        (lambda: EpisodesConfig(hz=0.0), r"episodes\.hz is 0\.0"),
-        (lambda: EpisodesConfig(frame_size=33), "even size"),
+        (lambda: EpisodesConfig(hz=0.0), r"episodes\.hz = 0\.0"),
+        (lambda: EpisodesConfig(frame_size=33), "size = .*: must be even and at least"),
         (lambda: EpisodesConfig(episodes=0), "at least 1"),
         (lambda: EpisodesConfig(renderer="x"), "'rays' or 'gl'"),
         (lambda: EpisodeShardsConfig(clock="wall"), "control"),
         (lambda: EpisodeShardsConfig(codec="gif"), "h264"),
-        (lambda: EpisodeShardsConfig(size=7), "even size"),
-        (lambda: EpisodeShardsConfig(fps=0.0), "rate above 0"),
+        (lambda: EpisodeShardsConfig(size=7), "size = .*: must be even and at least"),
+        (lambda: EpisodeShardsConfig(fps=0.0), "fps = 0.0: must be above 0"),
     ],
 )
 def test_bad_settings_are_refused(make, message):

@@ -154,7 +154,7 @@ def test_prepared_batches_are_the_same_batches() -> None:
         ({"gradient_shards": 3, "samples_per_step": 6}, "gradient_shards = 3: must be a power of"),
         ({"samples_per_step": 18}, "a batch of 18 does not divide into gradient_shards = 4"),
         ({"steps": 0}, "steps = 0: must be at least 1"),
-        ({"precision": "float8"}, "precision = 'float8': must be float32 or bfloat16"),
+        ({"precision": "float8"}, "precision = 'float8': must be 'float32' or 'bfloat16'"),
     ],
 )
 def test_bad_settings(change: dict[str, object], message: str) -> None:

@@ -140,7 +140,7 @@ def test_defaults_are_the_paper() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"cache": "int8"}, "cache = 'int8': must be one of float16, float32"),
+        ({"cache": "int8"}, "cache = 'int8': must be 'float16' or 'float32'"),
         ({"strides": ()}, "strides = (): must name at least one"),
         ({"rollout_steps": 3}, "rollout_steps = 3: windows of 3 frames allow 1 to 2"),
     ],
