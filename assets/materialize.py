@@ -15,19 +15,16 @@ import dagster as dg
 from dagster._core.errors import DagsterAssetCheckFailedError
 
 from assets.definitions import build
-from assets.definitions.asset import not_passed
+from assets.definitions.asset import GateError, not_passed
 from assets.deployment import Deployment, prepare_home
 from assets.selection import chosen
 from pipelines.graph import Key, State, key_name, statuses
 from pipelines.settings import plain
 from storage.artifacts import ArtifactStore
+from storage.errors import UserError
 
 QUIET = {"console": {"config": {"log_level": "CRITICAL"}}}  # the run's own log has everything
 _HOST, _PROCESS = "vjepa2/host", "vjepa2/process"  # tags of a run that a command line carries out
-
-
-class GateError(RuntimeError):
-    """An artifact was made and does not pass a gate, so nothing may be made from it."""
 
 
 class StageError(RuntimeError):
@@ -181,11 +178,17 @@ def _carry_out(
         manifest = store.ref(*key)
         assert manifest is not None  # checks judge what was just sealed
         refused = not_passed({key_name(key): store.open(manifest)}, deployed)
-        raise GateError("; ".join(refused)) from None
+        raise GateError(refused) from None
     except dg.Failure as refusal:
-        raise GateError(str(refusal.description)) from None
+        if isinstance(refusal.__cause__, GateError):
+            raise refusal.__cause__ from None
+        raise StageError(key_name(key), _cause(refusal), run) from refusal
     except Exception as raised:
         raise StageError(key_name(key), raised, run) from raised
+
+
+def _cause(refusal: dg.Failure) -> Exception:
+    return refusal.__cause__ if isinstance(refusal.__cause__, UserError) else refusal
 
 
 def _seconds_before(state: State) -> float | None:

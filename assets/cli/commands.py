@@ -7,23 +7,24 @@ import os
 import signal
 import socket
 import sys
+import traceback
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NoReturn
 
 from assets.cli import refuse
 from assets.deployment import Deployment, deployment, prepare_home
-from assets.selection import UnknownAssetError, chosen
+from assets.selection import chosen
 from pipelines.graph import State, key_name, statuses
-from pipelines.provenance import ROOMS, ROOT
 from pipelines.schemas import expected
-from pipelines.settings import SettingError, leaves, plain, spec_of
-from storage.artifacts import ArtifactError
-from storage.places import PlaceError
+from pipelines.settings import leaves, plain, spec_of
+from storage.errors import UserError
 
 
 def carry_out(asked: argparse.Namespace) -> int:
-    """Do what the command line asks; a failure is one line, never a traceback."""
+    """Do what the command line asks.
+
+    What a person can cure (UserError) is one line; a bug leaves its traceback as well.
+    """
     command = {
         "run": _run, "status": _status, "lineage": _lineage, "verify": _verify, "ui": _ui,
         "settings": _settings,
@@ -36,45 +37,28 @@ def carry_out(asked: argparse.Namespace) -> int:
         # `vjepa2 status | head` closes our stdout: nothing is wrong, and nothing more can be told.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (SettingError, PlaceError, ArtifactError, UnknownAssetError, OSError) as refused:
-        refuse(refused)
+    except UserError as refused:
+        refuse(refused, refused.exit_code)
     except Exception as error:
         _refuse_failure(error)
 
 
 def _refuse_failure(error: Exception) -> NoReturn:
-    """Tell a failure of a run: 2 for what a person can cure, 1 for what broke or was refused."""
-    from assets.materialize import GateError, StageError
+    """Tell what a stage or the command itself broke at, with its traceback."""
+    from assets.materialize import StageError
 
-    if isinstance(error, GateError):
-        advice = "change a threshold with --set gates.…, or what it was made from"
-        refuse(f"stopped at a check: {error}; {advice}", 1)
     if not isinstance(error, StageError):
-        # Asking what is fresh looks at the sources, too: a folder that is gone shows here.
-        if meant_for_people(error):
-            refuse(error)
         raise error
-    if meant_for_people(error.raised):
+    if isinstance(error.raised, UserError):
         refuse(error)
-    trace = f"the traceback is on the page of run {error.run[:8]} (`vjepa2 ui`)"
-    kind = type(error.raised).__name__
-    refuse(f"{error} ({kind}); {trace}", 1)
-
-
-def meant_for_people(raised: Exception) -> bool:
-    """Whether an error was raised by this project's own rooms to say what a person can change."""
-    frame = raised.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    where = Path(frame.tb_frame.f_code.co_filename) if frame else Path()
-    ours = any(where.is_relative_to(ROOT / room) for room in ROOMS)
-    return ours and isinstance(raised, ValueError | OSError | PlaceError | ArtifactError)
+    traceback.print_exception(error.raised)
+    kind, page = type(error.raised).__name__, f"run {error.run[:8]} (`vjepa2 ui`)"
+    refuse(f"{error} ({kind}); the traceback above is also on the page of {page}", 1)
 
 
 def _run(asked: argparse.Namespace, deployed: Deployment) -> int:
-    chosen(
-        asked.assets, deployed.graph, deployed.profile
-    )  # a wrong name is told before anything is loaded
+    # A wrong name is told before anything is loaded.
+    chosen(asked.assets, deployed.graph, deployed.profile)
     from assets.cli.summary import summarise
     from assets.materialize import materialize_stale, records
 

@@ -7,7 +7,7 @@ pictures beside its numbers from its preview. The body materializes one partitio
 # No postponed annotations here: Dagster reads those of an asset's function when it is defined.
 import base64
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,8 +22,19 @@ from pipelines.graph import open_inputs, upstream_keys
 from pipelines.node import Graph, Node, Profile
 from pipelines.stage import ExecutionConfig, Inputs, Materialized, materialize
 from storage.artifacts import Artifact, ArtifactStore, Manifest
+from storage.errors import UserError
 
 DETERMINISTIC = "deterministic"
+
+
+class GateError(UserError):
+    """Artifacts do not pass their gates, so nothing may be made from them."""
+
+    exit_code = 1
+
+    def __init__(self, refused: Sequence[str]) -> None:
+        advice = "change a threshold with --set gates.…, or what it was made from"
+        super().__init__(f"{'; '.join(refused)}; {advice}")
 
 
 def asset_definition(node: Node, deployment: Deployment) -> dg.AssetsDefinition:
@@ -34,7 +45,11 @@ def asset_definition(node: Node, deployment: Deployment) -> dg.AssetsDefinition:
 
     def compute(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         partition = context.partition_key if context.has_partition_key else None
-        return _materialized(context, node, deployment, partition)
+        try:
+            return _materialized(context, node, deployment, partition)
+        except UserError as refused:
+            # A line for whoever can cure it, and no retry: it would end the same way.
+            raise dg.Failure(str(refused), allow_retries=False) from refused
 
     partitions = static_partitions(node, profile)
     return dg.asset(
@@ -125,7 +140,7 @@ def _materialized(
     store = deployment.open_store()
     inputs = open_inputs(deployment.graph, node, partition, deployment.profile, store)
     if refused := not_passed(inputs, deployment):
-        raise dg.Failure("\n".join(refused), allow_retries=False)
+        raise GateError(refused)
     execution: ExecutionConfig = context.resources.execution
     with watched(context, store, node, config, inputs, partition, execution):
         made = materialize(

@@ -30,6 +30,7 @@ from pipelines.node import source_of
 from pipelines.settings import Count, Natural, settings
 from pipelines.stage import Inputs, Stage, Workspace
 from storage.digests import unit_interval
+from storage.errors import InputError
 from storage.tables import QUARANTINE, read_columns, write_table
 
 ASSIGNMENTS = {
@@ -117,7 +118,7 @@ def _training_sample(pool: Mapping[str, Path], config: ClustersConfig) -> NDArra
     }
     total = sum(len(scenes) for scenes in ids.values())
     if total < config.clusters:
-        raise ValueError(
+        raise InputError(
             f"clusters: {total} scenes in {len(pool)} YT1B partition(s) cannot make "
             f"{config.clusters} clusters; set clusters.clusters to at most {total}, or add videos"
         )

@@ -27,6 +27,7 @@ from pipelines.node import source_of
 from pipelines.stage import ExecutionConfig, Inputs, Stage, Workspace
 from storage.artifacts import Artifact
 from storage.digests import digest_bytes, digest_json
+from storage.errors import InputError
 from storage.media import MediaError, open_media
 from storage.pictures import VideoError
 from storage.places import write_file
@@ -136,7 +137,7 @@ def located(config: RawVideosConfig, partition: str | None) -> tuple[str, Source
     name = source_of(partition or "")
     source, bucket = config.sources.get(name), bucket_number(partition)
     if source is None or bucket >= source.buckets:
-        raise ValueError(
+        raise InputError(
             f"raw_videos has no partition {partition!r}; sources are {', '.join(config.sources)}"
         )
     return name, source, bucket

@@ -23,6 +23,7 @@ from typing import Any
 from pipelines.curation.clip_shards import INDEX
 from pipelines.curation.sources import mixture_weights
 from pipelines.stage import Inputs, Stage, Workspace
+from storage.errors import InputError
 from storage.tables import QUARANTINE, read_table, write_table
 
 HELD_OUT = "validation"
@@ -76,7 +77,7 @@ def source_table(
     for row in rows:
         entry = table.get(row["source"])
         if entry is None:
-            raise ValueError(
+            raise InputError(
                 f"mixture: source {row['source']!r} has clips but no weight; "
                 f"sources of the mixture are {', '.join(weights)}"
             )
@@ -88,7 +89,7 @@ def source_table(
             entry["held_out"] += 1
     for source, entry in table.items():
         if entry["weight"] > 0 and not entry["samples"]:
-            raise ValueError(
+            raise InputError(
                 f"mixture: source {source} has weight {entry['weight']} but no clip to train on; "
                 f"add files to it, or set videomix22m.weights.{source}=0 and raise the others"
             )

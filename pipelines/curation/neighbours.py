@@ -17,6 +17,8 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from storage.errors import InputError
+
 Vectors = NDArray[np.float32]
 
 
@@ -34,7 +36,7 @@ def train_centroids(
     vectors = _checked(vectors, "vectors")
     count, width = vectors.shape
     if count < clusters:
-        raise ValueError(
+        raise InputError(
             f"k-means: {count} vectors cannot make {clusters} clusters; "
             f"set clusters.clusters to at most {count}, or add scenes"
         )

@@ -33,6 +33,7 @@ from pipelines.curation.scenes import COLUMNS as SCENES
 from pipelines.curation.sources import retrieval_weights
 from pipelines.stage import Inputs, Stage, Workspace
 from storage.digests import unit_interval
+from storage.errors import InputError
 from storage.tables import QUARANTINE, read_columns, read_table, write_table
 
 Floats = NDArray[np.float64]
@@ -91,7 +92,7 @@ def cluster_weights(counts: Mapping[str, Counts], weights: Mapping[str, float]) 
             continue
         videos = int(counts[target].sum())
         if not videos:
-            raise ValueError(
+            raise InputError(
                 f"curated_scenes: target {target} has weight {weights[target]} but no embedded "
                 f"video; add videos to that source, or set curated_scenes.weights.{target}=0"
             )
@@ -117,7 +118,7 @@ def expected_draws(weights: Floats, sizes: Counts, budget: int) -> Floats:
     """
     reachable = float(weights[sizes > 0].sum())
     if not reachable:
-        raise ValueError(
+        raise InputError(
             "curated_scenes: no cluster holds both a target video and a scene of the pool"
         )
     return scene_weights(weights, sizes) * (budget / reachable)

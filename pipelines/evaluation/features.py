@@ -31,6 +31,7 @@ from pipelines.training.clips import ClipConfig, augment, frame_numbers
 from pipelines.training.order import CROP, CROP_TRIES, START
 from storage.artifacts import Artifact
 from storage.digests import digest_json
+from storage.errors import InputError
 from storage.frames import frames_at
 from storage.shards import read_span, shard_path
 from storage.tables import read_table
@@ -112,12 +113,12 @@ def labelled_clips(parts: Mapping[str, Artifact], source: str) -> list[LabelledC
     classes = {split: {c.label for c in clips if c.split == split} for split in _SPLITS}
     if len(classes["train"]) < 2 or not classes["validation"]:
         found = ", ".join(f"{len(c)} classes in {s}" for s, c in classes.items())
-        raise ValueError(
+        raise InputError(
             f"source {source} cannot be probed ({found}): it needs labelled videos of two or more "
             "classes, split into train and validation"
         )
     if unknown := sorted(classes["validation"] - classes["train"]):
-        raise ValueError(
+        raise InputError(
             f"source {source}: class {unknown[0]} is in validation and never in train; "
             "no probe can learn it"
         )

@@ -21,6 +21,7 @@ from pipelines.planner.control import Planner, as_batch, checked_state
 from pipelines.planner.weights import open_world
 from pipelines.settings import Count, Natural, NotNegative, Positive, at_least, settings
 from storage.digests import digest_json
+from storage.errors import InputError
 
 if TYPE_CHECKING:
     from pipelines.robot.environment import ReachEnvironment
@@ -122,7 +123,7 @@ def place_goal(environment: ReachEnvironment, trial: Trial) -> tuple[Array, Obse
             return place, environment.goal(place)
         except ValueError as error:
             reason = error
-    raise ValueError(f"{trial.lab}, trial {trial.number}: {reason} ({_GOAL_TRIES} draws)")
+    raise InputError(f"{trial.lab}, trial {trial.number}: {reason} ({_GOAL_TRIES} draws)")
 
 
 def choose(trial: Trial, seen: Observation, goal: Observation, place: Array, step: int) -> Array:

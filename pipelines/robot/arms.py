@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from storage.errors import InputError
+
 Array = NDArray[np.float64]
 
 # Position gains of the joints, N m/rad and N m s/rad: as in franka.xml.
@@ -76,9 +78,9 @@ def load_arm(description: str) -> Arm:
                 fields[name] = str((path.parent / fields[name]).resolve())
         return Arm(**fields)
     except OSError as error:
-        raise ValueError(f'arm {path}: {error.strerror}; give "franka" or a JSON file') from None
+        raise InputError(f'arm {path}: {error.strerror}; give "franka" or a JSON file') from None
     except (ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f"arm {path}: no JSON object with the fields of an arm: {error}") from None
+        raise InputError(f"arm {path}: no JSON object with the fields of an arm: {error}") from None
 
 
 def arm_files(description: str) -> list[Path]:

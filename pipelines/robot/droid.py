@@ -22,7 +22,7 @@ from typing import Any
 from pipelines.robot.trajectory import Trajectory, TrajectoryError, read_trajectory
 from storage.confined import PathError, check_path, inside
 from storage.digests import digest_bytes, digest_file, digest_json
-from storage.errors import UserError
+from storage.errors import InputError, UserError
 
 OUTCOMES = ("success", "failure")
 RECORDINGS = "recordings/MP4"
@@ -65,14 +65,14 @@ def find_lab_folder(root: Path, partition: str) -> Path:
     Raises ValueError that names the labs that are there.
     """
     if not root.is_dir():
-        raise ValueError(
+        raise InputError(
             f"droid_episodes.location {root}: no such folder; give the one with the labs in"
         )
     for name in (partition, partition.removeprefix("lab-")):
         if _leads_inside(root, name) and (root / name).is_dir():
             return root / name
     there = sorted(p.name for p in root.iterdir() if p.is_dir() and _leads_inside(root, p.name))
-    raise ValueError(
+    raise InputError(
         f"droid_episodes.location {root}: no lab {partition.removeprefix('lab-')!r} in it; "
         f"episodes.labs may name {', '.join(there) or 'nothing: the folder is empty'}"
     )

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.robot.simulator import WORKSPACE, Simulator
+from storage.errors import InputError
 
 Array = NDArray[np.float64]
 Observation = tuple[NDArray[np.uint8], Array]
@@ -67,7 +68,7 @@ class ReachEnvironment:
             if (place >= low).all() and (place <= high).all():
                 return np.asarray(place)
         where = start.round(3).tolist()
-        raise ValueError(f"no goal {distance} m away from {where} in the workspace")
+        raise InputError(f"no goal {distance} m away from {where} in the workspace")
 
     def step(self, action: Array) -> Observation:
         """Carry out one action [7]: frame and state after it."""

@@ -33,6 +33,7 @@ from pipelines.settings import (
 from pipelines.stage import ExecutionConfig, Inputs, Stage, Workspace
 from storage.confined import PathError, inside
 from storage.digests import digest_file, digest_json
+from storage.errors import InputError
 from storage.places import write_file
 from storage.tables import QUARANTINE, write_table
 
@@ -200,7 +201,7 @@ def run(config: EpisodesConfig, _: Inputs, out: Workspace) -> dict[str, Any]:
     lab = find_lab_folder(root, partition)
     paths = [path.relative_to(root).as_posix() for path in find_episodes(lab)]
     if not paths:
-        raise ValueError(f"{lab}: no episode at success|failure/<date>/<time> in it")
+        raise InputError(f"{lab}: no episode at success|failure/<date>/<time> in it")
     items = {
         paths[start]: {"root": str(root), "paths": paths[start : start + _BATCH]}
         for start in range(0, len(paths), _BATCH)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from storage.errors import InputError
+
 Colour = tuple[float, float, float]
 Point = tuple[float, float, float]
 
@@ -168,5 +170,5 @@ LABS = {lab.name: lab for lab in (LAB_A, LAB_B)}
 def find_lab(name: str) -> Lab:
     """The lab of that name. Raises ValueError that lists the known ones."""
     if name not in LABS:
-        raise ValueError(f"lab {name!r} is not known: choose one of {', '.join(sorted(LABS))}")
+        raise InputError(f"lab {name!r} is not known: choose one of {', '.join(sorted(LABS))}")
     return LABS[name]

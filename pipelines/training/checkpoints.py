@@ -22,6 +22,7 @@ from typing import Any
 from torch import Tensor, nn, optim
 
 from models.checkpoints import load_into, load_weights, save_weights
+from storage.errors import InputError
 from storage.tables import write_table
 
 Row = dict[str, Any]
@@ -50,12 +51,12 @@ def pick_checkpoint(folder: Path, step: int | None) -> Path:
     """
     found = list_checkpoints(folder)
     if not found:
-        raise ValueError(f"{folder / 'checkpoints'}: no checkpoint here; was this a training run?")
+        raise InputError(f"{folder / 'checkpoints'}: no checkpoint here; was this a training run?")
     if step is None:
         return found[max(found)]
     if step not in found:
         steps = ", ".join(map(str, found))
-        raise ValueError(f"no checkpoint after step {step} in {folder}; there are: {steps}")
+        raise InputError(f"no checkpoint after step {step} in {folder}; there are: {steps}")
     return found[step]
 
 
@@ -106,7 +107,7 @@ def load_networks(checkpoint: Path, networks: Mapping[str, nn.Module]) -> None:
     for name, network in networks.items():
         path = checkpoint / f"{name}.safetensors"
         if not path.is_file():
-            raise ValueError(f"{checkpoint}: no {path.name} here")
+            raise InputError(f"{checkpoint}: no {path.name} here")
         load_into(network, load_weights(path), str(path))
 
 
@@ -133,7 +134,7 @@ def load_optimizer(
     for label, value in saved.items():
         name, key = label.rsplit("/", 1)
         if name not in names:
-            raise ValueError(f"{checkpoint}/optimizer.safetensors has {name}, unknown to this run")
+            raise InputError(f"{checkpoint}/optimizer.safetensors has {name}, unknown to this run")
         optimizer.state[names[name]][key] = value.to(names[name].device)
 
 

@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from storage.errors import InputError
+
 Uniforms = NDArray[np.float64]
 
 # Tries at a crop that fits, before the largest centred one is taken, as in the released code.
@@ -71,7 +73,7 @@ class ClipSampler:
         if not 0 <= seed < 1 << 64:
             raise ValueError(f"seed = {seed}: must be from 0 to 2^64 - 1")
         if not weights or min(weights.values()) < 0 or not sum(weights.values()):
-            raise ValueError(f"mixture weights {dict(weights)}: want 0 or more, and one above 0")
+            raise InputError(f"mixture weights {dict(weights)}: want 0 or more, and one above 0")
         self.seed = seed
         self.sources = sorted(source for source, weight in weights.items() if weight > 0)
         self._edges = _edges(np.array([weights[source] for source in self.sources]))
@@ -80,7 +82,7 @@ class ClipSampler:
         for source in self.sources:
             rows = np.flatnonzero((index["source"] == source) & (index["weight"] > 0))
             if not len(rows):
-                raise ValueError(f"mixture: source {source} has a weight but no sample to draw")
+                raise InputError(f"mixture: source {source} has a weight but no sample to draw")
             self._rows.append(rows)
             self._row_edges.append(_edges(index["weight"][rows].astype(np.float64)))
 

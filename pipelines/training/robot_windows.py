@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pipelines.robot.poses import actions_between
 from storage.artifacts import Artifact
 from storage.digests import unit_interval
+from storage.errors import InputError
 from storage.shards import read_span, shard_path
 from storage.tables import read_table
 
@@ -62,7 +63,7 @@ def read_episodes(shards: Mapping[str, Artifact]) -> list[Episode]:
             episodes.append(Episode(row["key"], lab, artifact, row, states, first))
             first += len(states)
     if not episodes:
-        raise ValueError(f"no robot episode in {', '.join(shards) or 'episode_shards'}")
+        raise InputError(f"no robot episode in {', '.join(shards) or 'episode_shards'}")
     return episodes
 
 
@@ -80,7 +81,7 @@ def split_held_out(
         held = unit_interval("held-out episode", seed, episode.key) < share
         (held_out if held else training).append(episode)
     if not training or not held_out:
-        raise ValueError(
+        raise InputError(
             f"held_out = {share} leaves {len(training)} of {len(episodes)} episodes for training "
             f"and {len(held_out)} for evaluation: record more episodes, or change held_out"
         )
@@ -129,7 +130,7 @@ class WindowSampler:
             fitting = [episode for episode in episodes if len(episode) >= span]
             if not fitting:
                 longest = max(map(len, episodes), default=0)
-                raise ValueError(
+                raise InputError(
                     f"windows of {frames} frames, {stride} apart, need {span} frames; the longest "
                     f"of {len(episodes)} episodes has {longest}"
                 )

@@ -8,19 +8,18 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from assets import cli
-from assets.cli.commands import meant_for_people
-from pipelines.nodes import GRAPH, PROFILES
+from assets.cli import commands
+from pipelines.nodes import GRAPH
 from storage.artifacts import ArtifactStore
 from storage.digests import digest_json
+from storage.errors import InputError
 from tests.assets import conftest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -125,11 +124,14 @@ def test_what_a_person_gets_wrong_is_one_line(ask, words, message):
     assert message in refused(ask(*words))
 
 
-def test_a_stage_that_breaks_is_one_line_and_what_was_made_stays(ask):
+def test_a_stage_that_breaks_leaves_its_traceback_and_what_was_made_stays(ask):
     code, _, err = ask("run", "total", "--set", "total.fails=true")
     assert code == 1
-    assert err.count("\n") == 1
-    assert err.startswith("vjepa2: total: asked to fail (ValueError); the traceback is on the page")
+    *traceback, line = err.splitlines()
+    assert line.startswith("vjepa2: total: asked to fail (ValueError); the traceback above is also")
+    assert (
+        traceback[0].startswith("Traceback") and traceback[-1] == "ValueError: total: asked to fail"
+    )
     assert "fresh    sums (a, b)" in ask("status", "--set", "total.fails=true")[1]
 
 
@@ -183,13 +185,20 @@ def test_a_source_that_is_gone_is_one_line_when_it_had_been_made_before(
         assert err.count("\n") == 1
 
 
-def test_only_what_our_rooms_raise_on_purpose_is_meant_for_people():
-    with pytest.raises(ValueError) as ours:
-        replace(PROFILES["demo"].gates, quarantine_small=2.0)
-    assert meant_for_people(ours.value)
-    with pytest.raises(ValueError) as foreign:
-        json.loads("{")
-    assert not meant_for_people(foreign.value)
+def test_what_a_person_can_cure_is_one_line_and_a_bug_leaves_its_traceback(ask, monkeypatch):
+    """UserError alone decides, wherever it is raised."""
+
+    def fails(error: Exception):
+        def command(asked, deployed):
+            raise error
+
+        monkeypatch.setattr(commands, "_status", command)
+        return ask("status")
+
+    assert refused(fails(InputError("clips: none; add some"))) == "clips: none; add some"
+    for bug in (ValueError("no such thing"), OSError("odd"), KeyError("x")):
+        with pytest.raises(type(bug)):
+            fails(bug)
 
 
 def test_a_home_that_cannot_be_written_is_one_line(ask, monkeypatch):

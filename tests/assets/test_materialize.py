@@ -20,7 +20,8 @@ import dagster as dg
 import pytest
 
 from assets import materialize
-from assets.materialize import GateError, StageError, fail_orphaned_runs, records
+from assets.definitions.asset import GateError
+from assets.materialize import StageError, fail_orphaned_runs, records
 from assets.selection import UnknownAssetError, chosen
 from tests.assets.conftest import GRAPH
 
