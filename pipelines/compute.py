@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,6 +29,7 @@ if "RAY_ADDRESS" not in os.environ:
 import ray
 
 from pipelines.stage import ExecutionConfig, Workspace
+from storage.work import KeptFile, noting_kept
 
 if TYPE_CHECKING:
     import torch
@@ -66,8 +68,9 @@ def map_items(
 ) -> dict[str, Any]:
     """Apply a function to every item on Ray, `out.execution.workers` at a time.
 
-    Every finished result is appended to a journal in scratch, so that a killed stage continues
-    where it was. A function that writes files must have them whole before it returns.
+    Every finished result is appended to a journal in scratch, with the files that the function kept
+    (see `storage.work`), so that a killed stage continues where it was. An item is computed again
+    when a file of it is gone.
 
     Args:
         function: a top-level function of one item; returns what JSON can hold.
@@ -84,18 +87,23 @@ def map_items(
         TypeError: the function returned what JSON cannot hold.
     """
     journal = out.scratch / f"{noun.replace(' ', '-')}.jsonl"
-    done = _read_journal(journal)
+    done, kept = _read_journal(journal)
+    gone = out.work.lost(file for files in kept.values() for file in files)
+    for key in [key for key, files in kept.items() if gone & {file.name for file in files}]:
+        del done[key], kept[key]
     todo = {key: item for key, item in items.items() if key not in done}
     if todo:
         start(out.execution)
         progress = Progress(noun, len(items), len(items) - len(todo))
         with open(journal, "a") as stream:
-            for key, result in _run(function, todo, out.execution.workers):
-                line = _journal_line(function, key, result)
+            for key, (result, files) in _run(function, todo, out.execution.workers):
+                line = _journal_line(function, key, result, files)
                 stream.write(line)
                 stream.flush()
                 done[key] = json.loads(line)["result"]  # what a resumed run will see, too
+                kept[key] = files
                 progress.step()
+    out.note_kept(file for key in items for file in kept[key])
     return {key: done[key] for key in items}
 
 
@@ -134,34 +142,46 @@ def _stop(running: list[Any]) -> None:
 
 
 def _one_thread(function: Callable[[Item], Any]) -> Callable[[Item], Any]:
-    """Run with one torch thread: results do not depend on the cores of a machine."""
+    """Run with one torch thread: results do not depend on the cores of a machine.
 
-    def call(item: Item) -> Any:
+    What comes back is the result and the files that were kept.
+    """
+
+    def call(item: Item) -> tuple[Any, list[KeptFile]]:
         if torch := sys.modules.get("torch"):
             torch.set_num_threads(1)
-        return function(item)
+        with noting_kept() as files:
+            return function(item), files
 
     return call
 
 
-def _journal_line(function: Callable[[Item], Any], key: str, result: Any) -> str:
+def _journal_line(
+    function: Callable[[Item], Any], key: str, result: Any, files: list[KeptFile]
+) -> str:
+    entry = {"key": key, "result": result}
+    if files:
+        entry["files"] = [asdict(file) for file in files]
     try:
-        return json.dumps({"key": key, "result": result}) + "\n"
+        return json.dumps(entry) + "\n"
     except TypeError as error:
         raise TypeError(f"{function.__name__} returned for {key}: {error}") from None
 
 
-def _read_journal(path: Path) -> dict[str, Any]:
-    """Finished results. A line that a kill cut short is taken off the file."""
+def _read_journal(path: Path) -> tuple[dict[str, Any], dict[str, list[KeptFile]]]:
+    """Finished results and their files. A line that a kill cut short is taken off the file."""
     if not path.exists():
-        return {}
+        return {}, {}
     data = path.read_bytes()
     whole = data[: data.rfind(b"\n") + 1]
     if len(whole) < len(data):
         os.truncate(path, len(whole))
     try:
         entries = [json.loads(line) for line in whole.splitlines()]
-        return {entry["key"]: entry["result"] for entry in entries}
+        return (
+            {entry["key"]: entry["result"] for entry in entries},
+            {e["key"]: [KeptFile(**file) for file in e.get("files", ())] for e in entries},
+        )
     except (ValueError, KeyError, TypeError) as error:
         raise RuntimeError(f"{path} cannot be read ({error}); remove it and run again") from None
 
@@ -194,7 +214,7 @@ Worker = Callable[[int, int, "torch.device", Report], None]
 
 
 def train_on_ray(
-    worker: Worker, *, execution: ExecutionConfig, world: int, folder: Path, restarts: int = 3
+    worker: Worker, *, execution: ExecutionConfig, world: int, notes: str, restarts: int = 3
 ) -> None:
     """Run `world` workers of a training under Ray Train, joined by torch.distributed.
 
@@ -206,8 +226,8 @@ def train_on_ray(
         worker: what each worker does; a functools.partial of a top-level function (it is pickled).
         execution: its device says where: cuda with nccl, or cpu with gloo and one thread each.
         world: number of workers.
-        folder: where checkpoints are written; Ray Train keeps its own notes beside them. On
-            several machines it must be a file system that they share.
+        notes: where Ray Train keeps its own notes: a folder that all workers share, or an
+            s3:// prefix.
         restarts: how often all workers may be started again.
 
     Raises:
@@ -224,14 +244,15 @@ def train_on_ray(
             f"{world} workers on cuda need a GPU each and there are {found}: "
             f"set execution.workers={max(1, found)}, or execution.device=cpu"
         )
+    location, _, name = notes.rpartition("/")
     trainer = TorchTrainer(
         _run_worker,
         train_loop_config={"worker": worker},
         scaling_config=ScalingConfig(num_workers=world, use_gpu=gpu),
         torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
         run_config=RunConfig(
-            name=folder.name,
-            storage_path=str(folder.parent.resolve()),
+            name=name,
+            storage_path=location,
             failure_config=FailureConfig(max_failures=restarts),
         ),
     )

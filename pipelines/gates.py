@@ -13,7 +13,6 @@ from dataclasses import dataclass, fields, make_dataclass
 from typing import Any
 
 from storage.artifacts import Artifact
-from storage.tables import read_columns, read_table
 
 Number = float | int | str
 
@@ -76,8 +75,8 @@ def quarantine_small(table: str, column: str) -> Gate:
     """
 
     def judge(artifact: Artifact, most: float) -> Verdict:
-        kept = len(set(read_columns(artifact.path / table, [column])[column].tolist()))
-        lost = len({row["item"] for row in read_table(artifact.path / "quarantine.parquet")})
+        kept = len(set(artifact.columns(table, [column])[column].tolist()))
+        lost = len({row["item"] for row in artifact.table("quarantine.parquet")})
         share = lost / max(1, kept + lost)
         return Verdict(
             share <= most,

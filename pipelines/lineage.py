@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from storage.artifacts import ArtifactError, ArtifactStore, Manifest
-from storage.tables import read_columns
 
 
 @dataclass(frozen=True)
@@ -162,15 +161,15 @@ class _Clip(NamedTuple):
 
 def _drawable(store: ArtifactStore, kind: _Kind, index: Manifest) -> Iterator[_Clip]:
     """Every clip of an index that training could draw."""
-    path = store.open_file(index, "index.parquet")
+    artifact = store.handle(index)
     if kind.indexed_in != "videomix22m":
-        columns = read_columns(path, [kind.foreign, "key"])
+        columns = artifact.columns("index.parquet", [kind.foreign, "key"])
         for identity, key in zip(columns[kind.foreign], columns["key"], strict=True):
             yield _Clip(str(index.partition), identity, key)
         return
     weights = index.recipe_inputs["config"]["weights"]
     names = ("partition", kind.foreign, "key", "weight", "source")
-    columns = read_columns(path, names)
+    columns = artifact.columns("index.parquet", names)
     rows = zip(*(columns[name].tolist() for name in names), strict=True)
     for partition, identity, key, weight, source in rows:
         if weight > 0 and weights[source] > 0:
@@ -179,7 +178,7 @@ def _drawable(store: ArtifactStore, kind: _Kind, index: Manifest) -> Iterator[_C
 
 def _listed(store: ArtifactStore, kind: _Kind, manifest: Manifest) -> Iterator[Source]:
     columns = (kind.identity, kind.path, kind.digest)
-    table = read_columns(store.open_file(manifest, kind.table), columns)
+    table = store.handle(manifest).columns(kind.table, columns)
     for identity, path, digest in zip(*(table[name] for name in columns), strict=True):
         yield Source(manifest, identity, path, digest)
 

@@ -11,9 +11,22 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.provenance import default_home, environment, source_digest
+from pipelines.workspace import Workspace
 from storage.artifacts import Artifact, ArtifactError, ArtifactStore, Manifest
 from storage.digests import canonical_json, digest_json
 from storage.places import write_file
+
+__all__ = [
+    "ExecutionConfig",
+    "Inputs",
+    "Materialized",
+    "Stage",
+    "Workspace",
+    "differences",
+    "drift",
+    "materialize",
+    "recipe_inputs",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,16 +48,6 @@ class ExecutionConfig:
             raise ValueError(f"execution.workers is {self.workers}; give at least 1")
         if self.device not in ("cpu", "cuda"):
             raise ValueError(f"execution.device is {self.device!r}; give 'cpu' or 'cuda'")
-
-
-@dataclass(frozen=True)
-class Workspace:
-    """Where a stage writes: `payload` becomes the artifact, `scratch` survives a kill."""
-
-    payload: Path
-    scratch: Path
-    partition: str | None
-    execution: ExecutionConfig
 
 
 class Inputs(Mapping[str, Artifact]):
@@ -201,8 +204,10 @@ def materialize(
 def _found(store: ArtifactStore, recipe: str) -> Artifact | None:
     """The first answer under a recipe whose payload is whole."""
     for manifest in store.manifests(f"{recipe}/"):
+        artifact = store.handle(manifest)
         try:
-            return store.open(manifest)
+            store.check(artifact)
+            return artifact
         except ArtifactError as error:
             print(f"    {error}: making it again", file=sys.stderr, flush=True)
     return None
@@ -217,7 +222,9 @@ def _answer(
     execution: ExecutionConfig,
     draft: Mapping[str, Any],
 ) -> Manifest:
-    out = Workspace(work / "payload", work / "scratch", draft["partition"], execution)
+    out = Workspace(
+        work / "payload", work / "scratch", draft["partition"], execution, store.shared_work(work)
+    )
     resumed = out.scratch.exists()
     begun_by = _note_sources(work, source_digest(stage.run.__module__))
     out.payload.mkdir(exist_ok=True)
@@ -237,7 +244,7 @@ def _answer(
     }
     if "media" in metrics:
         record["media"] = metrics["media"]
-    return store.seal(work, {**draft, "record": record})
+    return store.seal(work, {**draft, "record": record}, out.remote)
 
 
 def _note_sources(work: Path, today: str) -> list[str]:

@@ -1,38 +1,40 @@
 """Artifacts, filed under their recipes, manifest written last, checked by walking them.
 
-    manifests/<recipe>/<content>.json   the recipe inputs and the files, readable by a person
-    objects/<content>/...               the bytes, immutable
-    work/<recipe>/...                   an artifact in progress, resumable; gone when sealed
-    refs/<asset>[/<partition>]          what the deployment currently shows
+    manifests/<recipe>/<content>.json        the recipe inputs and the files, readable by a person
+    objects/<content>/...                    the bytes, immutable
+    work/<recipe>/...                        an artifact in progress, resumable; gone when sealed
+    refs/<deployment>/<asset>[/<partition>]  what a deployment currently shows
 
-On S3 the work and a copy of the objects stay in a local cache folder, and the manifest is a
-conditional put.
+On S3 the process that makes an answer works in a local cache folder, workers on other machines add
+files below `work/` in the bucket, and the manifest is a conditional put.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from storage.digests import digest_file, digest_json
+from storage import audit
+from storage.cache import copies_of
+from storage.handles import Artifact
 from storage.manifests import (
     ArtifactError,
     FileEntry,
     Manifest,
     content_digest,
     manifest_key,
-    object_file,
-    object_key,
     parse_manifest,
 )
+from storage.payloads import LocalPayload, S3Payload
 from storage.places import LocalPlace, PlaceError, open_place, write_file
-from storage.sealing import locked, move_home, settled
+from storage.sealing import locked, move_home, read_remote, send_home, settled
+from storage.work import KeptFile, LocalWork, S3Work, Work
 
 __all__ = [
     "Artifact",
@@ -43,33 +45,21 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
-class Artifact:
-    """A manifest and the local, read-only folder that holds its payload."""
-
-    manifest: Manifest
-    path: Path
-
-    @property
-    def content(self) -> str:
-        """Digest of the payload."""
-        return self.manifest.content
-
-    @property
-    def record(self) -> Mapping[str, Any]:
-        """How the answer was made: environment, timings, metrics."""
-        return self.manifest.record
-
-    @property
-    def metrics(self) -> Mapping[str, Any]:
-        """The numbers that the stage returned."""
-        return self.manifest.record.get("metrics", {})
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
 class ArtifactStore:
-    """All artifacts of a deployment, on local disk or S3 (then with a local `cache` folder)."""
+    """All artifacts, on local disk or S3 (then with a local `cache` folder), and what one
+    deployment shows of them.
 
-    def __init__(self, location: str, cache: Path | None = None) -> None:
+    Raises:
+        PlaceError: the place cannot be used, or the deployment's name is not one.
+    """
+
+    def __init__(
+        self, location: str, cache: Path | None = None, deployment: str = "default"
+    ) -> None:
+        self.deployment, self.cache = _check_name(deployment), cache
         self.place = open_place(location)
         self.is_local = isinstance(self.place, LocalPlace)
         if isinstance(self.place, LocalPlace):
@@ -77,8 +67,9 @@ class ArtifactStore:
         elif cache is None:
             raise PlaceError(f"store {location}: an S3 store needs a local cache folder")
         else:
-            # The copy of one bucket; the folder is checked to be writable like a store.
-            self.local = LocalPlace(cache / digest_json(self.place.location)[:16]).root
+            # The copy of one bucket; the folders are checked to be writable like a store.
+            self.cache = LocalPlace(cache).root
+            self.local = LocalPlace(copies_of(self.place.location, self.cache)).root
 
     # ---------------------------------------------------------------- recipes
 
@@ -103,9 +94,16 @@ class ArtifactStore:
             raise ArtifactError(f"manifest {key} is that of {manifest.key}; remove it")
         return manifest
 
+    def ref_key(self, asset: str, partition: str | None) -> str:
+        """Where the deployment notes what it shows for an asset (partition)."""
+        names = (self.deployment, asset, partition) if partition else (self.deployment, asset)
+        for name in names:
+            _check_name(name)
+        return "/".join(("refs", *names))
+
     def ref(self, asset: str, partition: str | None = None) -> Manifest | None:
         """What the deployment currently shows for an asset (partition), or None."""
-        key = _ref_key(asset, partition)
+        key = self.ref_key(asset, partition)
         try:
             data = self.place.read(key)
         except KeyError:
@@ -121,44 +119,41 @@ class ArtifactStore:
     def set_ref(self, asset: str, partition: str | None, manifest: Manifest) -> None:
         """Show this answer for an asset (partition)."""
         pointer = {"recipe": manifest.recipe, "content": manifest.content}
-        self.place.write(_ref_key(asset, partition), json.dumps(pointer, indent=1).encode())
+        self.place.write(self.ref_key(asset, partition), json.dumps(pointer, indent=1).encode())
 
     def refs(self) -> Iterator[tuple[str, str | None]]:
-        """Every (asset, partition) that has a current answer."""
-        for key in self.place.keys("refs/"):
+        """Every (asset, partition) that has a current answer in this deployment."""
+        for key in self.place.keys(f"refs/{self.deployment}/"):
             parts = key.split("/")
-            yield parts[1], parts[2] if len(parts) > 2 else None
+            yield parts[2], parts[3] if len(parts) > 3 else None
+
+    # ---------------------------------------------------------------- payloads
+
+    def handle(self, manifest: Manifest) -> Artifact:
+        """A handle on an artifact; nothing is looked at before a file of it is opened."""
+        if self.is_local:
+            return Artifact(manifest, LocalPayload(self.local / "objects" / manifest.content))
+        return Artifact(manifest, S3Payload(self.place.location, manifest.content, self.cache))
 
     def open(self, manifest: Manifest) -> Artifact:
-        """The artifact with its payload on this machine, fetched from S3 (and checked) if need be.
+        """A handle on an artifact; of a store on this machine it is known to be whole.
 
         Raises:
             ArtifactError: a payload file is missing or of another size.
         """
-        for entry in manifest.files:
-            self._local_file(manifest, entry)
-        return Artifact(manifest, self.local / "objects" / manifest.content)
+        artifact = self.handle(manifest)
+        if self.is_local:
+            self.check(artifact)
+        return artifact
 
-    def open_file(self, manifest: Manifest, path: str) -> Path:
-        """One payload file on this machine, so that a table is read without fetching the shards."""
-        return self._local_file(manifest, manifest.file(path))
+    def check(self, artifact: Artifact) -> None:
+        """Look whether all files are there in their sizes; no byte is read.
 
-    def _local_file(self, manifest: Manifest, entry: FileEntry) -> Path:
-        key = object_key(manifest.content, entry.path)
-        path = object_file(self.local, manifest, entry.path)
-        if not self.is_local and (not path.is_file() or path.stat().st_size != entry.size):
-            try:
-                self.place.download(key, path)
-            except KeyError:
-                raise ArtifactError(f"{manifest.name}: {key} is missing; rematerialize") from None
-            if digest_file(path) != entry.digest:
-                path.unlink()
-                raise ArtifactError(f"{manifest.name}: {key} does not fit its digest; remove it")
-        if not path.is_file() or path.stat().st_size != entry.size:
-            raise ArtifactError(
-                f"{manifest.name}: {key} is missing or not {entry.size} bytes; rematerialize it"
-            )
-        return path
+        Raises:
+            ArtifactError: a payload file is missing or of another size.
+        """
+        if problem := artifact.payload.problem(artifact.manifest.files):
+            raise ArtifactError(f"{artifact.manifest.name}: {problem}")
 
     # ---------------------------------------------------------------- answers
 
@@ -178,14 +173,29 @@ class ArtifactStore:
             if not folder.exists():
                 lock.unlink()
 
-    def seal(self, work: Path, draft: Mapping[str, Any]) -> Manifest:
+    def shared_work(self, folder: Path) -> Work:
+        """The handle by which tasks add files to the answer in progress in a folder of `work`."""
+        if self.is_local:
+            return LocalWork(folder / "payload", folder / "scratch")
+        return S3Work(self.place.location, folder.name, self.cache)
+
+    def seal(
+        self, work: Path, draft: Mapping[str, Any], remote: Mapping[str, KeptFile] | None = None
+    ) -> Manifest:
         """Turn `work/payload` into an artifact; `draft` is a manifest without its digests of files.
 
+        `remote` lists files that workers left in the bucket: path in the payload -> what was kept.
         The manifest is first written to the work folder: after a crash at any line, the next run's
         `resume_sealing` finishes, and no artifact is ever seen without all of its files.
         """
-        files = settled(work / "payload")
-        manifest = Manifest(files=files, content=content_digest(files), **draft)
+        left = dict(remote or {})
+        files = {entry.path: entry for entry in settled(work / "payload")}
+        files |= {path: FileEntry(path, kept.size, kept.digest) for path, kept in left.items()}
+        listed = tuple(files[path] for path in sorted(files))
+        manifest = Manifest(files=listed, content=content_digest(listed), **draft)
+        if left:
+            text = json.dumps({path: asdict(kept) for path, kept in left.items()})
+            write_file(work / "remote.json", text.encode())
         write_file(work / "sealing.json", manifest.to_json())
         return self._finish_sealing(work, manifest)
 
@@ -198,6 +208,9 @@ class ArtifactStore:
         if not (work / "payload").exists() and not self._home(manifest).exists():
             note.unlink()  # somebody took the bytes away: answer anew
             return None
+        if self.shared_work(work).lost(read_remote(work / "remote.json").values()):
+            note.unlink()
+            return None
         return self._finish_sealing(work, manifest)
 
     def discard(self, recipe: str) -> None:
@@ -205,95 +218,52 @@ class ArtifactStore:
         if (self.local / "work" / recipe).exists():
             # Whoever holds it is about to remove it himself.
             with suppress(ArtifactError), self.work(recipe) as work:
-                shutil.rmtree(work)
+                self._clear(work)
 
     def _home(self, manifest: Manifest) -> Path:
         return self.local / "objects" / manifest.content
 
     def _finish_sealing(self, work: Path, manifest: Manifest) -> Manifest:
         payload, home = work / "payload", self._home(manifest)
+        left = read_remote(work / "remote.json")
+        here = tuple(entry for entry in manifest.files if entry.path not in left)
         if payload.exists():
-            move_home(payload, home, manifest.files)
+            for path in left:  # what the maker fetched of it lies in the bucket already
+                (payload / path).unlink(missing_ok=True)
+            move_home(payload, home, here)
         if not self.is_local:
-            for entry in manifest.files:
-                self.place.upload(object_key(manifest.content, entry.path), home / entry.path)
+            send_home(self.place, work.name, manifest, home, left)
         if not self.place.create(manifest.key, manifest.to_json()):
             # Another process made the same artifact of this recipe: its record stands.
             manifest = self.manifest(manifest.recipe, manifest.content)
-        shutil.rmtree(work)
+        self._clear(work)
         return manifest
+
+    def _clear(self, work: Path) -> None:
+        """Remove work, what workers left of it in the bucket first."""
+        if not self.is_local:
+            for key in list(self.place.keys(f"work/{work.name}/")):
+                self.place.remove(key)
+        shutil.rmtree(work)
 
     # ---------------------------------------------------------------- audit
 
     def ancestors(self, manifest: Manifest) -> list[Manifest]:
         """Everything that an answer was made of, nearest first, each once."""
-        found: dict[str, Manifest] = {}
-        queue = list(manifest.parents.values())
-        while queue:
-            recipe, content = queue.pop(0)
-            if manifest_key(recipe, content) not in found:
-                parent = self.manifest(recipe, content)
-                found[parent.key] = parent
-                queue.extend(parent.parents.values())
-        return list(found.values())
+        return audit.ancestors(self, manifest)
 
     def holders(self, digest: str) -> list[Manifest]:
         """Manifests whose recipe, content or one of whose files starts with a digest."""
-        return [
-            manifest
-            for manifest in self.manifests()
-            if manifest.recipe.startswith(digest)
-            or manifest.content.startswith(digest)
-            or any(entry.digest.startswith(digest) for entry in manifest.files)
-        ]
+        return audit.holders(self, digest)
 
     def verify(self) -> Iterator[tuple[Manifest | None, str]]:
         """Read every byte again: yields (manifest, problem), `""` for no problem."""
-        keys = {key for key in self.place.keys("manifests/") if key.endswith(".json")}
-        for key in sorted(keys):
-            try:
-                manifest = parse_manifest(self.place.read(key), key)
-                if manifest.key != key:
-                    raise ArtifactError(f"manifest {key} lies under another recipe than its own")
-            except ArtifactError as error:
-                yield None, str(error)
-                continue
-            yield manifest, "; ".join(self._problems(manifest, keys))
-        for asset, partition in self.refs():
-            try:
-                self.ref(asset, partition)
-            except ArtifactError as error:
-                yield None, f"{_ref_key(asset, partition)}: {error}"
-
-    def _problems(self, manifest: Manifest, keys: set[str]) -> Iterator[str]:
-        with tempfile.TemporaryDirectory(dir=self.local) as folder:
-            for entry in manifest.files:
-                if problem := self._problem(manifest, entry, Path(folder) / "copy"):
-                    yield problem
-        sealed = {object_key(manifest.content, entry.path) for entry in manifest.files}
-        for key in self.place.keys(object_key(manifest.content, "")):
-            if key not in sealed:
-                yield f"{key} was not sealed; somebody added it"
-        for name, parent in manifest.parents.items():
-            if manifest_key(*parent) not in keys:
-                yield f"the manifest of {name}, which it was made from, is missing"
-
-    def _problem(self, manifest: Manifest, entry: FileEntry, copy: Path) -> str:
-        key = object_key(manifest.content, entry.path)
-        try:
-            path = object_file(self.local, manifest, entry.path) if self.is_local else copy
-        except ArtifactError as error:
-            return str(error)
-        if not self.is_local:
-            copy.unlink(missing_ok=True)
-            if self.place.exists(key):
-                self.place.download(key, copy)
-        if not path.is_file():
-            return f"{key} is missing"
-        if path.stat().st_size != entry.size:
-            return f"{key} has {path.stat().st_size} bytes, sealed were {entry.size}"
-        return "" if digest_file(path) == entry.digest else f"{key} does not fit its digest"
+        return audit.verify(self)
 
 
-def _ref_key(asset: str, partition: str | None) -> str:
-    return f"refs/{asset}/{partition}" if partition else f"refs/{asset}"
+def _check_name(name: str) -> str:
+    if not _NAME.fullmatch(name) or not name.strip("."):
+        raise PlaceError(
+            f"{name!r} cannot name a deployment, asset or partition: give letters, digits, . _ -"
+        )
+    return name

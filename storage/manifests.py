@@ -7,10 +7,10 @@ inputs); `content` is the digest of the payload's (path, size, digest) list.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,10 @@ from storage.digests import digest_file, digest_json
 from storage.errors import UserError
 
 _DIGEST = re.compile("[0-9a-f]{64}")
+
+
+FORMAT = 2
+"""Of manifests: raised when their fields change meaning."""
 
 
 class ArtifactError(UserError, RuntimeError):
@@ -58,6 +62,7 @@ class Manifest:
     files: tuple[FileEntry, ...]
     parents: Mapping[str, tuple[str, str]]
     record: Mapping[str, Any] = field(default_factory=dict)
+    format: int = FORMAT
 
     @property
     def key(self) -> str:
@@ -74,12 +79,16 @@ class Manifest:
         """Payload bytes."""
         return sum(entry.size for entry in self.files)
 
+    @cached_property
+    def by_path(self) -> dict[str, FileEntry]:
+        """Path -> entry of every payload file."""
+        return {entry.path: entry for entry in self.files}
+
     def file(self, path: str) -> FileEntry:
         """The entry of one payload file; ArtifactError when there is none of that path."""
-        for entry in self.files:
-            if entry.path == path:
-                return entry
-        raise ArtifactError(f"{self.name} ({self.content[:12]}) has no file {path}")
+        if path not in self.by_path:
+            raise ArtifactError(f"{self.name} ({self.content[:12]}) has no file {path!a}")
+        return self.by_path[path]
 
     def to_json(self) -> bytes:
         """The manifest's bytes; `seal` is a digest of all the rest, so a changed byte shows."""
@@ -96,23 +105,6 @@ def manifest_key(recipe: str, content: str) -> str:
 def object_key(content: str, path: str) -> str:
     """The store key of one payload file."""
     return f"objects/{content}/{path}"
-
-
-def object_file(root: Path, manifest: Manifest, path: str) -> Path:
-    """Where a payload file lies in a local store.
-
-    Raises:
-        ArtifactError: a symbolic link stands there, or for a folder on the way. None was sealed,
-            and bytes are not checked again whenever they are opened.
-    """
-    objects = (root / "objects").resolve()
-    file = objects / manifest.content / path
-    if os.path.realpath(file) != str(file):
-        raise ArtifactError(
-            f"{manifest.name}: {object_key(manifest.content, path)} is a link; remove it, then "
-            "rematerialise"
-        )
-    return file
 
 
 def list_files(folder: Path) -> tuple[FileEntry, ...]:
@@ -138,7 +130,8 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
     """Read a manifest and check that its digests fit what it says.
 
     Raises:
-        ArtifactError: unreadable, fields missing, or a digest that does not fit.
+        ArtifactError: unreadable, fields missing, of another format, or a digest that does not
+            fit.
     """
     advice = "; restore the file, or remove it and rematerialize the asset"
     try:
@@ -146,6 +139,12 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
         seal = document.pop("seal")
         files = tuple(FileEntry(**entry) for entry in document.pop("files"))
         parents = {name: (p[0], p[1]) for name, p in document.pop("parents").items()}
+        found = document.pop("format", 1)
+        if found != FORMAT:
+            raise ArtifactError(
+                f"manifest {where} is of format {found}; this version reads {FORMAT}: use another "
+                "store, or the version that wrote it"
+            )
         manifest = Manifest(files=files, parents=parents, **document)
         for name in (manifest.asset, manifest.partition or "-"):
             check_path(name)

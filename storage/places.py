@@ -54,6 +54,10 @@ class Place(Protocol):
         """Copy the bytes under a key to a local file, atomically; KeyError when there are none."""
         ...
 
+    def copy(self, source: str, target: str) -> None:
+        """Have the bytes of one key under another one, too; KeyError when there are none."""
+        ...
+
     def exists(self, key: str) -> bool:
         """Whether a key is taken."""
         ...
@@ -152,6 +156,10 @@ class LocalPlace:
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise KeyError(key) from None
 
+    def copy(self, source: str, target: str) -> None:
+        """Copy a file, renamed to its target when complete; KeyError when there is none."""
+        self.download(source, self.path(target))
+
     def exists(self, key: str) -> bool:
         """Whether there is such a file."""
         return self.path(key).is_file()
@@ -200,6 +208,14 @@ def write_file(path: Path, data: bytes) -> None:
         write_synced(aside, data)
         aside.replace(path)
     sync(path.parent)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Have a file under a second name, which is free: a hard link, or else a copy."""
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copyfile(source, target)
 
 
 def write_synced(path: Path, data: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from storage.places import PlaceError, aside_of, check_key
 
+_BEYOND = ("416", "InvalidRange")
 _MISSING = ("404", "NoSuchKey", "NotFound")
 _TAKEN = ("412", "PreconditionFailed")
 # S3 answers 409 while another conditional put of the same key is under way: ask again.
@@ -90,6 +92,29 @@ class S3Place:
             self.client.download_file(self.bucket, self._name(key), str(aside))
             aside.replace(target)
 
+    def span(self, key: str, offset: int, size: int) -> bytes:
+        """At most `size` bytes at `offset`, fewer at the object's end; KeyError without one."""
+        wanted = f"bytes={offset}-{offset + size - 1}"
+        with self._speaking_of(key):
+            try:
+                answer = self.client.get_object(
+                    Bucket=self.bucket, Key=self._name(key), Range=wanted
+                )
+            except ClientError as error:
+                if _code(error) in _BEYOND:
+                    return b""
+                raise
+            return bytes(answer["Body"].read())
+
+    def copy(self, source: str, target: str) -> None:
+        """Copy an object inside the bucket, without moving its bytes through this machine.
+
+        Raises KeyError when there is no such object.
+        """
+        held = {"Bucket": self.bucket, "Key": self._name(source)}
+        with self._speaking_of(source):
+            self.client.copy(held, self.bucket, self._name(target))
+
     def exists(self, key: str) -> bool:
         """Whether there is such an object."""
         try:
@@ -101,13 +126,24 @@ class S3Place:
 
     def keys(self, prefix: str) -> Iterator[str]:
         """Keys of all objects that start with a prefix, sorted."""
+        yield from (key for key, _ in self._listed(prefix))
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """Key -> bytes of all objects that start with a prefix."""
+        return {key: int(entry["Size"]) for key, entry in self._listed(prefix)}
+
+    def marks(self) -> dict[str, str]:
+        """Key -> ETag, which changes with the content, of all objects of this place."""
+        return {key: entry["ETag"].strip('"') for key, entry in self._listed("")}
+
+    def _listed(self, prefix: str) -> Iterator[tuple[str, Any]]:
         skip = len(self.prefix) + 1 if self.prefix else 0
         pages = self.client.get_paginator("list_objects_v2").paginate(
             Bucket=self.bucket, Prefix=self._name(prefix)
         )
         with self._speaking_of(prefix):
             for page in pages:
-                yield from (entry["Key"][skip:] for entry in page.get("Contents", ()))
+                yield from ((entry["Key"][skip:], entry) for entry in page.get("Contents", ()))
 
     def remove(self, key: str) -> None:
         """Delete an object; nothing happens when there is none."""
@@ -130,6 +166,12 @@ class S3Place:
                 f"store {self.location}: {key}: {_reason(error)}; check the connection, the "
                 "credentials and their rights, then run again"
             ) from None
+
+
+@functools.lru_cache(maxsize=16)
+def connected(location: str) -> S3Place:
+    """One connection of this process: opening one costs as much as reading many objects."""
+    return S3Place(location)
 
 
 def _code(error: Exception) -> str:

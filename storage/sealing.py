@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from storage.manifests import ArtifactError, FileEntry, list_files
-from storage.places import ASIDE, sync
+from storage.manifests import ArtifactError, FileEntry, Manifest, list_files, object_key
+from storage.payloads import TRANSFERS
+from storage.places import ASIDE, Place, sync
+from storage.work import KeptFile
 
 
 def settled(payload: Path) -> tuple[FileEntry, ...]:
@@ -47,6 +51,39 @@ def _holds(home: Path, files: tuple[FileEntry, ...]) -> bool:
         return not home.is_symlink() and list_files(home) == files
     except ArtifactError:
         return False
+
+
+def read_remote(note: Path) -> dict[str, KeptFile]:
+    """Path in the payload -> the file that a worker left in the bucket; none without a note."""
+    if not note.exists():
+        return {}
+    return {path: KeptFile(**kept) for path, kept in json.loads(note.read_bytes()).items()}
+
+
+def send_home(
+    place: Place, recipe: str, manifest: Manifest, home: Path, left: Mapping[str, KeptFile]
+) -> None:
+    """Put a payload's files under objects/ of a bucket, TRANSFERS at a time.
+
+    What workers left below work/<recipe>/ is copied inside the bucket; the rest is uploaded from
+    `home`.
+    """
+
+    def send(path: str) -> None:
+        key = object_key(manifest.content, path)
+        if path not in left:
+            place.upload(key, home / path)
+            return
+        try:
+            place.copy(f"work/{recipe}/{left[path].name}", key)
+        except KeyError:
+            raise ArtifactError(
+                f"{manifest.name}: {path}, which a worker had left, is gone from the bucket; "
+                "run again"
+            ) from None
+
+    with ThreadPoolExecutor(TRANSFERS) as threads:
+        list(threads.map(send, [entry.path for entry in manifest.files]))
 
 
 @contextmanager

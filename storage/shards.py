@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +18,6 @@ from typing import Any, BinaryIO, Self
 
 import webdataset
 
-from storage.confined import PathError
-
-_NAME = re.compile(r"\d{6,}\.tar", re.ASCII)
 # A tar header is one block, and every member is padded to whole blocks.
 BLOCK = 512
 
@@ -119,24 +115,3 @@ def _as_bytes(part: bytes | Mapping[str, Any]) -> bytes:
     if isinstance(part, bytes):
         return part
     return json.dumps(part, sort_keys=True, ensure_ascii=False, allow_nan=False).encode()
-
-
-def shard_path(folder: Path, name: str) -> Path:
-    """The shard that a row of an index names. PathError when that leads out of the folder."""
-    if not _NAME.fullmatch(name) or (folder / name).is_symlink():
-        raise PathError(f"{folder}: {name!a} is no shard of this folder; make the index again")
-    return folder / name
-
-
-def read_span(path: Path, offset: int, size: int) -> bytes:
-    """`size` bytes at `offset` of a shard. Raises ValueError when it does not hold them."""
-    with path.open("rb") as file:
-        # Asked first: a size that an index only claims shall take no memory.
-        there = os.fstat(file.fileno()).st_size - offset
-        if offset < 0 or not 0 <= size <= there:
-            raise ValueError(
-                f"{path}: {size} bytes at {offset} wanted, {max(0, there)} there: the shard is cut "
-                "short, or its index is wrong; make it again"
-            )
-        file.seek(offset)
-        return file.read(size)

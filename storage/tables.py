@@ -7,14 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 Schema = Mapping[str, str]
 QUARANTINE: Schema = {"item": "string", "stage": "string", "reason": "string"}
+
+# Rows that are read together: of a table of a hundred million, a reader may need one part.
+ROW_GROUP = 1 << 22
 
 _TYPES = {
     "string": pa.string(),
@@ -40,16 +44,43 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]], schema: Schema) -
         for name, kind in schema.items()
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    # No pandas metadata, one row group, fixed codec: equal rows, equal bytes.
-    pq.write_table(pa.table(columns), path, compression="zstd", row_group_size=max(1, len(rows)))
+    # No pandas metadata, fixed codec and row groups: equal rows, equal bytes.
+    size = min(max(1, len(rows)), ROW_GROUP)
+    pq.write_table(pa.table(columns), path, compression="zstd", row_group_size=size)
 
 
-def read_table(path: Path) -> list[dict[str, Any]]:
-    """All rows of a parquet file, as dictionaries in the file's order."""
-    return pq.read_table(path).to_pylist()
+def read_table(
+    source: Path | BinaryIO, columns: Sequence[str] | None = None
+) -> list[dict[str, Any]]:
+    """Rows of a parquet file as dictionaries in the file's order, with all columns or some."""
+    with pq.ParquetFile(source) as file:
+        return file.read(columns=None if columns is None else list(columns)).to_pylist()
 
 
-def read_columns(path: Path, columns: Sequence[str]) -> dict[str, np.ndarray[Any, Any]]:
-    """Some columns of a parquet file as numpy arrays of shape [rows]."""
-    table = pq.read_table(path, columns=list(columns))
-    return {name: table[name].to_numpy() for name in columns}
+def read_columns(
+    source: Path | BinaryIO, columns: Sequence[str], *, where: tuple[str, str] | None = None
+) -> dict[str, np.ndarray[Any, Any]]:
+    """Some columns of a parquet file as numpy arrays of shape [rows].
+
+    `where`, a (column, value), leaves the rows that have this value; row groups whose statistics
+    say that they hold none are not read.
+    """
+    names = list(columns)
+    with pq.ParquetFile(source) as file:
+        if where is None:
+            table = file.read(columns=names)
+        else:
+            held = file.read_row_groups(_groups(file, where), columns=[*{*names, where[0]}])
+            table = held.filter(pc.equal(held[where[0]], where[1]))
+    return {name: table[name].to_numpy() for name in names}
+
+
+def _groups(file: pq.ParquetFile, where: tuple[str, str]) -> list[int]:
+    """Row groups that may hold the value."""
+    column, value = file.schema_arrow.get_field_index(where[0]), where[1]
+    found = []
+    for group in range(file.metadata.num_row_groups):
+        known = file.metadata.row_group(group).column(column).statistics
+        if known is None or not known.has_min_max or known.min <= value <= known.max:
+            found.append(group)
+    return found

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from storage.artifacts import ArtifactStore
-from storage.tables import read_table
 from tests.tiny import ROOT, TINY, vjepa2
 
 README = (ROOT / "README.md").read_text()
@@ -44,8 +43,9 @@ def my_videos(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for partition in ("howto100m", "kinetics", "coin"):
         manifest = store.ref("raw_videos", partition)
         assert manifest is not None
-        for file in sorted((store.open(manifest).path / "media").rglob("*")):
-            if file.is_file() and file.name != "labels.csv":
+        raw = store.open(manifest)
+        for path in raw.files("media/"):
+            if (file := raw.file(path)).name != "labels.csv":
                 shutil.copyfile(file, folder / f"{partition}-{file.name}")
     return folder
 
@@ -55,8 +55,8 @@ def stand_ins(home: Path, my_videos: Path, tmp_path: Path) -> dict[str, str]:
     store = ArtifactStore(str(home / "store"))
     encoder, raw = store.ref("encoder"), store.ref("raw_videos", "yt1b-00")
     assert encoder is not None and raw is not None
-    checkpoint = next(store.open(encoder).path.rglob("target_encoder.safetensors"))
-    videos = read_table(store.open(raw).path / "videos.parquet")
+    checkpoint = next(store.open(encoder).folder().rglob("target_encoder.safetensors"))
+    videos = store.open(raw).table("videos.parquet")
     return {
         "path/to/target_encoder.safetensors": str(checkpoint),
         "yt1b/000003.mp4": videos[0]["path"],

@@ -59,7 +59,7 @@ def test_an_encoder_was_trained_on_them(real_house: tuple[Path, Path]) -> None:
     store = ArtifactStore(str(home / "store"))
     mixture, encoder = store.ref("videomix22m"), store.ref("encoder")
     assert mixture is not None and encoder is not None
-    rows = read_table(store.open(mixture).path / "index.parquet")
+    rows = store.open(mixture).table("index.parquet")
     assert any(row["source"] == "yt1b" for row in rows)
-    log = read_table(store.open(encoder).path / "log.parquet")
+    log = store.open(encoder).table("log.parquet")
     assert all(0 < row["loss"] < 10 for row in log)

@@ -79,7 +79,7 @@ def test_a_flipped_byte_is_named_and_mended(walked: Path) -> None:
     store = ArtifactStore(str(walked / "store"))
     manifest = store.ref("clusters")
     assert manifest is not None
-    victim = store.open(manifest).path / "centroids.npy"
+    victim = store.open(manifest).file("centroids.npy")
     assert "centroids.npy" not in vjepa2("verify", home=walked)
     data = bytearray(victim.read_bytes())
     data[len(data) // 2] ^= 1
@@ -95,5 +95,5 @@ def test_reports_hold_numbers_beside_their_baselines(walked: Path) -> None:
     for asset in ("probe_report", "planning_report"):
         manifest = store.ref(asset)
         assert manifest is not None
-        report = json.loads((store.open(manifest).path / "report.json").read_text())
+        report = store.open(manifest).json("report.json")
         assert "random" in json.dumps(report)

@@ -14,7 +14,6 @@ from pipelines.node import Graph, Node, same
 from pipelines.nodes import build_graph
 from pipelines.stage import Inputs, Stage, Workspace
 from storage.artifacts import Artifact
-from storage.tables import read_table
 
 # A source that is there to be evaluated on: neither trained on nor a retrieval target.
 TOY_SOURCE = Source(
@@ -35,7 +34,7 @@ class ClipLengthsConfig:
 
 def run(config: ClipLengthsConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
     """Write the length of every clip of this partition."""
-    lengths = [row["seconds"] for row in read_table(inputs["clip_shards"].path / "index.parquet")]
+    lengths = [row["seconds"] for row in inputs["clip_shards"].table("index.parquet")]
     kept = [length for length in lengths if length >= config.at_least]
     (out.payload / "lengths.json").write_text(json.dumps(kept))
     return {"clips": len(kept)}

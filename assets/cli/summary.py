@@ -10,7 +10,6 @@ from assets.definitions.asset import not_passed
 from assets.deployment import Deployment
 from pipelines.graph import Key, key_name
 from storage.artifacts import Artifact, ArtifactStore
-from storage.tables import read_table
 
 REASONS = 8  # distinct reasons shown in full
 
@@ -55,8 +54,8 @@ def _quarantined(artifacts: Mapping[Key, Artifact]) -> Iterator[str]:
     reasons: Counter[tuple[str, str]] = Counter()
     examples: dict[tuple[str, str], str] = {}
     for artifact in artifacts.values():
-        if (artifact.path / "quarantine.parquet").is_file():
-            for row in read_table(artifact.path / "quarantine.parquet"):
+        if artifact.has("quarantine.parquet"):
+            for row in artifact.table("quarantine.parquet"):
                 reasons[row["stage"], row["reason"]] += 1
                 examples.setdefault((row["stage"], row["reason"]), row["item"])
     for (stage, reason), count in reasons.most_common(REASONS):

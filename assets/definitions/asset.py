@@ -191,7 +191,7 @@ def described(made: Materialized, store: ArtifactStore) -> dict[str, Any]:
         "recipe": manifest.recipe,
         "content": manifest.content,
         "manifest": dg.MetadataValue.path(f"{store.place.location}/{manifest.key}"),
-        "payload": dg.MetadataValue.path(str(made.artifact.path)),
+        "payload": dg.MetadataValue.path(made.artifact.location),
         "size (MB)": round(manifest.size / 1e6, 3),
         "files": len(manifest.files),
         "seconds": float(manifest.record["seconds"]),

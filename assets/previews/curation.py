@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,12 +11,11 @@ import numpy as np
 
 from assets.previews import figures
 from pipelines.curation.ingest import read_media
+from pipelines.curation.retrieval import count_clusters
 from pipelines.stage import Inputs
 from storage.artifacts import Artifact
 from storage.frames import middle_frame
 from storage.pictures import VideoError
-from storage.shards import read_span, shard_path
-from storage.tables import read_columns, read_table
 
 Row = TypeVar("Row")
 Rows = Sequence[Mapping[str, Any]]
@@ -27,7 +25,7 @@ SIDE = 96  # pixels, the shorter side of a small frame
 
 def raw_videos(videos: Artifact, _: Inputs) -> Mapping[str, bytes]:
     """Kinds of files, and why some were set aside."""
-    rows = read_table(videos.path / "videos.parquet")
+    rows = videos.table("videos.parquet")
     groups = {
         "codec": counted(row["codec"] for row in rows),
         "container": counted(row["container"] for row in rows),
@@ -43,7 +41,7 @@ def raw_videos(videos: Artifact, _: Inputs) -> Mapping[str, bytes]:
 
 def scenes(cut: Artifact, inputs: Inputs) -> Mapping[str, bytes]:
     """Middle frames of scenes from all over the partition."""
-    rows = read_table(cut.path / "scenes.parquet")
+    rows = cut.table("scenes.parquet")
     chosen = evenly(rows, SHEET)
     frames = [_scene_frame(inputs["raw_videos"], row) for row in chosen]
     captions = [f"{row['start']:.1f}-{row['end']:.1f} s, {row['cut']}" for row in chosen]
@@ -53,8 +51,8 @@ def scenes(cut: Artifact, inputs: Inputs) -> Mapping[str, bytes]:
 
 def scene_embeddings(embedded: Artifact, _: Inputs) -> Mapping[str, bytes]:
     """The embeddings on their two principal axes."""
-    vectors = np.load(embedded.path / "embeddings.npy")
-    groups = read_columns(embedded.path / "rows.parquet", ["source"])["source"].tolist()
+    vectors = np.load(embedded.file("embeddings.npy"))
+    groups = embedded.columns("rows.parquet", ["source"])["source"].tolist()
     if len(vectors) < 3:
         return {}  # two points have no map
     title = f"{embedded.manifest.name}: {len(vectors)} scenes by their embedding"
@@ -63,10 +61,8 @@ def scene_embeddings(embedded: Artifact, _: Inputs) -> Mapping[str, bytes]:
 
 def clusters(found: Artifact, _: Inputs) -> Mapping[str, bytes]:
     """Clusters with the target videos in them; without one, a cluster will be dropped."""
-    scenes_in = Counter(
-        read_columns(found.path / "assignments.parquet", ["cluster"])["cluster"].tolist()
-    )
-    targets = read_columns(found.path / "targets.parquet", ["source", "cluster"])
+    scenes_in = Counter(found.columns("assignments.parquet", ["cluster"])["cluster"].tolist())
+    targets = found.columns("targets.parquet", ["source", "cluster"])
     votes = Counter(zip(targets["source"].tolist(), targets["cluster"].tolist(), strict=True))
     names = sorted(set(targets["source"].tolist()))
     rows = [
@@ -77,14 +73,14 @@ def clusters(found: Artifact, _: Inputs) -> Mapping[str, bytes]:
             "weight": sum(votes[name, cluster] for name in names),
             **{f"n_{name}": votes[name, cluster] for name in names},
         }
-        for cluster in range(len(np.load(found.path / "centroids.npy")))
+        for cluster in range(count_clusters(found))
     ]
     return {"clusters": figures.cluster_sheet(rows, names)}
 
 
 def curated_scenes(kept: Artifact, _: Inputs) -> Mapping[str, bytes]:
     """Clusters kept and dropped."""
-    rows = read_table(kept.path / "clusters.parquet")
+    rows = kept.table("clusters.parquet")
     targets = sorted(
         name.removeprefix("n_") for name in (rows[0] if rows else {}) if name[1] == "_"
     )
@@ -93,7 +89,7 @@ def curated_scenes(kept: Artifact, _: Inputs) -> Mapping[str, bytes]:
 
 def clip_shards(shards: Artifact, _: Inputs) -> Mapping[str, bytes]:
     """Middle frames of clips from all over the shards."""
-    rows = read_table(shards.path / "index.parquet")
+    rows = shards.table("index.parquet")
     chosen = evenly(rows, SHEET)
     frames = [_clip_frame(shards, row) for row in chosen]
     captions = [f"{row['seconds']:.1f} s, drawn {row['weight']:g}x" for row in chosen]
@@ -103,7 +99,7 @@ def clip_shards(shards: Artifact, _: Inputs) -> Mapping[str, bytes]:
 
 def videomix22m(mixture: Artifact, _: Inputs) -> Mapping[str, bytes]:
     """What is drawn beside what there is."""
-    told = json.loads((mixture.path / "mixture.json").read_text())
+    told = mixture.json("mixture.json")
     held = {source: entry["samples"] for source, entry in told["samples"].items()}
     return {"mixture": figures.mixture_bars(told["weights"], held)}
 
@@ -122,7 +118,7 @@ def counted(values: Any) -> dict[str, float]:
 
 def reasons(artifact: Artifact) -> list[str]:
     """Why items were quarantined, in at most two short lines beside a bar."""
-    rows = read_table(artifact.path / "quarantine.parquet")
+    rows = artifact.table("quarantine.parquet")
     return [textwrap.fill(textwrap.shorten(row["reason"], 56, placeholder="…"), 30) for row in rows]
 
 
@@ -135,6 +131,5 @@ def _scene_frame(media: Artifact, row: Mapping[str, Any]) -> np.ndarray:
 
 
 def _clip_frame(shards: Artifact, row: Mapping[str, Any]) -> np.ndarray:
-    shard = shard_path(shards.path / "shards", row["shard"])
-    data = read_span(shard, row["offset"], row["size"])
+    data = shards.span(f"shards/{row['shard']}", row["offset"], row["size"])
     return middle_frame(data, 0.0, row["seconds"], SIDE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,10 +42,13 @@ def planning_report(report: Artifact, _: Inputs) -> Mapping[str, bytes]:
             f"Reaching within the limit: {trials} trials a policy, 95 % intervals",
         )
     }
-    for path in sorted(report.path.glob("landscape-*.npz")):
-        drawn[f"energy, {path.stem.removeprefix('landscape-')}"] = _landscape(np.load(path))
-    for path in sorted(report.path.glob("films/*-000.npz")):  # the first trial of each lab
-        drawn[f"rollout {path.stem}"] = _rollout(np.load(path), path.stem)
+    for path in report.files("landscape-"):
+        lab = path.removeprefix("landscape-").removesuffix(".npz")
+        drawn[f"energy, {lab}"] = _landscape(np.load(report.file(path)))
+    for path in report.files("films/"):
+        name = path.removeprefix("films/").removesuffix(".npz")
+        if name.endswith("-000"):  # the first trial of each lab
+            drawn[f"rollout {name}"] = _rollout(np.load(report.file(path)), name)
     return drawn
 
 
@@ -57,7 +59,7 @@ def planner_bundle(bundle: Artifact, _: Inputs) -> Mapping[str, bytes]:
 
 
 def _report(artifact: Artifact) -> Any:
-    return json.loads((artifact.path / "report.json").read_text())
+    return artifact.json("report.json")
 
 
 def _interval(rate: Mapping[str, float]) -> tuple[float, float, float]:

@@ -12,14 +12,13 @@ from assets.previews.curation import SHEET, counted, evenly, reasons
 from pipelines.robot.episode_shards import load_episode
 from pipelines.stage import Inputs
 from storage.artifacts import Artifact
-from storage.tables import read_table
 
 FILM = 6  # frames of a film strip
 
 
 def droid_episodes(episodes: Artifact, _: Inputs) -> Mapping[str, bytes]:
     """Outcomes and lengths of the episodes."""
-    rows = read_table(episodes.path / "episodes.parquet")
+    rows = episodes.table("episodes.parquet")
     groups = {
         "outcome": {
             "success": float(sum(bool(row["success"]) for row in rows)),
@@ -34,7 +33,7 @@ def droid_episodes(episodes: Artifact, _: Inputs) -> Mapping[str, bytes]:
 
 def episode_shards(shards: Artifact, _: Inputs) -> Mapping[str, bytes]:
     """One episode as a film with its states, and first frames of others."""
-    rows = read_table(shards.path / "index.parquet")
+    rows = shards.table("index.parquet")
     if not rows:
         return {}  # everything was set aside: the check says so
     row = max(rows, key=lambda r: (bool(r["success"]), r["frames"], r["key"]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 
 import numpy as np
@@ -11,7 +10,6 @@ from assets.previews import figures, scores
 from pipelines.stage import Inputs
 from pipelines.training.gates import encoder_width
 from storage.artifacts import Artifact
-from storage.tables import read_columns
 
 
 def encoder(trained: Artifact, _: Inputs) -> Mapping[str, bytes]:
@@ -39,7 +37,7 @@ def world_model(trained: Artifact, _: Inputs) -> Mapping[str, bytes]:
         "learning rate": {"lr": log["lr"]},
     }
     title = f"World model: {len(log['step'])} steps"
-    ranking = json.loads((trained.path / "ranking.json").read_text())
+    ranking = trained.json("ranking.json")
     energies = {
         "true": ranking["loss"]["mean"],
         "shuffled": ranking["shuffled_loss"]["mean"],
@@ -65,4 +63,4 @@ def _jepa_curves(trained: Artifact, title: str) -> bytes:
 
 def _log(trained: Artifact, columns: tuple[str, ...]) -> dict[str, np.ndarray]:
     """Columns of a training's log by name, [steps]; NaN where a number was not taken."""
-    return read_columns(trained.path / "log.parquet", ["step", *columns])
+    return trained.columns("log.parquet", ["step", *columns])

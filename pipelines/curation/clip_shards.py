@@ -26,7 +26,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pipelines.compute import map_items
 from pipelines.curation.ingest import read_media
 from pipelines.settings import between, settings
 from pipelines.stage import Inputs, Stage, Workspace
@@ -34,8 +33,9 @@ from storage.artifacts import Artifact
 from storage.frames import resample
 from storage.pictures import Clip, VideoError
 from storage.shards import ShardWriter
-from storage.tables import QUARANTINE, read_table, write_table
+from storage.tables import QUARANTINE, write_table
 from storage.video import decode_image, encode, encode_image
+from storage.work import Work
 
 INDEX = {
     "key": "string", "scene_id": "string", "video_id": "string", "source": "string",
@@ -90,25 +90,38 @@ def planned_shards(
 
 @dataclass(frozen=True)
 class ShardPlan:
-    """What one task writes: the scenes of a shard, in order, into the folder `target`."""
+    """What one task writes: the scenes of a shard, in order, kept under the name `target`."""
 
     scenes: Sequence[Mapping[str, Any]]
     shorter: Mapping[str, int]
     """video id -> shorter side of the original, pixels."""
     media: Artifact
     config: ClipShardsConfig
-    target: Path
+    work: Work
+    target: str
 
 
 def write_shard(plan: ShardPlan) -> dict[str, Any]:
     """Write one shard; returns its index rows (without `shard`) and its quarantine rows.
+
+    A shard without a scene is not kept.
+    """
+    with plan.work.room() as room:
+        result = _fill_shard(plan, room)
+        if result["index"]:
+            plan.work.keep(room / "000000.tar", plan.target)
+    return result
+
+
+def _fill_shard(plan: ShardPlan, room: Path) -> dict[str, Any]:
+    """Write the shard as 000000.tar in a folder.
 
     A scene that cannot be decoded becomes a quarantine row. A file that is gone or is no longer
     the one that was ingested is an error: the partition has to be ingested again.
     """
     index, broken = [], []
     media: tuple[str, bytes] = ("", b"")
-    with ShardWriter(plan.target, shard_samples=len(plan.scenes), shard_bytes=1 << 62) as shard:
+    with ShardWriter(room, shard_samples=len(plan.scenes), shard_bytes=1 << 62) as shard:
         for scene in plan.scenes:
             if scene["video_id"] != media[0]:
                 media = (scene["video_id"], read_media(plan.media, scene))
@@ -146,29 +159,26 @@ def stored_clip(
 def run(config: ClipShardsConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
     """Write the shards of this partition on Ray, one task a shard, then their index."""
     curated = "curated_scenes" in inputs
-    scenes = read_table(inputs["curated_scenes" if curated else "scenes"].path / "scenes.parquet")
-    videos = read_table(inputs["raw_videos"].path / "videos.parquet")
+    scenes = inputs["curated_scenes" if curated else "scenes"].table("scenes.parquet")
+    videos = inputs["raw_videos"].table("videos.parquet")
     shorter = {video["video_id"]: min(video["width"], video["height"]) for video in videos}
     plans = {
         f"{number:06d}": ShardPlan(
             shard, {s["video_id"]: shorter[s["video_id"]] for s in shard}, inputs["raw_videos"],
-            config, out.scratch / "shards" / f"{number:06d}",
+            config, out.work, f"scratch/shards/{number:06d}.tar",
         )
         for number, shard in enumerate(
             planned_shards(scenes, config.shard_samples, config.shard_seconds)
         )
     }  # fmt: skip
-    done = map_items(write_shard, plans, out, noun="shards")
-    (out.payload / "shards").mkdir(exist_ok=True)
+    done = out.map(write_shard, plans, noun="shards")
     index, broken, shards = [], [], 0
     for key, result in done.items():
         broken += result["quarantine"]
         if result["index"]:  # numbered without gaps, for readers that expand {000000..000007}
             name = f"{shards:06d}.tar"
             shards += 1
-            # A rerun after a kill finds some shards moved already.
-            if (written := plans[key].target / "000000.tar").exists():
-                written.replace(out.payload / "shards" / name)
+            out.adopt(plans[key].target, f"shards/{name}")
             index += [{**row, "shard": name} for row in result["index"]]
     write_table(out.payload / "index.parquet", index, INDEX)
     write_table(out.payload / "quarantine.parquet", broken, QUARANTINE)

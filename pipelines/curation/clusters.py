@@ -19,7 +19,6 @@ Payload:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,9 +28,10 @@ from pipelines.curation.sources import POOL
 from pipelines.node import source_of
 from pipelines.settings import Count, Natural, settings
 from pipelines.stage import Inputs, Stage, Workspace
+from storage.artifacts import Artifact
 from storage.digests import unit_interval
 from storage.errors import InputError
-from storage.tables import QUARANTINE, read_columns, write_table
+from storage.tables import QUARANTINE, write_table
 
 ASSIGNMENTS = {
     "scene_id": "string", "partition": "string", "cluster": "int32", "distance": "float32",
@@ -78,9 +78,9 @@ def run(config: ClustersConfig, inputs: Inputs, out: Workspace) -> dict[str, Any
     """Train the centroids on the pool, then assign pool and targets to them."""
     from pipelines.curation.neighbours import nearest, train_centroids
 
-    parts = {name: part.path for name, part in inputs.parts("scene_embeddings").items()}
-    pool = {name: path for name, path in parts.items() if source_of(name) == POOL}
-    targets = {name: path for name, path in parts.items() if name not in pool}
+    parts = inputs.parts("scene_embeddings")
+    pool = {name: part for name, part in parts.items() if source_of(name) == POOL}
+    targets = {name: part for name, part in parts.items() if name not in pool}
     sample = _training_sample(pool, config)
     centroids = train_centroids(
         sample, config.clusters,
@@ -89,20 +89,20 @@ def run(config: ClustersConfig, inputs: Inputs, out: Workspace) -> dict[str, Any
     np.save(out.payload / "centroids.npy", centroids)
 
     assigned: list[dict[str, Any]] = []
-    for name, path in pool.items():
-        scenes = read_columns(path / "rows.parquet", ["scene_id"])["scene_id"]
-        cluster, distance = nearest(_embeddings(path), centroids, device=out.execution.device)
+    for name, part in pool.items():
+        scenes = part.columns("rows.parquet", ["scene_id"])["scene_id"]
+        cluster, distance = nearest(_embeddings(part), centroids, device=out.execution.device)
         assigned += _rows(scenes, cluster, distance, partition=name)
     write_table(out.payload / "assignments.parquet", assigned, ASSIGNMENTS)
 
     wanted: list[dict[str, Any]] = []
     held_out = 0
-    for name, path in targets.items():
-        rows = read_columns(path / "rows.parquet", ["scene_id", "split"])
+    for name, part in targets.items():
+        rows = part.columns("rows.parquet", ["scene_id", "split"])
         train = rows["split"] != "validation"
         held_out += int((~train).sum())
         cluster, distance = nearest(
-            np.asarray(_embeddings(path)[train]), centroids, device=out.execution.device
+            np.asarray(_embeddings(part)[train]), centroids, device=out.execution.device
         )
         wanted += _rows(rows["scene_id"][train], cluster, distance, source=source_of(name))
     write_table(out.payload / "targets.parquet", wanted, TARGETS)
@@ -110,11 +110,10 @@ def run(config: ClustersConfig, inputs: Inputs, out: Workspace) -> dict[str, Any
     return _metrics(config, len(sample), assigned, wanted) | {"targets_held_out": held_out}
 
 
-def _training_sample(pool: Mapping[str, Path], config: ClustersConfig) -> NDArray[np.float32]:
+def _training_sample(pool: Mapping[str, Artifact], config: ClustersConfig) -> NDArray[np.float32]:
     """The scenes that train k-means, [n, D], in the order of (partition, row)."""
     ids = {
-        name: read_columns(path / "rows.parquet", ["scene_id"])["scene_id"]
-        for name, path in pool.items()
+        name: part.columns("rows.parquet", ["scene_id"])["scene_id"] for name, part in pool.items()
     }
     total = sum(len(scenes) for scenes in ids.values())
     if total < config.clusters:
@@ -127,9 +126,9 @@ def _training_sample(pool: Mapping[str, Path], config: ClustersConfig) -> NDArra
     return np.concatenate([_embeddings(pool[name])[chosen] for name, chosen in rows.items()])
 
 
-def _embeddings(folder: Path) -> NDArray[np.float32]:
+def _embeddings(part: Artifact) -> NDArray[np.float32]:
     """[n, D], mapped from disk: only the rows that are used are read."""
-    embeddings: NDArray[np.float32] = np.load(folder / "embeddings.npy", mmap_mode="r")
+    embeddings: NDArray[np.float32] = np.load(part.file("embeddings.npy"), mmap_mode="r")
     return embeddings
 
 

@@ -32,7 +32,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.compute import map_items
 from pipelines.curation.ingest import read_media
 from pipelines.settings import EVEN, Count, at_least, settings
 from pipelines.stage import ExecutionConfig, Inputs, Stage, Workspace
@@ -41,7 +40,8 @@ from storage.digests import digest_file
 from storage.errors import UserError
 from storage.frames import middle_frame
 from storage.pictures import VideoError
-from storage.tables import QUARANTINE, read_table, write_table
+from storage.tables import QUARANTINE, write_table
+from storage.work import Work
 
 if TYPE_CHECKING:  # torch takes seconds to import: only a process that embeds pays for it
     from torch import Tensor
@@ -127,7 +127,9 @@ class Chunk:
     media: Artifact
     config: EmbeddingsConfig
     device: str
-    target: Path
+    work: Work
+    target: str
+    """Name of the file in the work."""
 
 
 def embed_chunk(chunk: Chunk) -> dict[str, Any]:
@@ -155,10 +157,9 @@ def embed_chunk(chunk: Chunk) -> dict[str, Any]:
     for first in range(0, len(frames), chunk.config.batch):
         batch = np.stack(frames[first : first + chunk.config.batch])
         vectors.append(embed(batch, embedder, chunk.device))
-    aside = chunk.target.with_suffix(".part")
-    with open(aside, "wb") as stream:
-        np.save(stream, np.concatenate(vectors))
-    aside.replace(chunk.target)
+    with chunk.work.room() as room:
+        np.save(room / "vectors.npy", np.concatenate(vectors))
+        chunk.work.keep(room / "vectors.npy", chunk.target)
     return {"rows": rows, "quarantine": broken}
 
 
@@ -166,23 +167,21 @@ def run(config: EmbeddingsConfig, inputs: Inputs, out: Workspace) -> dict[str, A
     """Embed all scenes of this partition on Ray, chunk by chunk, and join the chunks in order."""
     # Loaded here too, so that a wrong folder is one clear line before any task starts.
     embedder = load_embedder(config.model, config.weights, out.execution.device)
-    scenes = read_table(inputs["scenes"].path / "scenes.parquet")
+    scenes = inputs["scenes"].table("scenes.parquet")
     scenes.sort(key=lambda scene: (scene["video_id"], scene["start_frame"]))
-    folder = out.scratch / "embeddings"
-    folder.mkdir(parents=True, exist_ok=True)
     size = max(CHUNK, 4 * config.batch)
     chunks = {
         f"{first:09d}": Chunk(
             scenes[first : first + size], inputs["raw_videos"], config, out.execution.device,
-            folder / f"{first:09d}.npy",
+            out.work, f"scratch/embeddings/{first:09d}.npy",
         )
         for first in range(0, len(scenes), size)
     }  # fmt: skip
-    done = map_items(embed_chunk, chunks, out, noun="chunks of scenes")
+    done = out.map(embed_chunk, chunks, noun="chunks of scenes")
     rows = [row for result in done.values() for row in result["rows"]]
     broken = [row for result in done.values() for row in result["quarantine"]]
 
-    parts = [np.load(folder / f"{key}.npy") for key in done]
+    parts = [np.load(out.file(chunk.target)) for chunk in chunks.values()]
     np.save(
         out.payload / "embeddings.npy",
         np.concatenate([np.empty((0, embedder.width), np.float32), *parts]),

@@ -16,10 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from pipelines.compute import map_items
 from pipelines.curation.internet import StyleConfig, SyntheticVideo, Theme, make, synthetic_videos
 from pipelines.curation.labels import LABELS, read_labels, write_labels
 from pipelines.curation.sources import SOURCES, Source
@@ -30,9 +28,9 @@ from storage.digests import digest_bytes, digest_json
 from storage.errors import InputError
 from storage.media import MediaError, open_media
 from storage.pictures import VideoError
-from storage.places import write_file
 from storage.tables import QUARANTINE, write_table
 from storage.video import probe
+from storage.work import Work
 
 GENERATED = "generated"
 COLUMNS = {
@@ -181,13 +179,13 @@ def run(config: PartitionConfig, _: Inputs, out: Workspace) -> dict[str, Any]:
         mine = {video.path: video for video in files}
         chosen = [path for path in sorted(mine) if bucket_of(path, buckets) == bucket]
         write_labels(out.payload / "media" / LABELS, [mine[path] for path in chosen])
-        items = {path: (mine[path], config.style, out.payload / "media" / path) for path in chosen}
+        items = {path: (mine[path], config.style, out.work) for path in chosen}
         location = str(out.payload / "media")
-        results = map_items(_generate, items, out, noun=f"{name} files")
+        results = out.map(_generate, items, noun=f"{name} files")
     else:
         location = config.source.location
         chosen = [p for p in open_media(location).paths() if bucket_of(p, buckets) == bucket]
-        results = map_items(_ingest, {p: (location, p) for p in chosen}, out, noun=f"{name} files")
+        results = out.map(_ingest, {p: (location, p) for p in chosen}, noun=f"{name} files")
     rows, aside = _sorted_out(results, config.source.accept_damaged)
     labels = read_labels(location)
     for row in rows:
@@ -213,8 +211,10 @@ def read_media(artifact: Artifact, row: Mapping[str, Any]) -> bytes:
         MediaError: the file is gone, or its bytes are not those that were ingested.
     """
     media = artifact.record["media"]
-    location = str(artifact.path / "media") if media == "payload" else media
-    data = open_media(location).read(row["path"])
+    if media == "payload":
+        location, data = f"{artifact.location}/media", artifact.read(f"media/{row['path']}")
+    else:
+        location, data = media, open_media(media).read(row["path"])
     if digest_bytes(data) != row["sha256"]:
         raise MediaError(
             f"{location}: {row['path']} is no longer the file that was ingested (sha256 "
@@ -223,10 +223,10 @@ def read_media(artifact: Artifact, row: Mapping[str, Any]) -> bytes:
     return data
 
 
-def _generate(item: tuple[SyntheticVideo, StyleConfig, Path]) -> dict[str, Any]:
-    video, style, target = item
+def _generate(item: tuple[SyntheticVideo, StyleConfig, Work]) -> dict[str, Any]:
+    video, style, work = item
     data = make(video, style)
-    write_file(target, data)
+    work.put(f"payload/media/{video.path}", data)
     return _described(data)
 
 

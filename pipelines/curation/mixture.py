@@ -24,7 +24,7 @@ from pipelines.curation.clip_shards import INDEX
 from pipelines.curation.sources import mixture_weights
 from pipelines.stage import Inputs, Stage, Workspace
 from storage.errors import InputError
-from storage.tables import QUARANTINE, read_table, write_table
+from storage.tables import QUARANTINE, write_table
 
 HELD_OUT = "validation"
 _TOLERANCE = 1e-6
@@ -99,8 +99,7 @@ def source_table(
 def run(config: MixtureConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
     """Merge the indices of all clip shards and check that every weighted source has clips."""
     parts = {
-        name: read_table(part.path / "index.parquet")
-        for name, part in inputs.parts("clip_shards").items()
+        name: part.table("index.parquet") for name, part in inputs.parts("clip_shards").items()
     }
     rows = merged_index(parts)
     weights = config.weights

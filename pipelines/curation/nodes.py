@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,7 +20,6 @@ from pipelines.curation.sources import POOL, SOURCES, Source, mixture_weights, r
 from pipelines.gates import Gate, Verdict, quarantine_small
 from pipelines.node import Node, Partitions, Profile, every, same, those_of, whole
 from storage.artifacts import Artifact
-from storage.tables import read_columns
 
 RAW_VIDEOS = """\
 Every file of one source, probed and digested: the first sealed fact about the data.
@@ -104,9 +102,9 @@ def partitions_of(*sources: str) -> Partitions:
 
 def _weights_match(artifact: Artifact) -> Verdict:
     """The mixture draws by the weights that were asked for, and has clips for each of them."""
-    told = json.loads((artifact.path / "mixture.json").read_text())
+    told = artifact.json("mixture.json")
     asked = artifact.manifest.recipe_inputs["config"]["weights"]
-    index = read_columns(artifact.path / "index.parquet", ["source", "weight"])
+    index = artifact.columns("index.parquet", ["source", "weight"])
     trained = {str(s) for s in index["source"][index["weight"] > 0]}
     total = sum(told["weights"].values())
     without = sorted(s for s, weight in told["weights"].items() if weight and s not in trained)

@@ -21,6 +21,7 @@ Payload of one YT1B partition:
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,12 +33,15 @@ from numpy.typing import NDArray
 from pipelines.curation.scenes import COLUMNS as SCENES
 from pipelines.curation.sources import retrieval_weights
 from pipelines.stage import Inputs, Stage, Workspace
+from storage.artifacts import Artifact
 from storage.digests import unit_interval
 from storage.errors import InputError
-from storage.tables import QUARANTINE, read_columns, read_table, write_table
+from storage.tables import QUARANTINE, write_table
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
+NPY_HEADER = 128
+"""Bytes of the header of an array that numpy saved, unless its type has very many fields."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,21 +135,21 @@ def draws_of(expected: float, seed: int, scene_id: str) -> int:
 
 def run(config: RetrievalConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
     """Weigh all clusters of the pool, then draw the scenes of this partition."""
-    clustered, scenes = inputs["clusters"].path, inputs["scenes"].path
-    clusters = len(np.load(clustered / "centroids.npy", mmap_mode="r"))
-    pool = read_columns(clustered / "assignments.parquet", ["scene_id", "partition", "cluster"])
+    clustered = inputs["clusters"]
+    clusters = count_clusters(clustered)
+    pool = clustered.columns("assignments.parquet", ["cluster"])
     sizes = np.bincount(pool["cluster"], minlength=clusters).astype(np.int64)
-    counts = target_counts(clustered / "targets.parquet", clusters, tuple(config.weights))
+    counts = target_counts(clustered, clusters, tuple(config.weights))
     by_target = config.weights
     weights, kept = cluster_weights(counts, by_target), kept_clusters(counts, by_target)
     expected, share = expected_draws(weights, sizes, config.budget), scene_weights(weights, sizes)
 
-    here = pool["partition"] == out.partition
-    cluster_of = dict(
-        zip(pool["scene_id"][here].tolist(), pool["cluster"][here].tolist(), strict=True)
+    here = clustered.columns(
+        "assignments.parquet", ["scene_id", "cluster"], where=("partition", str(out.partition))
     )
+    cluster_of = dict(zip(here["scene_id"].tolist(), here["cluster"].tolist(), strict=True))
     drawn, unassigned = [], 0
-    for scene in read_table(scenes / "scenes.parquet"):
+    for scene in inputs["scenes"].table("scenes.parquet"):
         cluster = cluster_of.get(scene["scene_id"])
         if cluster is None:
             unassigned += 1
@@ -166,9 +170,17 @@ def run(config: RetrievalConfig, inputs: Inputs, out: Workspace) -> dict[str, An
     }
 
 
-def target_counts(table_at: Path, clusters: int, targets: Sequence[str]) -> dict[str, Counts]:
+def count_clusters(clustered: Artifact) -> int:
+    """K, from the first bytes of centroids.npy [K, D]: the centroids themselves are not needed."""
+    header = io.BytesIO(clustered.span("centroids.npy", 0, NPY_HEADER))
+    np.lib.format.read_magic(header)
+    shape, _, _ = np.lib.format.read_array_header_1_0(header)
+    return int(shape[0])
+
+
+def target_counts(clustered: Artifact, clusters: int, targets: Sequence[str]) -> dict[str, Counts]:
     """Target -> N_{d,c} [K] from the table of assigned target videos."""
-    table = read_columns(table_at, ["source", "cluster"])
+    table = clustered.columns("targets.parquet", ["source", "cluster"])
     return {
         target: np.bincount(
             table["cluster"][table["source"] == target].astype(np.int64), minlength=clusters

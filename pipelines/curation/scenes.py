@@ -23,7 +23,6 @@ import numpy as np
 from scenedetect.common import FrameTimecode
 from scenedetect.detectors import AdaptiveDetector, ContentDetector
 
-from pipelines.compute import map_items
 from pipelines.curation.ingest import read_media
 from pipelines.settings import Natural, NotNegative, Positive, at_least, settings
 from pipelines.stage import Inputs, Stage, Workspace
@@ -31,7 +30,7 @@ from storage.artifacts import Artifact
 from storage.digests import digest_bytes
 from storage.frames import iterate
 from storage.pictures import Picture, VideoError
-from storage.tables import QUARANTINE, read_table, write_table
+from storage.tables import QUARANTINE, write_table
 
 COLUMNS = {
     "scene_id": "string", "video_id": "string", "source": "string", "path": "string",
@@ -91,13 +90,13 @@ def spans(
 def run(config: ScenesConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
     """Cut every video of the partition, or pass it whole."""
     raw = inputs["raw_videos"]
-    videos = read_table(raw.path / "videos.parquet")
+    videos = raw.table("videos.parquet")
     items = {
         video["path"]: (raw, video, config)
         for video in videos
         if video["source"] in config.sources and video["kind"] == "video"
     }
-    found = map_items(_cut, items, out, noun="videos to cut")
+    found = out.map(_cut, items, noun="videos to cut")
     rows: list[dict[str, Any]] = []
     aside: list[dict[str, str]] = []
     short = 0

@@ -12,7 +12,6 @@ Shapes: C clips, V views, S segments, N tokens of a segment, D encoder width.
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +22,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.encoder import Encoder, EncoderConfig
-from pipelines.compute import map_items
 from pipelines.planner.weights import open_encoder, read_model
 from pipelines.settings import Count, Natural, Positive, PositiveRange, ShareRange, settings
 from pipelines.stage import Workspace
@@ -33,13 +31,13 @@ from storage.artifacts import Artifact
 from storage.digests import digest_json
 from storage.errors import InputError
 from storage.frames import frames_at
-from storage.shards import read_span, shard_path
-from storage.tables import read_table
+from storage.work import KeptFile, Work
 
 Pictures = NDArray[np.uint8]
 
 VARIANTS = ("pretrained", "random", "still")
 _CLIPS = 16  # clips in one file
+INDEX = ("key", "label", "split", "shard", "offset", "size", "fps", "frames", "source", "kind")
 _SPLITS = ("train", "validation")
 
 
@@ -50,7 +48,8 @@ class LabelledClip:
     key: str
     label: str
     split: str
-    shard: Path
+    shards: Artifact
+    shard: str
     offset: int
     size: int
     fps: float
@@ -102,11 +101,11 @@ def labelled_clips(parts: Mapping[str, Artifact], source: str) -> list[LabelledC
     clips = [
         LabelledClip(
             row["key"], row["label"], row["split"],
-            shard_path(artifact.path / "shards", row["shard"]),
+            artifact, f"shards/{row['shard']}",
             row["offset"], row["size"], row["fps"], row["frames"],
         )
         for artifact in parts.values()
-        for row in read_table(artifact.path / "index.parquet")
+        for row in artifact.table("index.parquet", INDEX)
         if row["source"] == source and row["kind"] == "video" and row["label"]
         and row["split"] in _SPLITS
     ]  # fmt: skip
@@ -127,7 +126,7 @@ def labelled_clips(parts: Mapping[str, Artifact], source: str) -> list[LabelledC
 
 def decoded(clip: LabelledClip) -> Pictures:
     """All stored frames [frames, H, W, 3] of a clip."""
-    data = read_span(clip.shard, clip.offset, clip.size)
+    data = clip.shards.span(clip.shard, clip.offset, clip.size)
     return frames_at(data, (np.arange(clip.frames) / clip.fps).tolist())
 
 
@@ -176,26 +175,26 @@ class Group:
     """One unit of work: some clips of one split, seen by every variant."""
 
     variants: tuple[str, ...]
-    encoder: Path
+    encoder: Artifact
     clips: tuple[LabelledClip, ...]
     config: ViewConfig
     device: str
-    folder: Path
+    work: Work
     name: str
 
-    def target(self, variant: str) -> Path:
-        """Where a variant's features go."""
-        return self.folder / variant / f"{self.name}.npy"
+    def target(self, variant: str) -> str:
+        """Under which name a variant's features are kept."""
+        return f"scratch/features/{variant}/{self.name}.npy"
 
 
 @functools.cache
-def open_variant(variant: str, folder: Path, seed: int, device: str) -> Encoder:
+def open_variant(variant: str, trained: Artifact, seed: int, device: str) -> Encoder:
     """A variant's frozen encoder, once in each process."""
     if variant != "random":
-        return open_encoder(folder, device)
+        return open_encoder(trained, device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        encoder = Encoder(EncoderConfig(**read_model(folder)[0]["encoder"]))
+        encoder = Encoder(EncoderConfig(**read_model(trained)[0]["encoder"]))
     return encoder.eval().requires_grad_(False).to(torch.device(device))
 
 
@@ -210,20 +209,17 @@ def encode_group(group: Group) -> int:
             with torch.inference_mode():
                 tokens = encoder(views.flatten(0, 1)).unflatten(0, views.shape[:2]).flatten(1, 2)
             done[variant].append(tokens.float().cpu().numpy().astype(np.float16))
-    for variant, features in done.items():
-        target = group.target(variant)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        aside = target.with_suffix(f".{os.getpid()}.aside")
-        with open(aside, "wb") as stream:
-            np.save(stream, np.concatenate(features), allow_pickle=False)
-        aside.replace(target)
+    with group.work.room() as room:
+        for variant, features in done.items():
+            np.save(room / f"{variant}.npy", np.concatenate(features), allow_pickle=False)
+            group.work.keep(room / f"{variant}.npy", group.target(variant))
     return len(group.clips)
 
 
 def encode_clips(
-    encoder: Path, clips: Sequence[LabelledClip], config: ViewConfig, variants: tuple[str, ...],
+    encoder: Artifact, clips: Sequence[LabelledClip], config: ViewConfig, variants: tuple[str, ...],
     out: Workspace,
-) -> dict[str, dict[str, tuple[Path, ...]]]:  # fmt: skip
+) -> dict[str, dict[str, tuple[KeptFile, ...]]]:  # fmt: skip
     """Encode all clips for all variants; variant -> split -> files, in the order of the clips."""
     groups: dict[str, list[Group]] = {split: [] for split in _SPLITS}
     for split, some in groups.items():
@@ -231,12 +227,15 @@ def encode_clips(
         for start in range(0, len(chosen), _CLIPS):
             name = f"{split}-{start // _CLIPS:06d}"
             part = tuple(chosen[start : start + _CLIPS])
-            folder = out.scratch / "features"
-            some.append(Group(variants, encoder, part, config, out.execution.device, folder, name))
+            device, work = out.execution.device, out.work
+            some.append(Group(variants, encoder, part, config, device, work, name))
     tasks = {group.name: group for some in groups.values() for group in some}
-    map_items(encode_group, tasks, out, noun="groups of clips")
+    out.map(encode_group, tasks, noun="groups of clips")
     return {
-        variant: {split: tuple(g.target(variant) for g in some) for split, some in groups.items()}
+        variant: {
+            split: tuple(out.kept[group.target(variant)] for group in some)
+            for split, some in groups.items()
+        }
         for variant in variants
     }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -54,7 +53,7 @@ def planning_lines(report: Artifact) -> Iterator[tuple[str, str]]:
 
 
 def _report(artifact: Artifact) -> Any:
-    return json.loads((artifact.path / "report.json").read_text())
+    return artifact.json("report.json")
 
 
 def _rate(told: Mapping[str, float]) -> str:

@@ -16,13 +16,11 @@ Inputs: `cooled_encoder`, `world_model`. Payload:
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
 
-from pipelines.compute import map_items
 from pipelines.evaluation.metrics import Rate, distances
 from pipelines.evaluation.reaching import (
     POLICIES,
@@ -95,16 +93,17 @@ def planned_trials(config: PlanningConfig, inputs: Inputs, out: Workspace) -> di
     """Every trial of every policy, the planner's (the slow ones) first."""
     shared = (
         config,
-        inputs["cooled_encoder"].path,
-        inputs["world_model"].path,
+        inputs["cooled_encoder"],
+        inputs["world_model"],
         out.execution.device,
+        out.work,
     )
     trials = {}
     for policy in POLICIES:
         for lab in config.labs:
             for number in range(config.trials):
                 keep = policy == "planner" and number < config.films
-                film = out.scratch / "films" / f"{lab}-{number:03d}.npz" if keep else None
+                film = f"payload/films/{lab}-{number:03d}.npz" if keep else None
                 key = f"{policy} {lab} {number:03d}"
                 trials[key] = Trial(lab, policy, number, *shared, film)
     return trials
@@ -145,24 +144,19 @@ def judge(
 def run(config: PlanningConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
     """Run all trials on Ray, resuming after a kill, and write the report."""
     trials = planned_trials(config, inputs, out)
-    results = map_items(run_trial, trials, out, noun="trials")
+    results = out.map(run_trial, trials, noun="trials")
     states = {
         lab: Trial(
-            lab, "planner", config.trials, config, inputs["cooled_encoder"].path,
-            inputs["world_model"].path, out.execution.device, out.scratch / f"landscape-{lab}.npz",
+            lab, "planner", config.trials, config, inputs["cooled_encoder"],
+            inputs["world_model"], out.execution.device, out.work, f"payload/landscape-{lab}.npz",
         )
         for lab in config.labs
     }  # fmt: skip
-    landscapes = map_items(energy_landscape, states, out, noun="landscapes")
+    landscapes = out.map(energy_landscape, states, noun="landscapes")
     policies = judge(config, trials, results)
     report = {"policies": policies, "landscapes": landscapes, "settings": plain(config)}
     (out.payload / "report.json").write_text(json.dumps(report, indent=2, sort_keys=True) + "\n")
     write_table(out.payload / "trials.parquet", rows_of(trials, results), TRIALS)
-    for trial in (*trials.values(), *states.values()):
-        if trial.film is not None:
-            target = out.payload / trial.film.relative_to(out.scratch)
-            target.parent.mkdir(exist_ok=True)
-            shutil.copyfile(trial.film, target)
     return headline(policies)
 
 

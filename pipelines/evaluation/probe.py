@@ -23,7 +23,6 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from pipelines.compute import map_items
 from pipelines.evaluation.features import (
     VARIANTS,
     LabelledClip,
@@ -43,6 +42,7 @@ from pipelines.planner.weights import read_model
 from pipelines.settings import NOT_EMPTY, NotNegative, Part, Positive, plain, settings
 from pipelines.stage import Inputs, Stage, Workspace
 from storage.tables import write_table
+from storage.work import KeptFile, Work
 
 SELECTIONS = {
     "held_out": "a held-out part of the training clips",
@@ -105,7 +105,7 @@ class Clips:
 
 
 def task_of(
-    config: ProbeConfig, clips: Clips, files: Mapping[str, tuple[Path, ...]],
+    config: ProbeConfig, clips: Clips, work: Work, files: Mapping[str, tuple[KeptFile, ...]],
     grid: tuple[int, int, int], device: str,
 ) -> ProbeTask:  # fmt: skip
     """The first head's task on all training clips, asked about the validation clips."""
@@ -117,6 +117,7 @@ def task_of(
         weight_decay=decay,
         classes=len(clips.classes),
         grid=grid,
+        work=work,
         fit=files["train"],
         fit_clips=everything,
         fit_labels=clips.labels("train"),
@@ -162,7 +163,7 @@ def choose(
         for lr, decay in config.grid:
             name = f"{variant} lr {lr:g} decay {decay:g}"
             tries[name] = replace(asked, lr=lr, weight_decay=decay)
-    found = map_items(train_probe, tries, out, noun="heads")
+    found = out.map(train_probe, tries, noun="heads")
     best: dict[str, tuple[float, float]] = {}
     for variant in moving:
         scores = {}
@@ -194,13 +195,13 @@ def judge(clips: Clips, result: Mapping[str, Any], head: tuple[float, float]) ->
 def run(config: ProbeConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
     """Encode, choose, train and ask, each resuming after a kill; then write the report."""
     clips = Clips.of(labelled_clips(inputs.parts("clip_shards"), config.source))
-    folder = inputs["cooled_encoder"].path
+    encoder = inputs["cooled_encoder"]
     files = encode_clips(
-        folder, (*clips.train, *clips.validation), config.views, config.variants, out
+        encoder, (*clips.train, *clips.validation), config.views, config.variants, out
     )
-    grid = token_grid(config.views, read_model(folder)[0]["encoder"])
+    grid = token_grid(config.views, read_model(encoder)[0]["encoder"])
     tasks = {
-        variant: task_of(config, clips, files[variant], grid, out.execution.device)
+        variant: task_of(config, clips, out.work, files[variant], grid, out.execution.device)
         for variant in config.variants
     }
     heads = choose(config, clips, tasks, out)
@@ -208,7 +209,7 @@ def run(config: ProbeConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
         variant: replace(task, lr=heads[variant][0], weight_decay=heads[variant][1])
         for variant, task in tasks.items()
     }
-    results = map_items(train_probe, final, out, noun="probes")
+    results = out.map(train_probe, final, noun="probes")
     variants = {
         variant: judge(clips, results[variant], heads[variant]) for variant in config.variants
     }

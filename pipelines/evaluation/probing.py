@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -26,6 +25,7 @@ from models.attentive_probe import AttentiveProbe
 from pipelines.evaluation.features import Features
 from pipelines.settings import Count, Momentum, Natural, settings
 from storage.digests import digest_json
+from storage.work import KeptFile, Work
 
 
 @settings
@@ -62,11 +62,13 @@ class ProbeTask:
     classes: int
     grid: tuple[int, int, int]
     """Tokens of a view along time, height and width."""
-    fit: tuple[Path, ...]
+    work: Work
+    fit: tuple[KeptFile, ...]
+    """Files of the work, as `features.encode_clips` names them."""
     fit_clips: tuple[int, ...]
     fit_labels: tuple[int, ...]
     fit_views: int
-    asked: tuple[Path, ...]
+    asked: tuple[KeptFile, ...]
     asked_clips: tuple[int, ...]
     asked_views: int
     device: str
@@ -78,7 +80,7 @@ def train_probe(task: ProbeTask) -> dict[str, Any]:
     Returns:
         predicted: class of each asked clip; fitted: of each training clip; losses: mean per epoch.
     """
-    features = Features(task.fit)
+    features = Features([task.work.file(part) for part in task.fit])
     shift, scale = _moments(features, task) if task.config.standardise else (0.0, 1.0)
     places = grid_positions(task.grid, features[[0]].shape[-1]) if task.config.positions else 0.0
 
@@ -106,7 +108,7 @@ def train_probe(task: ProbeTask) -> dict[str, Any]:
             optimizer.step()
             total += float(loss.detach()) * len(batch)
         losses.append(total / len(labels))
-    asked = Features(task.asked)
+    asked = Features([task.work.file(part) for part in task.asked])
     return {
         "predicted": ask(probe, asked, shown, task.asked_clips, task.asked_views),
         "fitted": ask(probe, features, shown, task.fit_clips, task.fit_views),

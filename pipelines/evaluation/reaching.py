@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -20,8 +19,10 @@ from pipelines.planner.cem import PlannerConfig
 from pipelines.planner.control import Planner, as_batch, checked_state
 from pipelines.planner.weights import open_world
 from pipelines.settings import Count, Natural, NotNegative, Positive, at_least, settings
+from storage.artifacts import Artifact
 from storage.digests import digest_json
 from storage.errors import InputError
+from storage.work import Work
 
 if TYPE_CHECKING:
     from pipelines.robot.environment import ReachEnvironment
@@ -71,11 +72,12 @@ class Trial:
     policy: str
     number: int
     config: ReachConfig
-    encoder: Path
-    world_model: Path
+    encoder: Artifact
+    world_model: Artifact
     device: str
-    film: Path | None
-    """Where to leave the frames, if they are kept."""
+    work: Work
+    film: str | None
+    """Under which name of the work to keep the frames, if they are."""
 
     @property
     def seed(self) -> int:
@@ -85,7 +87,7 @@ class Trial:
 
 @functools.cache
 def open_planner(
-    encoder: Path, world_model: Path, search: PlannerConfig, seed: int, device: str
+    encoder: Artifact, world_model: Artifact, search: PlannerConfig, seed: int, device: str
 ) -> Planner:
     """The planner, loaded once in each process."""
     return Planner(open_world(encoder, world_model, device), search, seed)
@@ -161,16 +163,16 @@ def run_trial(trial: Trial) -> dict[str, Any]:
         stayed.append(not action.any())
     if trial.film is not None:
         centimetres = 100 * np.array(left)
-        save_arrays(trial.film, frames=np.stack(film), goal=goal[0], distances_cm=centimetres)
+        save_arrays(trial, frames=np.stack(film), goal=goal[0], distances_cm=centimetres)
     return {"distances": left, "stayed": stayed}
 
 
-def save_arrays(path: Path, **arrays: NDArray[Any]) -> None:
-    """Write arrays to an .npz (temporary file, atomic rename); equal arrays give equal bytes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".partial.npz")
-    np.savez(aside, allow_pickle=False, **arrays)
-    aside.replace(path)
+def save_arrays(trial: Trial, **arrays: NDArray[Any]) -> None:
+    """Keep arrays as the trial's film, an .npz; equal arrays give equal bytes."""
+    assert trial.film is not None
+    with trial.work.room() as room:
+        np.savez(room / "film.npz", allow_pickle=False, **arrays)
+        trial.work.keep(room / "film.npz", trial.film)
 
 
 def energy_landscape(trial: Trial) -> dict[str, float]:
@@ -204,8 +206,7 @@ def energy_landscape(trial: Trial) -> dict[str, float]:
         found[f"energy_{name}"] = energies.reshape(len(axis), len(axis))
         best = grid.reshape(-1, 7)[int(energies.argmin()), :3]
         errors[f"error_{name}_cm"] = 100 * float(np.linalg.norm(best - truth))
-    assert trial.film is not None
-    save_arrays(trial.film, **found)
+    save_arrays(trial, **found)
     return errors
 
 

@@ -29,7 +29,7 @@ from models.world_model import WorldModel, WorldModelConfig
 from pipelines.planner.cem import PlannerConfig
 from pipelines.planner.control import Planner
 from pipelines.planner.readme import write_readme
-from pipelines.planner.weights import open_world, read_model
+from pipelines.planner.weights import open_world, weights_file
 from pipelines.planner.world import ImaginedWorld
 from pipelines.stage import Inputs, Stage, Workspace
 from storage.digests import digest_file
@@ -150,13 +150,10 @@ def describe(
 
 def export_weights(inputs: Inputs, folder: Path) -> ImaginedWorld:
     """Copy the final weights and describe their architecture; returns the world they make."""
-    seen, imagined = inputs["cooled_encoder"].path, inputs["world_model"].path
+    seen, imagined = inputs["cooled_encoder"], inputs["world_model"]
     world = open_world(seen, imagined)
-    eyes = read_model(seen)[1] / "target_encoder.safetensors"
-    shutil.copyfile(eyes, folder / "encoder.safetensors")
-    shutil.copyfile(
-        read_model(imagined)[1] / "world_model.safetensors", folder / "world_model.safetensors"
-    )
+    shutil.copyfile(weights_file(seen, "target_encoder"), folder / "encoder.safetensors")
+    shutil.copyfile(weights_file(imagined, "world_model"), folder / "world_model.safetensors")
     model = {
         "encoder": asdict(world.encoder.config),
         "world_model": asdict(world.world_model.config),
@@ -173,8 +170,8 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 def run(config: BundleConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
     """Gather weights, contract and measurements into the payload and prove that it loads."""
-    planning = json.loads((inputs["planning_report"].path / "report.json").read_text())
-    probe = json.loads((inputs["probe_report"].path / "report.json").read_text())
+    planning = inputs["planning_report"].json("report.json")
+    probe = inputs["probe_report"].json("report.json")
     world = export_weights(inputs, out.payload)
     described = describe(config, world, planning["settings"])
     write_json(out.payload / "planner.json", described)

@@ -22,7 +22,7 @@ def _bundle_loads(artifact: Artifact) -> Verdict:
     """Every file of the bundle is there and as sealed, and its networks can be rebuilt."""
     files = {"files": len(artifact.manifest.files)}
     try:
-        load_planner(artifact.path)
+        load_planner(artifact.folder())
     except BundleError as refused:
         return Verdict(False, str(refused), files)
     return Verdict(True, "loads from its folder alone", files)
@@ -30,7 +30,7 @@ def _bundle_loads(artifact: Artifact) -> Verdict:
 
 def folder_line(made: Artifact) -> Iterator[tuple[str, str]]:
     """Where the planner is."""
-    yield "Planner", f"{made.path}  (its README says how to load it)"
+    yield "Planner", f"{made.location}  (its README says how to load it)"
 
 
 NODES = (

@@ -1,8 +1,10 @@
-"""Trained networks out of an artifact's folder: the final checkpoint, as its model.json says."""
+"""Trained networks out of artifacts: the final checkpoint, as an artifact's model.json says.
+
+Of a bucket's checkpoint the one file of weights that is needed is fetched, without moments.
+"""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,49 +15,63 @@ from models.encoder import Encoder, EncoderConfig
 from models.preprocessing import Preprocessing
 from models.world_model import WorldModel, WorldModelConfig
 from pipelines.planner.world import ImaginedWorld
-from storage.confined import check_path, inside
+from storage.artifacts import Artifact
+from storage.confined import check_path
+
+Architecture = dict[str, Any]
 
 
-def read_model(folder: Path) -> tuple[dict[str, Any], Path]:
-    """The architecture of a finished training and the folder of its final checkpoint.
+def read_model(trained: Artifact) -> tuple[Architecture, str]:
+    """The architecture of a finished training and the path of its final checkpoint.
 
     Raises:
-        ValueError: the folder is not a finished training, or its checkpoint lies elsewhere.
+        ValueError: the artifact is not a finished training, or names no checkpoint of its own.
     """
-    described = folder / "model.json"
-    if not described.is_file():
-        raise ValueError(f"{folder}: no model.json here, so this is not a finished training")
-    model = json.loads(described.read_text())
-    return model["architecture"], inside(folder, check_path(model["final"]))
+    if not trained.has("model.json"):
+        name = trained.manifest.name
+        raise ValueError(f"{name}: no model.json here, so this is not a finished training")
+    model = trained.json("model.json")
+    return model["architecture"], check_path(model["final"])
 
 
-def open_encoder(folder: Path, device: str = "cpu") -> Encoder:
+def weights_file(trained: Artifact, network: str) -> Path:
+    """The weights of one network in the final checkpoint, on this machine."""
+    return trained.file(f"{read_model(trained)[1]}/{network}.safetensors")
+
+
+def open_encoder(trained: Artifact, device: str = "cpu") -> Encoder:
     """The target encoder (the moving average, which the paper evaluates) of a training.
 
     Raises:
         ValueError: not a finished training, or weights that do not fit its architecture.
     """
-    architecture, checkpoint = read_model(folder)
-    encoder = Encoder(EncoderConfig(**architecture["encoder"]))
-    path = checkpoint / "target_encoder.safetensors"
+    encoder = Encoder(EncoderConfig(**read_model(trained)[0]["encoder"]))
+    path = weights_file(trained, "target_encoder")
     load_into(encoder, load_weights(path), str(path))
     return encoder.eval().requires_grad_(False).to(torch.device(device))
 
 
-def open_world_model(folder: Path, device: str = "cpu") -> WorldModel:
+def open_world_model(trained: Artifact, device: str = "cpu") -> WorldModel:
     """The world model of a post-training.
 
     Raises:
         ValueError: not a finished training, or weights that do not fit its architecture.
     """
-    architecture, checkpoint = read_model(folder)
+    return load_world_model(read_model(trained)[0], weights_file(trained, "world_model"), device)
+
+
+def load_world_model(architecture: Architecture, path: Path, device: str = "cpu") -> WorldModel:
+    """The world model of an architecture with the weights of a file.
+
+    Raises:
+        ValueError: weights that do not fit the architecture.
+    """
     world_model = WorldModel(WorldModelConfig(**architecture["world_model"]))
-    path = checkpoint / "world_model.safetensors"
     load_into(world_model, load_weights(path), str(path))
     return world_model.eval().requires_grad_(False).to(torch.device(device))
 
 
-def open_world(encoder: Path, world_model: Path, device: str = "cpu") -> ImaginedWorld:
+def open_world(encoder: Artifact, world_model: Artifact, device: str = "cpu") -> ImaginedWorld:
     """Both of them as one world, with frames prepared as the world model was trained.
 
     Raises:

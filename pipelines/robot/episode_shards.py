@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.compute import map_items
 from pipelines.robot.droid import EpisodeError, open_episode
 from pipelines.robot.pictures import to_square
 from pipelines.robot.poses import positive_roll
@@ -22,9 +21,10 @@ from storage.artifacts import Artifact
 from storage.digests import digest_json
 from storage.frames import iterate
 from storage.pictures import VideoError
-from storage.shards import ShardWriter, read_span, shard_path
-from storage.tables import QUARANTINE, read_table, write_table
+from storage.shards import ShardWriter
+from storage.tables import QUARANTINE, write_table
 from storage.video import decode_image, encode, encode_image
+from storage.work import Work
 
 Frames = NDArray[np.uint8]
 States = NDArray[np.float64]
@@ -117,22 +117,40 @@ def _survey(video: bytes) -> tuple[float, int]:
     return (len(times) - 1) / (times[-1] - times[0]), len(times)
 
 
-def pack_batch(item: dict[str, Any]) -> list[dict[str, Any]]:
-    """Turn some episodes into sample parts under `folder`; a description or a reason for each."""
-    config = EpisodeShardsConfig(**item["config"])
+@dataclass(frozen=True)
+class Batch:
+    """What one task packs: rows of an episodes.parquet; the parts are kept in scratch/parts."""
+
+    rows: Sequence[Mapping[str, Any]]
+    episodes: Artifact
+    config: EpisodeShardsConfig
+    work: Work
+
+
+def media_root(episodes: Artifact, row: Mapping[str, Any]) -> Path:
+    """The folder under which the files of one row of episodes.parquet lie on this machine."""
+    media = episodes.record.get("media", "payload")
+    if media != "payload":
+        return Path(media)
+    episodes.file(f"{row['path']}/trajectory.h5")
+    episodes.file(row["mp4"])
+    return episodes.payload.root
+
+
+def pack_batch(batch: Batch) -> list[dict[str, Any]]:
+    """Turn some episodes into sample parts; a description or a reason for each."""
     results: list[dict[str, Any]] = []
-    for row in item["rows"]:
+    for row in batch.rows:
         try:
-            sample = make_sample(Path(item["root"]), row, config)
+            sample = make_sample(media_root(batch.episodes, row), row, batch.config)
         except EpisodeError as error:
             reason = {"item": row["path"], "stage": STAGE.name, "reason": str(error)}
             results.append(reason)
             continue
         key = digest_json(row["path"])[:32]
-        ext, picture = _encode(sample, config.codec)
-        folder = Path(item["folder"])
-        (folder / f"{key}.{ext}").write_bytes(picture)
-        (folder / f"{key}.states.npy").write_bytes(_npy(sample.states))
+        ext, picture = _encode(sample, batch.config.codec)
+        batch.work.put(f"scratch/parts/{key}.{ext}", picture)
+        batch.work.put(f"scratch/parts/{key}.states.npy", _npy(sample.states))
         results.append(
             {
                 "key": key,
@@ -160,18 +178,18 @@ def _npy(array: States) -> bytes:
 
 
 def _write_shards(
-    done: list[dict[str, Any]], parts: Path, folder: Path, shard_bytes: int
+    done: list[dict[str, Any]], out: Workspace, shard_bytes: int
 ) -> list[dict[str, Any]]:
     """Put the parts into shards, in order; the rows of index.parquet."""
     index = []
-    with ShardWriter(folder, shard_bytes=shard_bytes) as writer:
+    with ShardWriter(out.payload / "shards", shard_bytes=shard_bytes) as writer:
         for entry in done:
             key, ext = entry["key"], entry["ext"]
             spans = writer.write(
                 key,
                 {
-                    ext: (parts / f"{key}.{ext}").read_bytes(),
-                    "states.npy": (parts / f"{key}.states.npy").read_bytes(),
+                    ext: out.file(f"scratch/parts/{key}.{ext}").read_bytes(),
+                    "states.npy": out.file(f"scratch/parts/{key}.states.npy").read_bytes(),
                     "json": entry,
                 },
             )
@@ -189,21 +207,16 @@ def _write_shards(
 def run(config: EpisodeShardsConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
     """Shrink every listed episode on Ray, then write shards and index in the list's order."""
     source = inputs["droid_episodes"]
-    media = source.record.get("media", "payload")
-    root = source.path if media == "payload" else Path(media)
-    rows = read_table(source.path / "episodes.parquet")
-    parts = out.scratch / "parts"
-    parts.mkdir(exist_ok=True)
-    common = {"root": str(root), "folder": str(parts), "config": vars(config)}
+    rows = source.table("episodes.parquet")
     items = {
-        rows[start]["path"]: {**common, "rows": rows[start : start + _BATCH]}
+        rows[start]["path"]: Batch(rows[start : start + _BATCH], source, config, out.work)
         for start in range(0, len(rows), _BATCH)
     }
-    packed = map_items(pack_batch, items, out, noun="batches of episodes packed")
+    packed = out.map(pack_batch, items, noun="batches of episodes packed")
     entries = [entry for batch in packed.values() for entry in batch]
     good = [entry for entry in entries if "reason" not in entry]
     bad = [entry for entry in entries if "reason" in entry]
-    index = _write_shards(good, parts, out.payload / "shards", config.shard_bytes)
+    index = _write_shards(good, out, config.shard_bytes)
     write_table(out.payload / "index.parquet", index, INDEX)
     write_table(out.payload / "quarantine.parquet", bad, QUARANTINE)
     return {
@@ -220,17 +233,20 @@ def load_episode(artifact: Artifact, row: Mapping[str, Any]) -> tuple[Frames, St
 
     Actions follow by `pipelines.robot.poses.actions_between(states)`.
     """
-    shard = shard_path(artifact.path / "shards", row["shard"])
-    data = read_span(shard, row["offset"], row["size"])
+    shard = f"shards/{row['shard']}"
+    data = artifact.span(shard, row["offset"], row["size"])
     if row["ext"] == "png":
         strip = decode_image(data)
         frames = strip.reshape(row["frames"], -1, *strip.shape[1:])
     else:
         frames = np.stack([frame.rgb for frame in iterate(data)])
-    stored = io.BytesIO(read_span(shard, row["states_offset"], row["states_size"]))
+    stored = io.BytesIO(artifact.span(shard, row["states_offset"], row["states_size"]))
     states = np.lib.format.read_array(stored, allow_pickle=False)
     if len(frames) != len(states):
-        raise ValueError(f"{shard}: {row['key']} has {len(frames)} frames, {len(states)} states")
+        raise ValueError(
+            f"{artifact.manifest.name}: {shard}: {row['key']} has {len(frames)} frames, "
+            f"{len(states)} states"
+        )
     return frames, states
 
 

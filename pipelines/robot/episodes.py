@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pipelines.compute import map_items
 from pipelines.robot.arms import arm_files, load_arm
 from pipelines.robot.droid import (
     EPISODES,
+    OUTCOMES,
     EpisodeError,
     find_episodes,
     find_lab_folder,
@@ -36,6 +36,7 @@ from storage.digests import digest_file, digest_json
 from storage.errors import InputError
 from storage.places import write_file
 from storage.tables import QUARANTINE, write_table
+from storage.work import Work
 
 GENERATED = "generated"
 # Episodes a task records or reads: enough to be worth a task, few enough to show progress.
@@ -143,28 +144,49 @@ def _simulator(config: EpisodesConfig, lab: str) -> Simulator:
     )
 
 
-def record_batch(item: dict[str, Any]) -> int:
-    """Record some episodes of a lab into `folder`; how many files that were."""
-    config = EpisodesConfig(**{**item["config"], "labs": ()})
-    lab, folder, written = item["lab"], Path(item["folder"]), 0
-    simulator = _simulator(config, lab)
-    for number in item["numbers"]:
-        # Faults go to the last episodes, so that asking for more never changes the first ones.
-        late = number - (config.episodes - config.faulty)
-        files = record(
-            simulator,
-            seed=config.seed,
-            number=number,
-            frames=config.frames,
-            container_fps=config.container_fps,
-            fault=FAULTS[late % len(FAULTS)] if late >= 0 else None,
-        )
-        for path, data in files.items():
-            target = folder / lab / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(data)
-        written += len(files)
-    return written
+@dataclass(frozen=True)
+class Batch:
+    """What one task records: some episodes of a lab, by number, kept under payload/<lab>/."""
+
+    config: EpisodesConfig
+    lab: str
+    numbers: Sequence[int]
+    work: Work
+
+
+def record_batch(batch: Batch) -> list[dict[str, Any]]:
+    """Record some episodes and read each, as `read_batch` does."""
+    with batch.work.room() as room:
+        names = [name for number in batch.numbers for name in _record(batch, number, room)]
+        found = read_batch({"root": str(room), "paths": list(dict.fromkeys(map(_episode, names)))})
+        for name in names:
+            batch.work.keep(room / name, f"payload/{name}")
+    return found
+
+
+def _record(batch: Batch, number: int, room: Path) -> list[str]:
+    """Record one episode into a folder; the names of its files, <lab>/<outcome>/..."""
+    config = batch.config
+    # Faults go to the last episodes, so that asking for more never changes the first ones.
+    late = number - (config.episodes - config.faulty)
+    files = record(
+        _simulator(config, batch.lab),
+        seed=config.seed,
+        number=number,
+        frames=config.frames,
+        container_fps=config.container_fps,
+        fault=FAULTS[late % len(FAULTS)] if late >= 0 else None,
+    )
+    for path, data in files.items():
+        target = room / batch.lab / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+    return [f"{batch.lab}/{path}" for path in files]
+
+
+def _episode(name: str) -> str:
+    """<lab>/<outcome>/<date>/<time> of a file below it."""
+    return "/".join(name.split("/")[:4])
 
 
 def read_batch(item: dict[str, Any]) -> list[dict[str, Any]]:
@@ -179,25 +201,27 @@ def read_batch(item: dict[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def _record_all(config: EpisodesConfig, partition: str, out: Workspace) -> None:
-    asked = {"config": asdict(config), "lab": partition, "folder": str(out.payload)}
+def _recorded(config: EpisodesConfig, lab: str, out: Workspace) -> list[dict[str, Any]]:
+    """Record all episodes of a lab; a row or a reason each, in the order of their folders."""
     batches = {
-        f"{start:06d}": {
-            **asked,
-            "numbers": list(range(start, min(start + _BATCH, config.episodes))),
-        }
+        f"{start:06d}": Batch(
+            config, lab, range(start, min(start + _BATCH, config.episodes)), out.work
+        )
         for start in range(0, config.episodes, _BATCH)
     }
-    map_items(record_batch, batches, out, noun="batches of episodes recorded")
+    done = out.map(record_batch, batches, noun="batches of episodes recorded")
+    return sorted((row for rows in done.values() for row in rows), key=_folder_order)
 
 
-def run(config: EpisodesConfig, _: Inputs, out: Workspace) -> dict[str, Any]:
-    """Record or find the lab's episodes, read every one, and list the good and the bad."""
-    partition = str(out.partition)
-    generated = config.location == GENERATED
-    if generated:
-        _record_all(config, partition, out)
-    root = out.payload if generated else Path(config.location)
+def _folder_order(row: Mapping[str, Any]) -> tuple[int, str]:
+    """Where `find_episodes` would find it."""
+    path = str(row.get("path", row.get("item")))
+    return OUTCOMES.index(path.split("/")[1]), path
+
+
+def _found(config: EpisodesConfig, partition: str, out: Workspace) -> list[dict[str, Any]]:
+    """Read all episodes of a lab's folder; a row or a reason each."""
+    root = Path(config.location)
     lab = find_lab_folder(root, partition)
     paths = [path.relative_to(root).as_posix() for path in find_episodes(lab)]
     if not paths:
@@ -206,8 +230,14 @@ def run(config: EpisodesConfig, _: Inputs, out: Workspace) -> dict[str, Any]:
         paths[start]: {"root": str(root), "paths": paths[start : start + _BATCH]}
         for start in range(0, len(paths), _BATCH)
     }
-    read = map_items(read_batch, items, out, noun="batches of episodes read")
-    rows = [row for batch in read.values() for row in batch]
+    read = out.map(read_batch, items, noun="batches of episodes read")
+    return [row for batch in read.values() for row in batch]
+
+
+def run(config: EpisodesConfig, _: Inputs, out: Workspace) -> dict[str, Any]:
+    """Record or find the lab's episodes, read every one, and list the good and the bad."""
+    generated = config.location == GENERATED
+    rows = (_recorded if generated else _found)(config, str(out.partition), out)
     good, bad = [r for r in rows if "reason" not in r], [r for r in rows if "reason" in r]
     write_table(out.payload / "episodes.parquet", good, EPISODES)
     write_table(out.payload / "quarantine.parquet", bad, QUARANTINE)

@@ -6,7 +6,7 @@
                                      rows.json                 log since the checkpoint before
 
 A folder named step-NNNNNN is complete by construction, so the newest one is where a killed run
-goes on. `publish` turns the run's folder into the payload of an artifact.
+goes on. `publish` makes the run's checkpoints the payload of an artifact.
 """
 
 from __future__ import annotations
@@ -15,15 +15,20 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn, optim
 
 from models.checkpoints import load_into, load_weights, save_weights
+from pipelines.stage import Workspace
+from storage.artifacts import Artifact
 from storage.errors import InputError
+from storage.places import sync
 from storage.tables import write_table
+from storage.work import KeptFile, Work
 
 Row = dict[str, Any]
 _NAME = re.compile(r"step-(\d{6,})")
@@ -43,21 +48,40 @@ def list_checkpoints(folder: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def pick_checkpoint(folder: Path, step: int | None) -> Path:
-    """The checkpoint after `step` steps of a finished training, or its last one for None.
+@dataclass(frozen=True)
+class Checkpoint:
+    """A complete checkpoint of a training in progress; its files are opened one at a time."""
+
+    step: int
+    work: Work
+    files: Mapping[str, KeptFile]
+    """File name, e.g. encoder.safetensors -> where it is kept."""
+
+    def file(self, name: str) -> Path:
+        """One file on this machine."""
+        return self.work.file(self.files[name])
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """What its model.json says: architecture and step."""
+        return dict(json.loads(self.file("model.json").read_text()))
+
+
+def pick_checkpoint(trained: Artifact, step: int | None) -> str:
+    """The path, in a finished training, of the checkpoint after `step` steps; None: the last one.
 
     Raises:
         ValueError: there is none, naming the steps that there are.
     """
-    found = list_checkpoints(folder)
+    folders = {path.split("/")[1] for path in trained.files("checkpoints/")}
+    found = {int(m.group(1)): m.group(0) for name in folders if (m := _NAME.fullmatch(name))}
     if not found:
-        raise InputError(f"{folder / 'checkpoints'}: no checkpoint here; was this a training run?")
-    if step is None:
-        return found[max(found)]
-    if step not in found:
-        steps = ", ".join(map(str, found))
-        raise InputError(f"no checkpoint after step {step} in {folder}; there are: {steps}")
-    return found[step]
+        raise InputError(f"{trained.manifest.name}: no checkpoint here; was this a training run?")
+    if step is not None and step not in found:
+        steps = ", ".join(map(str, sorted(found)))
+        name = trained.manifest.name
+        raise InputError(f"no checkpoint after step {step} in {name}; there are: {steps}")
+    return f"checkpoints/{found[max(found) if step is None else step]}"
 
 
 def write_checkpoint(
@@ -86,15 +110,15 @@ def write_checkpoint(
     (aside / "model.json").write_text(json.dumps(model, indent=2, sort_keys=True) + "\n")
     (aside / "rows.json").write_text(json.dumps(list(rows)))
     for path in sorted(aside.iterdir()):
-        _force_to_disk(path)
-    _force_to_disk(aside)
+        sync(path)
+    sync(aside)
     try:
         aside.rename(final)
     except OSError:
         if not final.is_dir():
             raise
         shutil.rmtree(aside)
-    _force_to_disk(final.parent)
+    sync(final.parent)
     return final
 
 
@@ -138,50 +162,39 @@ def load_optimizer(
         optimizer.state[names[name]][key] = value.to(names[name].device)
 
 
-def logged_rows(folder: Path, up_to: int) -> list[Row]:
-    """The log of the first `up_to` steps, from the checkpoints that cover them."""
-    rows: list[Row] = []
-    for step, path in list_checkpoints(folder).items():
-        if step <= up_to:
-            rows += json.loads((path / "rows.json").read_text())
-    return rows
+def logged_rows(checkpoints: Iterable[Checkpoint]) -> list[Row]:
+    """The log, from the checkpoints that cover it, in order."""
+    return [row for found in checkpoints for row in json.loads(found.file("rows.json").read_text())]
 
 
-def publish(folder: Path, payload: Path, columns: Mapping[str, str]) -> Path:
-    """Write a finished run's checkpoints, log.parquet and model.json into an artifact's payload.
+def publish(
+    checkpoints: Mapping[int, Checkpoint], out: Workspace, columns: Mapping[str, str]
+) -> Checkpoint:
+    """Make a finished run's checkpoints, log.parquet and model.json an artifact's payload.
 
-    Safe to repeat. Returns the final checkpoint inside the payload.
+    Safe to repeat. Weights that workers left in a bucket do not pass through this machine.
+
+    Args:
+        checkpoints: steps done -> checkpoint, in that order.
+        out: the stage's workspace.
+        columns: of log.parquet, name -> type.
+
+    Returns:
+        The final checkpoint.
     """
-    shutil.rmtree(payload / "checkpoints", ignore_errors=True)
-    final = Path()
-    for step, source in list_checkpoints(folder).items():
-        final = payload / "checkpoints" / checkpoint_name(step)
-        final.mkdir(parents=True)
-        for path in sorted(source.iterdir()):
-            if path.name != "rows.json":
-                _link_or_copy(path, final / path.name)
-    model = json.loads((final / "model.json").read_text())
-    model["final"] = final.relative_to(payload).as_posix()
-    (payload / "model.json").write_text(json.dumps(model, indent=2, sort_keys=True) + "\n")
-    rows = [{name: row.get(name) for name in columns} for row in logged_rows(folder, model["step"])]
-    write_table(payload / "log.parquet", rows, columns)
+    shutil.rmtree(out.payload / "checkpoints", ignore_errors=True)
+    for step, found in checkpoints.items():
+        for name, kept in found.files.items():
+            if name != "rows.json":
+                out.publish(kept, f"checkpoints/{checkpoint_name(step)}/{name}")
+    final = checkpoints[max(checkpoints)]
+    model = final.model | {"final": f"checkpoints/{checkpoint_name(final.step)}"}
+    (out.payload / "model.json").write_text(json.dumps(model, indent=2, sort_keys=True) + "\n")
+    logged = logged_rows(checkpoints.values())
+    rows = [{name: row.get(name) for name in columns} for row in logged]
+    write_table(out.payload / "log.parquet", rows, columns)
     return final
 
 
 def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-
-
-def _force_to_disk(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without hard links
-        shutil.copyfile(source, target)

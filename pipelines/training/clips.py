@@ -19,7 +19,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -33,8 +32,6 @@ from pipelines.settings import Count, Positive, PositiveRange, Share, ShareRange
 from pipelines.training.order import CROP, FLIP, START, ClipSampler, Draw, Uniforms
 from storage.artifacts import Artifact
 from storage.frames import frames_at
-from storage.shards import read_span, shard_path
-from storage.tables import read_columns
 from storage.video import decode_image
 
 __all__ = ["ClipConfig", "ClipLoader", "ClipSampler", "Replacement", "augment", "frame_numbers"]
@@ -144,18 +141,18 @@ class ClipLoader:
     def __init__(
         self,
         index: Mapping[str, NDArray[Any]],
-        folders: Mapping[str, Path],
+        shards: Mapping[str, Artifact],
         sampler: ClipSampler,
         config: ClipConfig,
         *,
         cache_bytes: int = 0,
     ) -> None:
-        """Read samples of `index` (COLUMNS) from `folders` (partition -> folder of its shards).
+        """Read samples of `index` (COLUMNS) from `shards` (partition -> clip_shards), each alone.
 
         With cache_bytes, whole samples stay decoded in memory up to that size, the least recently
         used leaving first. That changes how fast a clip comes, never which or what it is.
         """
-        self._index, self._folders = index, dict(folders)
+        self._index, self._shards = index, dict(shards)
         self.sampler, self.config = sampler, config
         self._limit, self._held = cache_bytes, 0
         self._cache: OrderedDict[int, Pictures] = OrderedDict()
@@ -174,10 +171,9 @@ class ClipLoader:
         cache_bytes: int = 0,
     ) -> Self:
         """A loader over a `videomix22m` artifact and the `clip_shards` (by partition) it lists."""
-        index = read_columns(mixture.path / "index.parquet", COLUMNS)
-        folders = {name: part.path / "shards" for name, part in shards.items()}
+        index = mixture.columns("index.parquet", COLUMNS)
         sampler = ClipSampler(index, weights, seed)
-        return cls(index, folders, sampler, config, cache_bytes=cache_bytes)
+        return cls(index, shards, sampler, config, cache_bytes=cache_bytes)
 
     @property
     def replacements(self) -> list[Replacement]:
@@ -214,7 +210,7 @@ class ClipLoader:
 
         Raises:
             ValueError: the shard is cut short, or the sample cannot be decoded (VideoError).
-            OSError: the shard itself is not there; no replacement makes up for that.
+            ArtifactError: the shard itself is not there; no replacement makes up for that.
         """
         row = draw.row
         if self._index["kind"][row] == "image":
@@ -237,8 +233,8 @@ class ClipLoader:
                     self._cache.move_to_end(row)
                     return self._cache[row]
         value = {name: column[row] for name, column in self._index.items()}
-        shard = shard_path(self._folders[value["partition"]], value["shard"])
-        data = read_span(shard, int(value["offset"]), int(value["size"]))
+        shards = self._shards[value["partition"]]
+        data = shards.span(f"shards/{value['shard']}", int(value["offset"]), int(value["size"]))
         if value["kind"] == "image":
             pictures = decode_image(data)[None]
         else:

@@ -7,7 +7,6 @@ group of episodes; a run that was killed goes on with the groups that are missin
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +17,14 @@ from torch import Tensor
 
 from models.encoder import encode_frames
 from models.preprocessing import Preprocessing, prepare
-from pipelines.compute import map_items
 from pipelines.planner.weights import open_encoder
 from pipelines.robot.episode_shards import load_episode
 from pipelines.stage import Workspace
 from pipelines.training.loop import one_thread_on
 from pipelines.training.robot_windows import Episode
+from storage.artifacts import Artifact
+from storage.places import sync
+from storage.work import KeptFile, Work
 
 _EPISODES = 16  # per group
 _FRAMES = 32  # encoded at once
@@ -34,12 +35,13 @@ DTYPES = {"float16": np.float16, "float32": np.float32}
 class Group:
     """One unit of work."""
 
-    encoder: Path
+    encoder: Artifact
     episodes: tuple[Episode, ...]
     preprocessing: Preprocessing
     dtype: str
     device: str
-    target: Path
+    work: Work
+    target: str
 
 
 class FrameFeatures:
@@ -58,28 +60,37 @@ class FrameFeatures:
         return torch.from_numpy(np.stack(taken)).float().unflatten(0, rows.shape)
 
 
+@dataclass(frozen=True)
+class CachedFeatures:
+    """The features of all frames, in files that tasks kept, in the order of the episodes."""
+
+    work: Work
+    files: tuple[KeptFile, ...]
+
+    def open(self) -> FrameFeatures:
+        """The features on this machine; files of others are fetched."""
+        return FrameFeatures([self.work.file(kept) for kept in self.files])
+
+
 def cache_features(
-    encoder: Path,
+    encoder: Artifact,
     episodes: Sequence[Episode],
     preprocessing: Preprocessing,
     dtype: str,
     out: Workspace,
-) -> list[Path]:
+) -> CachedFeatures:
     """Encode every frame of all episodes with an artifact's target encoder, on Ray.
 
-    Returns:
-        The files to give to FrameFeatures, in the order of the episodes.
+    Returns a handle that every worker can open.
     """
-    folder = out.scratch / "features"
-    folder.mkdir(parents=True, exist_ok=True)
     groups = {}
     for start in range(0, len(episodes), _EPISODES):
         name = f"{start // _EPISODES:06d}"
         group = tuple(episodes[start : start + _EPISODES])
-        target = folder / f"{name}.npy"
-        groups[name] = Group(encoder, group, preprocessing, dtype, out.execution.device, target)
-    map_items(encode_group, groups, out, noun="groups of episodes")
-    return [group.target for group in groups.values()]
+        device, target = out.execution.device, f"scratch/features/{name}.npy"
+        groups[name] = Group(encoder, group, preprocessing, dtype, device, out.work, target)
+    out.map(encode_group, groups, noun="groups of episodes")
+    return CachedFeatures(out.work, tuple(out.kept[g.target] for g in groups.values()))
 
 
 def encode_group(group: Group) -> int:
@@ -94,9 +105,8 @@ def encode_group(group: Group) -> int:
                 pictures = prepare(chunk.to(device), group.preprocessing)
                 done.append(encode_frames(encoder, pictures[:, :, None]).float().cpu().numpy())
     features = np.concatenate(done).astype(DTYPES[group.dtype])
-    aside = group.target.with_suffix(f".{os.getpid()}.aside")
-    with open(aside, "wb") as stream:
-        np.save(stream, features, allow_pickle=False)
-        os.fsync(stream.fileno())
-    aside.replace(group.target)
+    with group.work.room() as room:
+        np.save(room / "features.npy", features, allow_pickle=False)
+        sync(room / "features.npy")
+        group.work.keep(room / "features.npy", group.target)
     return len(features)

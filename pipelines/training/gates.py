@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 
 from pipelines.gates import Gate, Verdict
 from storage.artifacts import Artifact
-from storage.tables import read_columns
 
 
 def _loss_finite(artifact: Artifact) -> Verdict:
     """Every logged loss is a finite number."""
-    log = read_columns(artifact.path / "log.parquet", ["step", "loss"])
+    log = artifact.columns("log.parquet", ["step", "loss"])
     bad = log["step"][~np.isfinite(log["loss"].astype(np.float64))]
     if len(log["loss"]) == 0:
         return Verdict(False, "no step was logged", {"steps": 0})
@@ -33,7 +30,7 @@ def _features_not_collapsed(artifact: Artifact, share: float) -> Verdict:
     Below it the features have collapsed, however low the loss: spread and loss alone do not show
     it.
     """
-    log = read_columns(artifact.path / "log.parquet", ["step", "effective_rank", "feature_std"])
+    log = artifact.columns("log.parquet", ["step", "effective_rank", "feature_std"])
     rank = log["effective_rank"].astype(np.float64)
     taken = np.flatnonzero(np.isfinite(rank))
     if not len(taken):
@@ -50,7 +47,7 @@ def _features_not_collapsed(artifact: Artifact, share: float) -> Verdict:
 
 def encoder_width(artifact: Artifact) -> int:
     """Channels of the encoder in a training artifact."""
-    model = json.loads((artifact.path / "model.json").read_text())
+    model = artifact.json("model.json")
     return int(model["architecture"]["encoder"]["width"])
 
 
@@ -59,7 +56,7 @@ def _ranks_true_action(artifact: Artifact, share: float) -> Verdict:
 
     `share` is the largest mean rank that is good enough, as a share of what chance gives.
     """
-    ranking = json.loads((artifact.path / "ranking.json").read_text())
+    ranking = artifact.json("ranking.json")
     rank, chance = ranking["rank"], float(ranking["chance_rank"])
     most = share * chance
     return Verdict(
@@ -75,7 +72,7 @@ def _needs_true_actions(artifact: Artifact, least: float) -> Verdict:
 
     The loss with shuffled actions over that with true ones has to be above `least`.
     """
-    ratio = json.loads((artifact.path / "ranking.json").read_text())["shuffled_over_true"]
+    ratio = artifact.json("ranking.json")["shuffled_over_true"]
     return Verdict(
         ratio["low"] > least,
         f"loss with shuffled actions is {ratio['mean']:.3f} times that with true ones "

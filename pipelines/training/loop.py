@@ -14,7 +14,6 @@ from __future__ import annotations
 import functools
 import json
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -37,8 +36,11 @@ from pipelines.training.checkpoints import (
 )
 from pipelines.training.distributed import TreeSum, WorkerLostError, Workers, usable_workers
 from pipelines.training.progress import ProgressWriter, read_progress, shown
+from pipelines.training.runs import Run
 from pipelines.training.tasks import Build, LoopSettings, Task
 from storage.errors import UserError
+
+FAILURE = "failure.json"
 
 
 class TrainingDivergedError(UserError, RuntimeError):
@@ -50,30 +52,27 @@ class TrainingFailedError(RuntimeError):
 
 
 def run_training(build: Build, settings: LoopSettings, out: Workspace) -> dict[str, Any]:
-    """Train to the end on out.execution.workers workers; go on from what is in `run_folder(out)`.
+    """Train to the end on out.execution.workers workers; go on from the newest checkpoint there is.
 
-    Afterwards that folder holds the checkpoints (see checkpoints.publish). Returns speed for the
+    Afterwards `Run(out.work)` has the checkpoints (see checkpoints.publish). Returns speed for the
     record: never part of an artifact, and absent when nothing was left to train.
 
     Raises:
         TrainingDivergedError, TrainingFailedError: with step, learning rate and what to do.
     """
-    folder = run_folder(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "failure.json").unlink(missing_ok=True)
+    run = Run(out.work)
+    run.folder.mkdir(parents=True, exist_ok=True)
+    run.remove_note(FAILURE)
     world = usable_workers(out.execution.workers, settings.gradient_shards)
     spared = out.execution.activation_checkpointing
     settings = replace(settings, activation_checkpointing=spared)
-    with shown(folder):
+    with shown(run, run_folder(out)):
         if world == 1:
-            train(build, settings, folder, Workers(), torch.device(out.execution.device))
+            train(build, settings, run, Workers(), torch.device(out.execution.device))
         else:
-            from pipelines.compute import train_on_ray
-
-            worker = functools.partial(train_or_note, build, settings, folder)
-            train_on_ray(worker, execution=out.execution, world=world, folder=folder)
-            _raise_noted(folder / "failure.json")
-    look = read_progress(folder)
+            out.train(functools.partial(train_or_note, build, settings, run), world=world)
+            _raise_noted(run.read_note(FAILURE))
+    look = read_progress(run_folder(out))
     if look is None:
         return {}
     return {
@@ -85,7 +84,9 @@ def run_training(build: Build, settings: LoopSettings, out: Workspace) -> dict[s
 
 
 def run_folder(out: Workspace) -> Path:
-    """Where a stage's training keeps its checkpoints and progress while it runs."""
+    """Where the machine that runs a stage sees its training: the progress, and the checkpoints too
+    where all workers share the folder.
+    """
     return out.scratch / "training"
 
 
@@ -96,7 +97,7 @@ Report = Callable[[Mapping[str, Any], Path | None], None]
 def train_or_note(
     build: Build,
     settings: LoopSettings,
-    folder: Path,
+    run: Run,
     rank: int,
     world: int,
     device: torch.device,
@@ -107,25 +108,23 @@ def train_or_note(
     Dying is cured by another try, an error in the data or a diverged loss is not: such an error is
     noted in failure.json, and workers that find a note leave at once.
     """
-    note = folder / "failure.json"
-    if note.is_file():
+    if run.read_note(FAILURE) is not None:
         return
     try:
-        train(build, settings, folder, Workers(rank, world), device, report)
+        train(build, settings, run, Workers(rank, world), device, report)
     except WorkerLostError:
         raise
     except Exception as error:
-        aside = note.with_suffix(f".{os.getpid()}.aside")
-        aside.write_text(json.dumps({"kind": type(error).__name__, "message": str(error)}))
-        aside.replace(note)
+        told = {"kind": type(error).__name__, "message": str(error)}
+        run.note(FAILURE, json.dumps(told).encode())
         if not isinstance(error, TrainingDivergedError):
             raise
         # Every worker computed the same number and leaves here, so nobody waits for another.
 
 
-def _raise_noted(note: Path) -> None:
-    if note.is_file():
-        failure = json.loads(note.read_text())
+def _raise_noted(note: bytes | None) -> None:
+    if note is not None:
+        failure = json.loads(note)
         if failure["kind"] == TrainingDivergedError.__name__:
             raise TrainingDivergedError(failure["message"])
         raise TrainingFailedError(f"{failure['kind']}: {failure['message']}")
@@ -134,17 +133,18 @@ def _raise_noted(note: Path) -> None:
 def train(
     build: Build,
     settings: LoopSettings,
-    folder: Path,
+    run: Run,
     workers: Workers,
     device: torch.device,
     report: Report | None = None,
 ) -> None:
-    """One worker's whole training, from the newest checkpoint in `folder` or from the start."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """One worker's whole training, from the run's newest checkpoint or from the start."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    run.pull()
     with one_thread_on(device):
         trainer = Trainer(build(device), settings, workers, device)
         try:
-            _train(trainer, settings, folder, workers, report)
+            _train(trainer, settings, run, workers, report)
         finally:
             trainer.batches.close()
 
@@ -152,12 +152,12 @@ def train(
 def _train(
     trainer: Trainer,
     settings: LoopSettings,
-    folder: Path,
+    run: Run,
     workers: Workers,
     report: Report | None,
 ) -> None:
-    done = trainer.restore(folder)
-    writer = ProgressWriter(folder, settings.noun, settings.steps, settings.samples_per_step)
+    done = trainer.restore(run.folder)
+    writer = ProgressWriter(run, settings.noun, settings.steps, settings.samples_per_step)
     rows: list[Row] = []
     for step in range(done, settings.steps):
         row = trainer.step(step)
@@ -169,11 +169,15 @@ def _train(
             rows.append(row)
             writer.step(done, row["loss"])
         if last or done % settings.checkpoint_every == 0:
-            path = trainer.save(folder, done, rows) if workers.is_main else None
+            path = trainer.save(run.folder, done, rows) if workers.is_main else None
+            if path is not None:
+                run.push(path)
             rows = []
             workers.wait()
             if report is not None:
-                report({"step": done, "loss": row["loss"]}, path)
+                # Ray Train is shown a checkpoint where it can reach it; it never restores one.
+                seen = path if run.work.shared else None
+                report({"step": done, "loss": row["loss"]}, seen)
 
 
 class Trainer:

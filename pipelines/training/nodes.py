@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -21,7 +20,6 @@ from pipelines.training.gates import (
 from pipelines.training.posttrain import PosttrainConfig
 from pipelines.training.pretrain import CooldownConfig, PretrainConfig
 from storage.artifacts import Artifact
-from storage.tables import read_table
 
 ENCODER = """\
 The V-JEPA 2 encoder after its main phase: masked parts of a clip predicted in feature space.
@@ -57,7 +55,7 @@ _DIAGNOSES = (
 
 def loss_line(trained: Artifact) -> Iterator[tuple[str, str]]:
     """Loss and diagnoses, from the first step to the last."""
-    log = read_table(trained.path / "log.parquet")
+    log = trained.table("log.parquet")
     told = [f"loss {log[0]['loss']:.4f} → {log[-1]['loss']:.4f} in {log[-1]['step']} steps"]
     for column, name in _DIAGNOSES:
         taken = [row[column] for row in log if row.get(column) is not None]
@@ -69,7 +67,7 @@ def loss_line(trained: Artifact) -> Iterator[tuple[str, str]]:
 def ranking_line(model: Artifact) -> Iterator[tuple[str, str]]:
     """The loss, and what the rank test says of actions."""
     yield from loss_line(model)
-    told = json.loads((model.path / "ranking.json").read_text())
+    told = model.json("ranking.json")
     yield (
         "Evaluation",
         f"world_model      mean rank of the true action {_mean(told['rank'])} of "

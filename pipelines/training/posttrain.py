@@ -25,12 +25,12 @@ from models.objectives import world_model_loss
 from models.preprocessing import Preprocessing
 from models.schedules import Phase, by_phase
 from models.world_model import WorldModel, WorldModelConfig
-from pipelines.planner.weights import open_world_model, read_model
+from pipelines.planner.weights import load_world_model, read_model
 from pipelines.settings import NOT_EMPTY, Count, Natural, NotNegative, Part, Positive, settings
 from pipelines.stage import Inputs, Stage, Workspace
-from pipelines.training.checkpoints import publish
-from pipelines.training.frame_features import FrameFeatures, cache_features
-from pipelines.training.loop import one_thread_on, run_folder, run_training
+from pipelines.training.checkpoints import Checkpoint, publish
+from pipelines.training.frame_features import CachedFeatures, FrameFeatures, cache_features
+from pipelines.training.loop import one_thread_on, run_training
 from pipelines.training.ranking import RankingConfig, rank_pairs, summary
 from pipelines.training.robot_windows import (
     Episode,
@@ -39,6 +39,7 @@ from pipelines.training.robot_windows import (
     read_episodes,
     split_held_out,
 )
+from pipelines.training.runs import Run
 from pipelines.training.tasks import LoopSettings, with_real_precision
 
 _MEASURED = (
@@ -239,21 +240,20 @@ def _seeded(described: WorldModelConfig, seed: int) -> WorldModel:
 
 
 def build(
-    config: PosttrainConfig, inputs: Inputs, parts: Sequence[Path], device: torch.device
+    config: PosttrainConfig, inputs: Inputs, cached: CachedFeatures, device: torch.device
 ) -> PosttrainTask:
     """The task on a device, from episodes and their cached features."""
-    encoder = EncoderConfig(**read_model(inputs["cooled_encoder"].path)[0]["encoder"])
+    encoder = EncoderConfig(**read_model(inputs["cooled_encoder"])[0]["encoder"])
     episodes = read_episodes(inputs.parts("episode_shards"))
-    return PosttrainTask(config, encoder, episodes, FrameFeatures(parts), device)
+    return PosttrainTask(config, encoder, episodes, cached.open(), device)
 
 
 def run(config: PosttrainConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
     """Train the world model; the payload holds checkpoints, log and the rank test."""
     episodes = read_episodes(inputs.parts("episode_shards"))
     training, held_out = split_held_out(episodes, config.held_out, config.seed)
-    parts = cache_features(
-        inputs["cooled_encoder"].path, episodes, config.preprocessing, config.cache, out
-    )
+    encoder = inputs["cooled_encoder"]
+    cached = cache_features(encoder, episodes, config.preprocessing, config.cache, out)
     settings = LoopSettings(
         noun="world_model",
         steps=config.steps,
@@ -263,9 +263,9 @@ def run(config: PosttrainConfig, inputs: Inputs, out: Workspace) -> dict[str, An
         diagnose_every=config.diagnose_every,
         precision=config.precision,
     )
-    speed = run_training(functools.partial(build, config, inputs, parts), settings, out)
-    publish(run_folder(out), out.payload, LOG_COLUMNS)
-    ranking = _rank(config, out, FrameFeatures(parts), held_out)
+    speed = run_training(functools.partial(build, config, inputs, cached), settings, out)
+    final = publish(Run(out.work).checkpoints(), out, LOG_COLUMNS)
+    ranking = _rank(config, final, cached.open(), held_out, out.execution.device)
     (out.payload / "ranking.json").write_text(json.dumps(ranking, indent=2, sort_keys=True) + "\n")
     return {
         "episodes": len(training),
@@ -281,11 +281,12 @@ def run(config: PosttrainConfig, inputs: Inputs, out: Workspace) -> dict[str, An
 
 
 def _rank(
-    config: PosttrainConfig, out: Workspace, features: FrameFeatures, held_out: Sequence[Episode]
-) -> dict[str, Any]:
-    device = torch.device(out.execution.device)
+    config: PosttrainConfig, final: Checkpoint, features: FrameFeatures,
+    held_out: Sequence[Episode], where: str,
+) -> dict[str, Any]:  # fmt: skip
+    device, path = torch.device(where), final.file("world_model.safetensors")
     with one_thread_on(device):
-        world_model = open_world_model(out.payload, out.execution.device)
+        world_model = load_world_model(final.model["architecture"], path, where)
         pairs = rank_pairs(world_model, features, held_out, config.strides, config.ranking, device)
     return summary(pairs, config.ranking) | {"by_pair": [asdict(pair) for pair in pairs]}
 

@@ -30,7 +30,8 @@ from pipelines.training.jepa import (
     Networks,
     loop_settings,
 )
-from pipelines.training.loop import run_folder, run_training
+from pipelines.training.loop import run_training
+from pipelines.training.runs import Run
 from pipelines.training.tasks import Build, with_real_precision
 from storage.tables import read_table
 
@@ -117,7 +118,9 @@ def build_main(config: PretrainConfig, inputs: Inputs, device: torch.device) -> 
 
 def build_cooldown(config: CooldownConfig, inputs: Inputs, device: torch.device) -> JepaTask:
     """A cool-down on a device, with architecture and weights of the checkpoint it branches off."""
-    start = pick_checkpoint(inputs["encoder"].path, config.from_step)
+    trunk = inputs["encoder"]
+    picked = pick_checkpoint(trunk, config.from_step)
+    start = trunk.folder(f"{picked}/") / picked
     model = json.loads((start / "model.json").read_text())
     return JepaTask(
         Networks.read(model["architecture"]).at(config.clip),
@@ -137,7 +140,7 @@ def open_clips(config: JepaConfig, inputs: Inputs) -> ClipLoader:
         mixture,
         inputs.parts("clip_shards"),
         config.clip,
-        weights=json.loads((mixture.path / "mixture.json").read_text())["weights"],
+        weights=mixture.json("mixture.json")["weights"],
         seed=config.seed,
         cache_bytes=CLIP_CACHE,
     )
@@ -151,7 +154,7 @@ def run_main(config: PretrainConfig, inputs: Inputs, out: Workspace) -> dict[str
 
 def run_cooldown(config: CooldownConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
     """Train a cool-down; the payload holds its checkpoints and its log."""
-    pick_checkpoint(inputs["encoder"].path, config.from_step)  # say so before workers start
+    pick_checkpoint(inputs["encoder"], config.from_step)  # say so before workers start
     build = functools.partial(build_cooldown, config, inputs)
     return _train("cooled_encoder", config, build, config.steps, out)
 
@@ -160,7 +163,7 @@ def _train(
     noun: str, config: JepaConfig, build: Build, steps: int, out: Workspace
 ) -> dict[str, Any]:
     speed = run_training(build, loop_settings(noun, config, steps), out)
-    publish(run_folder(out), out.payload, LOG_COLUMNS)
+    publish(Run(out.work).checkpoints(), out, LOG_COLUMNS)
     log = read_table(out.payload / "log.parquet")
     ranks = [row for row in log if row["effective_rank"] is not None]
     metrics = {

@@ -7,7 +7,6 @@ worker, and read by whoever wants to know: the process that started the workers,
 from __future__ import annotations
 
 import json
-import os
 import sys
 import threading
 import time
@@ -16,6 +15,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pipelines.training.runs import Run
+
+PROGRESS = "progress.json"
 _WRITE_EVERY = 0.5  # seconds
 _PRINT_EVERY = 5.0
 
@@ -50,8 +52,10 @@ class Progress:
 class ProgressWriter:
     """Keeps `progress.json` current, at most twice a second."""
 
-    def __init__(self, folder: Path, noun: str, steps: int, samples_per_step: int) -> None:
-        self._path = folder / "progress.json"
+    def __init__(self, run: Run, noun: str, steps: int, samples_per_step: int) -> None:
+        self._run = run
+        # A bucket is written to every few seconds, as often as somebody looks.
+        self._every = _WRITE_EVERY if run.work.shared else _PRINT_EVERY
         self._noun, self._steps, self._samples = noun, steps, samples_per_step
         self._started = time.monotonic()
         self._written = 0.0
@@ -61,29 +65,31 @@ class ProgressWriter:
         """Note that a step is done."""
         self._trained += 1
         now = time.monotonic()
-        if done < self._steps and now - self._written < _WRITE_EVERY:
+        if done < self._steps and now - self._written < self._every:
             return
         self._written = now
         seconds = now - self._started
         rate = self._trained * self._samples / max(seconds, 1e-9)
         look = Progress(self._noun, done, self._steps, loss, rate, self._trained, seconds)
-        aside = self._path.with_suffix(f".{os.getpid()}.aside")
-        aside.write_text(json.dumps(asdict(look)))
-        aside.replace(self._path)
+        self._run.note(PROGRESS, json.dumps(asdict(look)).encode())
 
 
 def read_progress(folder: Path) -> Progress | None:
     """The last look written in a run's folder, or None before the first step."""
-    path = folder / "progress.json"
+    path = folder / PROGRESS
     return Progress(**json.loads(path.read_text())) if path.is_file() else None
 
 
 @contextmanager
-def shown(folder: Path) -> Iterator[None]:
-    """Print a run's progress line every few seconds while the block runs, and once at its end."""
-    (folder / "progress.json").unlink(missing_ok=True)
+def shown(run: Run, folder: Path) -> Iterator[None]:
+    """Print a run's progress line every few seconds while the block runs, and once at its end.
+
+    `folder` has what there is to see of the run: its own folder, or one that is kept current here.
+    """
+    run.remove_note(PROGRESS)
+    (folder / PROGRESS).unlink(missing_ok=True)
     stop = threading.Event()
-    thread = threading.Thread(target=_print_until, args=(folder, stop), daemon=True)
+    thread = threading.Thread(target=_print_until, args=(run, folder, stop), daemon=True)
     thread.start()
     try:
         yield
@@ -92,10 +98,11 @@ def shown(folder: Path) -> Iterator[None]:
         thread.join()
 
 
-def _print_until(folder: Path, stop: threading.Event) -> None:
+def _print_until(run: Run, folder: Path, stop: threading.Event) -> None:
     last = None
     while True:
         ended = stop.wait(_PRINT_EVERY)
+        run.mirror(folder, PROGRESS)
         look = read_progress(folder)
         if look is not None and look != last:
             print(f"    {look.line()}", file=sys.stderr, flush=True)

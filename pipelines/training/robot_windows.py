@@ -21,8 +21,6 @@ from pipelines.robot.poses import actions_between
 from storage.artifacts import Artifact
 from storage.digests import unit_interval
 from storage.errors import InputError
-from storage.shards import read_span, shard_path
-from storage.tables import read_table
 
 Array = NDArray[np.float64]
 # Sets these draws apart from others that use the same seed.
@@ -56,9 +54,9 @@ def read_episodes(shards: Mapping[str, Artifact]) -> list[Episode]:
     episodes: list[Episode] = []
     first = 0
     for lab, artifact in sorted(shards.items()):
-        for row in read_table(artifact.path / "index.parquet"):
-            shard = shard_path(artifact.path / "shards", row["shard"])
-            data = read_span(shard, row["states_offset"], row["states_size"])
+        for row in artifact.table("index.parquet"):
+            shard = f"shards/{row['shard']}"
+            data = artifact.span(shard, row["states_offset"], row["states_size"])
             states = np.load(io.BytesIO(data), allow_pickle=False).astype(np.float64)
             episodes.append(Episode(row["key"], lab, artifact, row, states, first))
             first += len(states)

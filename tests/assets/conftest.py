@@ -72,7 +72,7 @@ def count(config: CountsConfig, inputs: Inputs, out: Workspace) -> dict[str, Any
 
 def add(config: SumsConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
     MADE.append(f"sums/{out.partition}")
-    numbers = json.loads((inputs["counts"].path / "counts.json").read_text())
+    numbers = inputs["counts"].json("counts.json")
     result = sum(numbers) * getattr(config.weights, str(out.partition))
     (out.payload / "sum.json").write_text(json.dumps(result))
     return {"sum": result}
@@ -87,7 +87,7 @@ def add_all(config: TotalConfig, inputs: Inputs, out: Workspace) -> dict[str, An
     MADE.append("total")
     if config.fails:
         raise ValueError("total: asked to fail")
-    sums = [json.loads((p.path / "sum.json").read_text()) for p in inputs.parts("sums").values()]
+    sums = [p.json("sum.json") for p in inputs.parts("sums").values()]
     (out.payload / "total.json").write_text(json.dumps({config.label: sum(sums)}))
     return {"total": sum(sums)}
 

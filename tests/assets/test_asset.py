@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 
 import dagster as dg
 import pytest
@@ -65,7 +64,7 @@ def test_a_materialisation_tells_digests_numbers_and_pictures(launch, house):
 def test_the_launchpads_values_reach_the_stage(launch, house):
     launch("counts", "a", {"upto": 3})
     artifact = house.store.open(house.store.ref("counts", "a"))
-    assert json.loads((artifact.path / "counts.json").read_text()) == [0, 1, 2]
+    assert artifact.json("counts.json") == [0, 1, 2]
     _, told, _ = house.run("counts/a")
     assert "counts/a is stale: config.upto: 3 -> 5" in told
 

@@ -249,7 +249,7 @@ def test_lineage_walks_back_from_an_asset_a_digest_or_a_file(ask, house):
     _, by_digest, _ = ask("lineage", total.content[:10])
     assert by_digest.splitlines()[0] == f"{total.content[:10]} is the content of total"
     copy = house.folder / "elsewhere.json"
-    copy.write_bytes((house.store.open(total).path / "total.json").read_bytes())
+    copy.write_bytes((house.store.open(total).file("total.json")).read_bytes())
     _, by_file, _ = ask("lineage", str(copy))
     assert by_file.splitlines()[0] == f"{copy} is total.json of total"
     assert by_file.splitlines()[1:] == by_name.splitlines()[1:]
@@ -268,7 +268,7 @@ def test_a_file_that_was_changed_after_sealing_has_no_lineage(ask, house):
     house.run()
     copy = house.folder / "total.json"
     copy.write_bytes(
-        (house.store.open(house.store.ref("total")).path / "total.json").read_bytes() + b" "
+        (house.store.open(house.store.ref("total")).file("total.json")).read_bytes() + b" "
     )
     assert "its bytes were changed after sealing" in refused(ask("lineage", str(copy)))
 
@@ -277,7 +277,7 @@ def test_verify_names_the_file_with_a_flipped_byte(ask, house):
     house.run()
     code, out, _ = ask("verify")
     assert (code, "all as sealed" in out) == (0, True)
-    path = house.store.open(house.store.ref("sums", "a")).path / "sum.json"
+    path = house.store.open(house.store.ref("sums", "a")).file("sum.json")
     path.chmod(0o644)
     data = bytearray(path.read_bytes())
     data[0] ^= 1

@@ -35,7 +35,7 @@ def seal(house, asset: str, files: dict[str, object]) -> Path:
         }  # fmt: skip
         manifest = store.seal(work, draft)
     store.set_ref(asset, None, manifest)
-    return store.open(manifest).path
+    return store.open(manifest).folder()
 
 
 def told(house, *assets: str) -> str:

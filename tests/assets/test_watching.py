@@ -10,24 +10,27 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from assets import watching
+from assets.definitions import watching
 from assets.definitions.watching import measured
 from pipelines.training.progress import ProgressWriter
+from pipelines.training.runs import Run
+from storage.work import LocalWork
 
 
 @pytest.fixture
 def training(tmp_path: Path) -> Path:
     """A training's folder after 20 of 100 steps, with two checkpoints."""
+    run = Run(LocalWork(tmp_path / "payload", tmp_path))
     for step, rank in ((10, 50.0), (20, 40.0)):
-        folder = tmp_path / "checkpoints" / f"step-{step:06d}"
+        folder = run.folder / "checkpoints" / f"step-{step:06d}"
         folder.mkdir(parents=True)
         rows = [
             {"step": step - 1, "loss": 1.0, "effective_rank": rank, "feature_std": 0.9},
             {"step": step, "loss": 1.0},
         ]
         (folder / "rows.json").write_text(json.dumps(rows))
-    ProgressWriter(tmp_path, "encoder", 100, 8).step(20, 0.75)
-    return tmp_path
+    ProgressWriter(run, "encoder", 100, 8).step(20, 0.75)
+    return run.folder
 
 
 def test_it_tells_loss_and_speed_now_and_the_newest_diagnosis(training):

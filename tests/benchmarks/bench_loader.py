@@ -23,7 +23,10 @@ import webdataset
 from pipelines.training.clips import COLUMNS, ClipConfig, ClipLoader, augment, frame_numbers
 from pipelines.training.order import START, ClipSampler, uniforms
 from storage.frames import frames_at
-from storage.shards import ShardWriter, read_span
+from storage.handles import Artifact
+from storage.manifests import Manifest, content_digest, list_files
+from storage.payloads import LocalPayload, read_span
+from storage.shards import ShardWriter
 from storage.video import encode
 
 FPS, SECONDS = 8.0, 10
@@ -48,7 +51,7 @@ def moving_texture(seed: int, side: int) -> list[np.ndarray]:
 def build(folder: Path, videos: int, side: int) -> dict[str, np.ndarray]:
     """Shards of 16 clips and their index."""
     rows = []
-    with ShardWriter(folder, shard_samples=16) as writer:
+    with ShardWriter(folder / "shards", shard_samples=16) as writer:
         for number in range(videos):
             clip = encode(moving_texture(number, side), FPS, keyframes=1.0)
             span = writer.write(f"s{number:04d}", {"mp4": clip.data, "json": {}})["mp4"]
@@ -91,11 +94,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         index = build(folder, asked.videos, asked.side)
+        files = list_files(folder)
+        manifest = Manifest("clip_shards", "p", {}, "0" * 64, content_digest(files), files, {})
+        artifact = Artifact(manifest, LocalPayload(folder))
+        folder /= "shards"
         sampler = ClipSampler(index, {"only": 1.0}, seed=0)
         count = asked.videos
 
         def ours(cache: int) -> Callable[[], int]:
-            loader = ClipLoader(index, {"p": folder}, sampler, config, cache_bytes=cache)
+            loader = ClipLoader(index, {"p": artifact}, sampler, config, cache_bytes=cache)
             return lambda: len([loader.clip(0, slot) for slot in range(count)])
 
         def stock_clips() -> int:

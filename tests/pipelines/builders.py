@@ -14,6 +14,8 @@ from pipelines.stage import ExecutionConfig, Workspace
 from storage.artifacts import Artifact, Manifest
 from storage.digests import digest_json
 from storage.manifests import content_digest, list_files
+from storage.payloads import LocalPayload
+from storage.work import noting_kept
 
 
 def artifact(
@@ -30,7 +32,7 @@ def artifact(
         asset, partition or None, asked, recipe, content_digest(files), files, {},
         dict(record or {}),
     )  # fmt: skip
-    return Artifact(manifest, folder)
+    return Artifact(manifest, LocalPayload(folder))
 
 
 def workspace(folder: Path, partition: str | None = None, *, workers: int = 1) -> Workspace:
@@ -54,7 +56,12 @@ def finished_training(
 
 
 def map_in_turn(
-    function: Callable[[Any], Any], items: Mapping[str, Any], out: Workspace, *, noun: str
+    out: Workspace, function: Callable[[Any], Any], items: Mapping[str, Any], *, noun: str
 ) -> dict[str, Any]:
-    """`map_items` without Ray: in this process, with what JSON makes of the results."""
-    return {key: json.loads(json.dumps(function(item))) for key, item in items.items()}
+    """`Workspace.map` without Ray: in this process, with what JSON makes of the results."""
+    results = {}
+    for key, item in items.items():
+        with noting_kept() as files:
+            results[key] = json.loads(json.dumps(function(item)))
+        out.note_kept(files)
+    return results

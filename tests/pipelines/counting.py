@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipelines.compute import map_items
 from pipelines.stage import ExecutionConfig, Inputs, Materialized, Stage, Workspace, materialize
 from storage.artifacts import Artifact, ArtifactStore
 from storage.places import write_file
@@ -55,7 +54,7 @@ def run(config: CountingConfig, inputs: Inputs, out: Workspace) -> dict[str, Any
               "diary": diary}
         for key in ITEMS
     }  # fmt: skip
-    results = map_items(count, items, out, noun="toy items")
+    results = out.map(count, items, noun="toy items")
     schema = {"key": "string", "bytes": "int64", "seconds": "float64"}
     write_table(out.payload / "table.parquet", list(results.values()), schema)
     return {"items": len(results)}

@@ -197,7 +197,7 @@ def test_the_record_tells_how_it_was_made(store: ArtifactStore) -> None:
 
 def test_an_answer_whose_bytes_are_lost_is_made_again(store: ArtifactStore, capsys) -> None:
     first = answer(store, stage=PLAIN).artifact
-    (first.path / "upto.txt").unlink()
+    (first.file("upto.txt")).unlink()
     again = answer(store, stage=PLAIN)
     assert not again.reused
     assert again.artifact == first

@@ -91,9 +91,9 @@ def test_a_sealed_answer_is_found_opened_and_verified(store: ArtifactStore) -> N
     manifest = answer(store)
     assert store.find(manifest.recipe) == manifest
     artifact = store.open(manifest)
-    assert {e.path: (artifact.path / e.path).read_bytes() for e in manifest.files} == FILES
+    assert {e.path: artifact.read(e.path) for e in manifest.files} == FILES
     assert artifact.metrics == {"n": 1}
-    assert store.open_file(manifest, "table.parquet").read_bytes() == FILES["table.parquet"]
+    assert store.open(manifest).read("table.parquet") == FILES["table.parquet"]
     assert list(store.verify()) == [(manifest, "")]
     assert list((store.local / "work").iterdir()) == [], "the work is gone when sealed"
 
@@ -115,10 +115,10 @@ def test_another_machine_finds_and_fetches_the_answer(s3_store: str, tmp_path: P
     manifest = answer(ArtifactStore(s3_store, tmp_path / "here"))
     there = ArtifactStore(s3_store, tmp_path / "there")
     assert there.find(manifest.recipe) == manifest
-    there.open_file(manifest, "table.parquet")
+    there.open(manifest).file("table.parquet")
     fetched = [entry.path for entry in list_files(there.local / "objects" / manifest.content)]
     assert fetched == ["table.parquet"], "a table is read without fetching the shards"
-    assert list_files(there.open(manifest).path) == manifest.files
+    assert list_files(there.open(manifest).folder()) == manifest.files
 
 
 def test_an_s3_store_needs_a_cache(s3_store: str) -> None:
@@ -254,7 +254,7 @@ def check_crashes(location: str, tmp_path: Path, step: int) -> int:
         answer(store)  # sweeps what a crash after the manifest left
         assert list((store.local / "work").glob(undisturbed.recipe)) == []
         assert [m.key for m in store.manifests()] == [undisturbed.key]
-        assert list_files(store.open(undisturbed).path) == undisturbed.files
+        assert list_files(store.open(undisturbed).folder()) == undisturbed.files
         line += step
 
 
@@ -329,8 +329,10 @@ def test_refs_show_one_answer_each_and_can_move_on(store: ArtifactStore) -> None
 def test_a_corrupt_ref_is_told_never_taken_for_missing(
     store: ArtifactStore, pointer: bytes
 ) -> None:
-    store.place.write("refs/toy", pointer)
-    with pytest.raises(ArtifactError, match=r"^refs/toy is corrupt \(.*\); remove it, rerun toy$"):
+    store.place.write("refs/default/toy", pointer)
+    with pytest.raises(
+        ArtifactError, match=r"^refs/default/toy is corrupt \(.*\); remove it, rerun toy$"
+    ):
         store.ref("toy")
     assert len(problems(store)) == 1
 
@@ -381,7 +383,7 @@ def test_what_comes_from_s3_is_checked_on_the_way_in(s3_store: str, tmp_path: Pa
     tamper(there, f"objects/{manifest.content}/table.parquet", flip)
     for _ in range(2):  # the bad copy is not kept
         with pytest.raises(ArtifactError, match=r"table\.parquet does not fit its digest"):
-            there.open(manifest)
+            there.open(manifest).file("table.parquet")
 
 
 @pytest.mark.parametrize(

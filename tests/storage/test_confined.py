@@ -13,10 +13,19 @@ import pytest
 from storage.artifacts import ArtifactError, ArtifactStore
 from storage.confined import PathError, check_path, inside
 from storage.digests import digest_json
-from storage.manifests import FileEntry, Manifest, content_digest, parse_manifest
+from storage.handles import Artifact
+from storage.manifests import (
+    FORMAT,
+    FileEntry,
+    Manifest,
+    content_digest,
+    list_files,
+    parse_manifest,
+)
 from storage.media import MediaError, open_media
+from storage.payloads import LocalPayload, read_span
 from storage.places import open_place
-from storage.shards import ShardWriter, read_span, shard_path
+from storage.shards import ShardWriter
 
 SECRET = b"nobody outside may read this"
 LEADS_OUT = ["../secret", "a/../../secret", "/etc/passwd", "", ".", "a//b", "a/./b", "a/",
@@ -70,7 +79,7 @@ def manifest(**changes: Any) -> bytes:
     fields = {
         "asset": "toy", "partition": None, "recipe_inputs": asked, "recipe": digest_json(asked),
         "content": digest_json([[entry["path"], entry["size"], entry["digest"]]]),
-        "files": [entry], "parents": {}, "record": {},
+        "files": [entry], "parents": {}, "record": {}, "format": FORMAT,
     } | changes  # fmt: skip
     return json.dumps(fields | {"seal": digest_json(fields)}).encode()
 
@@ -114,7 +123,7 @@ def test_a_link_in_the_place_of_an_object_is_refused(
 ) -> None:
     store = ArtifactStore(str(tmp_path / "store"))
     made = sealed(store)
-    home = store.open(made).path / place
+    home = store.open(made).payload.root / place
     # The secret has the size that was sealed, and lies at the path that was sealed.
     outside = tmp_path / "outside"
     for parent in (outside, outside / "deep"):
@@ -126,12 +135,12 @@ def test_a_link_in_the_place_of_an_object_is_refused(
     with pytest.raises(ArtifactError, match="deep/file is a link; remove it"):
         store.open(made)
     with pytest.raises(ArtifactError, match="deep/file is a link; remove it"):
-        store.open_file(made, "deep/file")
+        store.handle(made).file("deep/file")
     [(found, problem)] = store.verify()
     assert found == made and "deep/file is a link" in problem
     # Made again, the link goes and what it led to stays.
     assert sealed(store) == made
-    assert (store.open(made).path / "deep" / "file").read_bytes() == bytes(len(SECRET))
+    assert store.open(made).read("deep/file") == bytes(len(SECRET))
     assert secret.read_bytes() == (outside / "deep" / "file").read_bytes() == SECRET
 
 
@@ -140,7 +149,7 @@ def test_objects_may_lie_on_another_disk(tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / "objects").symlink_to(tmp_path / "disk")
     store = ArtifactStore(str(tmp_path / "store"))
-    assert (store.open(sealed(store)).path / "deep" / "file").is_file()
+    assert store.open(sealed(store)).file("deep/file").is_file()
 
 
 # ------------------------------------------------------------------ shards
@@ -150,12 +159,15 @@ def test_an_index_cannot_name_a_shard_elsewhere(tmp_path: Path, secret: Path) ->
     folder = tmp_path / "artifact" / "shards"
     with ShardWriter(folder) as writer:
         span = writer.write("key", {"bin": b"mine"})["bin"]
-    assert read_span(shard_path(folder, span.shard), span.offset, span.size) == b"mine"
+    files = list_files(tmp_path / "artifact")
+    manifest = Manifest("shards", None, {}, "0" * 64, "0" * 64, files, {})
+    artifact = Artifact(manifest, LocalPayload(tmp_path / "artifact"))
+    assert artifact.span(f"shards/{span.shard}", span.offset, span.size) == b"mine"
     (folder / "000001.tar").symlink_to(secret)
     (tmp_path / "000000.tar").write_bytes(SECRET)
     for name in ("../../secret", str(secret), "000001.tar", "../../000000.tar", "", "000000.tar\n"):
-        with pytest.raises(PathError, match="is no shard of this folder") as error:
-            shard_path(folder, name)
+        with pytest.raises(ArtifactError, match="has no file 'shards/") as error:
+            artifact.span(f"shards/{name}", 0, 4)
         assert "\n" not in str(error.value)
 
 

@@ -14,7 +14,8 @@ import webdataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storage.shards import ShardWriter, Span, read_span
+from storage.payloads import read_span
+from storage.shards import ShardWriter, Span
 
 SAMPLES = {
     f"clip-{number}": {"mp4": bytes([number]) * (700 * number), "json": {"b": number, "a": "ü"}}

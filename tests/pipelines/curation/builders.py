@@ -14,7 +14,7 @@ from pipelines.stage import Inputs, Workspace
 from storage.artifacts import Artifact
 from storage.digests import digest_bytes
 from storage.manifests import content_digest, list_files
-from storage.tables import read_table, write_table
+from storage.tables import write_table
 from tests.pipelines.builders import artifact
 
 
@@ -87,7 +87,7 @@ def scenes(
     root: Path, raw: Artifact, spans: list[tuple[str, float, float]], **changes: Any
 ) -> Artifact:
     """A scenes artifact of (path, start, end) spans of the raw videos, at 25 frames a second."""
-    known = {row["path"]: row for row in read_table(raw.path / "videos.parquet")}
+    known = {row["path"]: row for row in raw.table("videos.parquet")}
     rows = []
     for path, start, end in spans:
         video = {name: known[path][name] for name in ("video_id", "source", "sha256", "kind")}

@@ -88,7 +88,7 @@ def test_a_vector_depends_on_its_scene_alone(
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     # Two scenes of one video look alike, scenes of two videos do not.
     rows = read_table(first.payload / "rows.parquet")
-    known = {row["scene_id"]: row for row in read_table(given["scenes"].path / "scenes.parquet")}
+    known = {row["scene_id"]: row for row in given["scenes"].table("scenes.parquet")}
     paths = [known[row["scene_id"]]["path"] for row in rows]
     near = vectors @ vectors.T
     same = [near[a, b] for a in range(7) for b in range(a) if paths[a] == paths[b]]
@@ -111,11 +111,11 @@ def test_a_rerun_continues_where_it_was(given: Inputs, tmp_path: Path) -> None:
     for path in out.payload.iterdir():
         path.unlink()
     # Nothing is read again: a source that is gone meanwhile does no harm.
-    elsewhere = given["raw_videos"].path.rename(tmp_path / "moved")
+    elsewhere = given["raw_videos"].payload.root.rename(tmp_path / "moved")
     try:
         run(LITE, given, out)
     finally:
-        elsewhere.rename(given["raw_videos"].path)
+        elsewhere.rename(given["raw_videos"].payload.root)
     assert content(out) == before
 
 

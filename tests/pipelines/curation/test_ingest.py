@@ -7,7 +7,6 @@ as they were ingested; bytes do not depend on workers; bad sources are refused i
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,14 +28,14 @@ from pipelines.curation.ingest import (
 )
 from pipelines.curation.internet import StyleConfig
 from pipelines.curation.sources import SOURCES
-from pipelines.stage import ExecutionConfig, Inputs, recipe_inputs
+from pipelines.stage import ExecutionConfig, Inputs, Workspace, recipe_inputs
 from storage.artifacts import Artifact
 from storage.digests import digest_bytes
 from storage.media import MediaError
 from storage.places import open_place
 from storage.tables import read_table
 from storage.video import encode, encode_image
-from tests.pipelines.builders import artifact, workspace
+from tests.pipelines.builders import artifact, map_in_turn, workspace
 from tests.pipelines.curation.builders import content, moving
 
 STYLE = StyleConfig(sides=(48, 64), shot_seconds=(0.5, 0.8), clip_seconds=(0.5, 0.8))
@@ -54,16 +53,9 @@ INTERNET = InternetConfig(
 )
 
 
-def serially(
-    function: Callable[[Any], Any], items: Mapping[str, Any], out: object, *, noun: str
-) -> dict[str, Any]:
-    """`map_items` in this process, where a test's environment and patches are seen."""
-    return {key: function(item) for key, item in items.items()}
-
-
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ingest, "map_items", serially)
+    monkeypatch.setattr(Workspace, "map", map_in_turn)
 
 
 def folder_config(location: object, **source: Any) -> RawVideosConfig:
@@ -113,7 +105,7 @@ def test_a_folder_is_walked_probed_and_sorted_out(
     folder: Path, tmp_path: Path, at_once: None, clip: bytes
 ) -> None:
     made, aside, metrics = ingested(folder_config(folder), "yt1b-00", tmp_path / "out")
-    rows = {row["path"]: row for row in read_table(made.path / "videos.parquet")}
+    rows = {row["path"]: row for row in made.table("videos.parquet")}
     assert list(rows) == ["a.mp4", "deep/c.png", "deep/er/b"]
     assert aside == {
         "notes.mp4": "not a video or image: it is a text file",
@@ -130,7 +122,7 @@ def test_a_folder_is_walked_probed_and_sorted_out(
         "media": str(folder), "videos": 2, "images": 1, "quarantined": 2, "frames": 33,
         "bytes": sum(row["bytes"] for row in rows.values()), "seconds": 3.0,
     }  # fmt: skip
-    assert not (made.path / "media").exists()
+    assert not (made.payload.root / "media").exists()
     for path, row in rows.items():
         assert read_media(made, row) == (folder / path).read_bytes()
 
@@ -145,12 +137,12 @@ def test_links_cannot_lead_out(folder: Path, tmp_path: Path, at_once: None, clip
     (folder / "gone.mp4").symlink_to(folder / "nowhere.mp4")
     (folder / "inside.mp4").symlink_to(folder / "a.mp4")
     made, aside, _ = ingested(folder_config(folder), "yt1b-00", tmp_path / "out")
-    assert len(read_table(made.path / "videos.parquet")) == 3
+    assert len(made.table("videos.parquet")) == 3
     assert "leads out of its folder" in aside["link.mp4"]
     assert "leads out of its folder" in aside["linked"]
     assert "not followed" in aside["round"] and "missing" in aside["gone.mp4"]
     assert aside["inside.mp4"] == "same bytes as a.mp4"
-    row = read_table(made.path / "videos.parquet")[0]
+    row = made.table("videos.parquet")[0]
     for path in ("link.mp4", "../outside/secret.mp4", str(outside / "secret.mp4")):
         with pytest.raises(MediaError, match="leads out"):
             read_media(made, row | {"path": path})
@@ -160,7 +152,7 @@ def test_media_are_read_back_only_as_they_were_ingested(
     folder: Path, tmp_path: Path, at_once: None
 ) -> None:
     made, _, _ = ingested(folder_config(folder), "yt1b-00", tmp_path / "out")
-    row = read_table(made.path / "videos.parquet")[0]
+    row = made.table("videos.parquet")[0]
     data = bytearray((folder / "a.mp4").read_bytes())
     data[-1] ^= 1
     (folder / "a.mp4").write_bytes(data)
@@ -176,13 +168,13 @@ def test_damaged_files_go_on_only_when_they_are_accepted(
 ) -> None:
     config = folder_config(real_data / "corrupt_derived")
     made, aside, _ = ingested(config, "yt1b-00", tmp_path / "strict")
-    assert read_table(made.path / "videos.parquet") == [] and len(aside) == 8
+    assert made.table("videos.parquet") == [] and len(aside) == 8
     assert aside["truncated_frog.webm"] == "damaged (0 of 122 frames bad): File ended prematurely"
     assert aside["bitflips_bottle.mp4"].startswith("damaged (334 of 1178 frames bad): ")
     assert "0 bytes" in aside["empty.mp4"] and "web page" in aside["html_error_page.mp4"]
     config = folder_config(real_data / "corrupt_derived", accept_damaged=True)
     made, aside, _ = ingested(config, "yt1b-00", tmp_path / "lax")
-    assert sorted(row["path"] for row in read_table(made.path / "videos.parquet")) == [
+    assert sorted(row["path"] for row in made.table("videos.parquet")) == [
         "bitflips_bottle.mp4", "truncated_frog.webm", "truncated_tail_friday.mp4",
         "zeroed_hole_frog.webm",
     ]  # fmt: skip
@@ -197,7 +189,7 @@ def test_labels_come_from_the_table(folder: Path, tmp_path: Path, at_once: None)
         'a.mp4,"to and fro, slowly",train\ndeep/er/b,spin,validation\nx,y,\n'
     )
     made, aside, _ = ingested(folder_config(folder), "yt1b-00", tmp_path / "out")
-    rows = {row["path"]: row for row in read_table(made.path / "videos.parquet")}
+    rows = {row["path"]: row for row in made.table("videos.parquet")}
     assert (rows["a.mp4"]["label"], rows["a.mp4"]["split"]) == ("to and fro, slowly", "train")
     assert (rows["deep/er/b"]["label"], rows["deep/er/b"]["split"]) == ("spin", "validation")
     assert (rows["deep/c.png"]["label"], rows["deep/c.png"]["split"]) == (None, None)
@@ -256,7 +248,7 @@ def test_buckets_share_a_folder_out_by_path(folder: Path, tmp_path: Path, at_onc
     for bucket in range(3):
         partition = f"yt1b-{bucket:02d}"
         made, aside, _ = ingested(config, partition, tmp_path / partition)
-        for path in [row["path"] for row in read_table(made.path / "videos.parquet")] + [*aside]:
+        for path in [row["path"] for row in made.table("videos.parquet")] + [*aside]:
             assert seen.setdefault(path, bucket) == bucket == bucket_of(path, 3)
     assert set(seen) == {"a.mp4", "z copy.mp4", "deep/er/b", "deep/c.png", "notes.mp4"}
     assert len({bucket_of(f"clip-{n}.mp4", 8) for n in range(100)}) == 8
@@ -317,8 +309,8 @@ def test_a_bucket_gives_what_a_folder_gives(
             place.write(path.relative_to(folder).as_posix(), path.read_bytes())
     there, there_aside, metrics = ingested(folder_config(s3_store), "yt1b-00", tmp_path / "s3")
     here, here_aside, _ = ingested(folder_config(folder), "yt1b-00", tmp_path / "disk")
-    rows = read_table(there.path / "videos.parquet")
-    assert rows == read_table(here.path / "videos.parquet") and there_aside == here_aside
+    rows = there.table("videos.parquet")
+    assert rows == here.table("videos.parquet") and there_aside == here_aside
     assert metrics["media"] == s3_store and rows[0]["label"] == "bounce"
     assert read_media(there, rows[0]) == (folder / "a.mp4").read_bytes()
     execution, config = ExecutionConfig(cache=tmp_path / "cache"), folder_config(s3_store)
@@ -343,24 +335,24 @@ def test_generated_sources_are_real_files_the_same_for_any_workers(
     made, aside, metrics = ingested(config, "yt1b-00", tmp_path / "two", workers=2)
     again, _, _ = ingested(config, "yt1b-00", tmp_path / "one", workers=1)
     assert made.manifest.content == again.manifest.content
-    rows = read_table(made.path / "videos.parquet")
+    rows = made.table("videos.parquet")
     assert metrics["media"] == "payload" and len(rows) == 6 == metrics["videos"]
     assert len(aside) == 6 == metrics["quarantined"]
     for row in rows:
-        assert read_media(made, row) == (made.path / "media" / row["path"]).read_bytes()
+        assert read_media(made, row) == (made.payload.root / "media" / row["path"]).read_bytes()
         assert (row["label"], row["split"]) == (None, "train")
 
 
 def test_generated_labels_are_read_like_anyone_elses(tmp_path: Path, at_once: None) -> None:
     made, aside, _ = ingested(RawVideosConfig(internet=INTERNET), "ssv2", tmp_path / "out")
-    rows = read_table(made.path / "videos.parquet")
+    rows = made.table("videos.parquet")
     assert len(rows) == 9 and len(aside) == 6
-    table = (made.path / "media" / "labels.csv").read_text().splitlines()
+    table = (made.payload.root / "media" / "labels.csv").read_text().splitlines()
     assert table[0] == "path,label,split" and len(table) == 10
     assert {f"{r['path']},{r['label']},{r['split']}" for r in rows} == set(table[1:])
     pictures, _, metrics = ingested(RawVideosConfig(internet=INTERNET), "imagenet", tmp_path / "i")
     assert metrics["images"] == 4 and metrics["seconds"] == 0.0
-    assert len({row["label"] for row in read_table(pictures.path / "videos.parquet")}) == 4
+    assert len({row["label"] for row in pictures.table("videos.parquet")}) == 4
 
 
 def test_a_killed_ingest_goes_on(
@@ -407,7 +399,7 @@ def test_a_table_of_labels_leads_nowhere(
     table = folder / "labels.csv"
     table.write_text(f"path,label\n../secret.mp4,a\n{secret},b\na.mp4,c\n")
     made, aside, _ = ingested(folder_config(folder), "yt1b-00", tmp_path / "out")
-    rows = read_table(made.path / "videos.parquet")
+    rows = made.table("videos.parquet")
     assert {row["path"]: row["label"] for row in rows}.items() >= {"a.mp4": "c"}.items()
     assert digest_bytes(secret.read_bytes()) not in {row["sha256"] for row in rows}
     assert not [path for path in (*aside, *(r["path"] for r in rows)) if "secret" in path]

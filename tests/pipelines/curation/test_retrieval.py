@@ -162,11 +162,12 @@ def test_two_builds_one_digest_and_one_weight_changes_it(tmp_path: Path) -> None
 
 def test_a_draw_does_not_depend_on_the_other_scenes_here(tmp_path: Path) -> None:
     given = planted(tmp_path, [20, 20, 20, 20], FOUND)
-    table = given["scenes"].path / "scenes.parquet"
+    table = given["scenes"].file("scenes.parquet")
     every = read_table(table)
     drawn = []
     for number, rows in enumerate((every, every[::3])):
         write_table(table, rows, SCENES)
+        given = inputs(**{**given, "scenes": artifact(table.parent, "scenes/yt1b-00")})
         out = workspace(tmp_path / f"work{number}", "yt1b-00", workers=2)
         run(RetrievalConfig(budget=60), given, out)
         chosen = read_table(out.payload / "scenes.parquet")

@@ -12,11 +12,10 @@ from typing import Any
 
 import pytest
 
-from pipelines.curation import scenes as module
 from pipelines.curation.internet import StyleConfig, make, shots_of, synthetic_videos
 from pipelines.curation.scenes import ScenesConfig, cuts, run, spans
 from pipelines.curation.sources import SOURCES
-from pipelines.stage import Inputs
+from pipelines.stage import Inputs, Workspace
 from storage.artifacts import Artifact
 from storage.digests import digest_bytes
 from storage.frames import frames_at, iterate
@@ -24,7 +23,7 @@ from storage.media import MediaError
 from storage.pictures import Picture
 from storage.tables import read_table, write_table
 from storage.video import encode, encode_image, probe
-from tests.pipelines.builders import artifact, workspace
+from tests.pipelines.builders import artifact, map_in_turn, workspace
 from tests.pipelines.curation.builders import content, moving
 
 SCHEMA = {
@@ -103,7 +102,7 @@ def test_the_time_of_a_scene_is_that_of_its_first_frame(
     raw: Artifact, tmp_path: Path, ray_cluster: None
 ) -> None:
     rows, _, _, _ = cut_up(raw, tmp_path)
-    data = (raw.path / "media" / "cut.mp4").read_bytes()
+    data = (raw.payload.root / "media" / "cut.mp4").read_bytes()
     every = [frame.rgb for frame in iterate(data)]
     for row in rows[:2]:
         assert (frames_at(data, [row["start"]])[0] == every[row["start_frame"]]).all()
@@ -139,13 +138,16 @@ def test_a_scene_as_long_as_the_rule_stays(tmp_path: Path, ray_cluster: None) ->
 
 def test_a_video_that_breaks_on_the_way_is_quarantined(tmp_path: Path, ray_cluster: None) -> None:
     raw = ingested(tmp_path / "raw", {"a.mp4": encode(moving(30), 20.0).data})
-    [row] = read_table(raw.path / "videos.parquet")
+    [row] = raw.table("videos.parquet")
     broken = b"these bytes were sealed as a video"
-    (raw.path / "media" / "b.mp4").write_bytes(broken)
+    (raw.payload.root / "media" / "b.mp4").write_bytes(broken)
     lost = row | {"path": "b.mp4", "sha256": digest_bytes(broken)}
     fewer = row | {"path": "a2.mp4", "frames": 31}
-    (raw.path / "media" / "a2.mp4").write_bytes((raw.path / "media" / "a.mp4").read_bytes())
-    write_table(raw.path / "videos.parquet", [row, fewer, lost], SCHEMA)
+    (raw.payload.root / "media" / "a2.mp4").write_bytes(
+        (raw.payload.root / "media" / "a.mp4").read_bytes()
+    )
+    write_table(raw.file("videos.parquet"), [row, fewer, lost], SCHEMA)
+    raw = artifact(raw.payload.root, raw.manifest.name, raw.record)
     rows, quarantine, metrics, _ = cut_up(raw, tmp_path / "out")
     assert len(rows) == 1 and metrics["quarantined"] == 2
     assert {(q["item"], q["stage"], q["reason"]) for q in quarantine} == {
@@ -158,12 +160,9 @@ def test_a_file_that_changed_stops_the_stage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     raw = ingested(tmp_path / "raw", {"a.mp4": encode(moving(10), 20.0).data})
-    (raw.path / "media" / "a.mp4").write_bytes(b"other")
-
-    def serially(function: Any, items: Any, *_: object, **__: object) -> Any:
-        return {key: function(item) for key, item in items.items()}
-
-    monkeypatch.setattr(module, "map_items", serially)
+    path = raw.file("media/a.mp4")
+    path.write_bytes(path.read_bytes()[::-1])
+    monkeypatch.setattr(Workspace, "map", map_in_turn)
     with pytest.raises(MediaError, match="no longer the file that was ingested"):
         cut_up(raw, tmp_path / "out")
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pipelines.evaluation import planning
 from pipelines.evaluation.planning import STAGE, PlanningConfig, run, summarise
 from pipelines.evaluation.reaching import Trial, energy_landscape, run_trial
 from pipelines.planner.cem import PlannerConfig
-from pipelines.stage import Inputs
+from pipelines.stage import Inputs, Workspace
 from storage.manifests import content_digest, list_files
 from storage.tables import read_table
+from storage.work import LocalWork
 from tests.pipelines.builders import map_in_turn, workspace
 
 SEARCH = PlannerConfig(samples=8, iterations=2, elites=3, gripper=False)
@@ -24,9 +25,15 @@ CONFIG = PlanningConfig(
 )
 
 
-def a_trial(trainings, policy: str, config: PlanningConfig = CONFIG, film=None) -> Trial:
-    paths = trainings["cooled_encoder"].path, trainings["world_model"].path
-    return Trial("lab-a", policy, 0, config, *paths, "cpu", film)
+HERE = Path()
+
+
+def a_trial(
+    trainings, policy: str, config: PlanningConfig = CONFIG, folder=HERE, film=None
+) -> Trial:
+    trained = trainings["cooled_encoder"], trainings["world_model"]
+    work = LocalWork(folder / "payload", folder / "scratch")
+    return Trial("lab-a", policy, 0, config, *trained, "cpu", work, film)
 
 
 def test_knowing_the_goal_reaches_it_and_staying_does_not(trainings):
@@ -49,9 +56,8 @@ def test_trials_depend_on_seed_and_number_alone(trainings):
 
 
 def test_a_film_shows_start_motions_and_goal(trainings, tmp_path):
-    film = tmp_path / "film.npz"
-    run_trial(a_trial(trainings, "straight", film=film))
-    kept = np.load(film)
+    run_trial(a_trial(trainings, "straight", folder=tmp_path, film="payload/film.npz"))
+    kept = np.load(tmp_path / "payload" / "film.npz")
     assert kept["frames"].shape == (5, 32, 32, 3) and kept["frames"].dtype == np.uint8
     assert kept["distances_cm"].shape == (5,) and kept["distances_cm"][0] > 20
 
@@ -75,9 +81,9 @@ def test_summary_by_hand():
 
 
 def test_landscape_is_centred_on_the_motion_that_was_made(trainings, tmp_path):
-    trial = a_trial(trainings, "planner", film=tmp_path / "landscape.npz")
+    trial = a_trial(trainings, "planner", folder=tmp_path, film="payload/landscape.npz")
     errors = energy_landscape(trial)
-    grids = np.load(trial.film)
+    grids = np.load(tmp_path / trial.film)
     assert grids["energy_xz"].shape == grids["energy_xy"].shape == (5, 5)
     assert np.abs(grids["truth_cm"]).max() < 7.5 and np.ptp(grids["energy_xz"]) > 0
     row, column = np.unravel_index(grids["energy_xz"].argmin(), (5, 5))
@@ -87,7 +93,7 @@ def test_landscape_is_centred_on_the_motion_that_was_made(trainings, tmp_path):
 
 
 def test_report_has_every_number_and_comes_out_the_same(trainings, tmp_path, monkeypatch):
-    monkeypatch.setattr(planning, "map_items", map_in_turn)
+    monkeypatch.setattr(Workspace, "map", map_in_turn)
     digests = set()
     for name in ("one", "two"):
         out = workspace(tmp_path / name)

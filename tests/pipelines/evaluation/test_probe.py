@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.evaluation import features, probe
+from pipelines.evaluation import features
 from pipelines.evaluation.features import ViewConfig, decoded, labelled_clips, views_of
 from pipelines.evaluation.probe import Clips, ProbeConfig, on_held_out, run, task_of
 from pipelines.evaluation.probing import HeadConfig
-from pipelines.stage import Inputs
+from pipelines.stage import Inputs, Workspace
 from storage.manifests import content_digest, list_files
 from storage.shards import ShardWriter
 from storage.tables import read_table, write_table
 from storage.video import encode
+from storage.work import KeptFile, LocalWork
 from tests.pipelines.builders import artifact, map_in_turn, workspace
 
 SIDE, FRAMES = 32, 12
@@ -80,8 +81,7 @@ def inputs(trainings, shards) -> Inputs:
 
 @pytest.fixture
 def without_ray(monkeypatch):
-    monkeypatch.setattr(probe, "map_items", map_in_turn)
-    monkeypatch.setattr(features, "map_items", map_in_turn)
+    monkeypatch.setattr(Workspace, "map", map_in_turn)
     features.open_variant.cache_clear()
 
 
@@ -145,8 +145,9 @@ def test_equal_questions_have_equal_answers(inputs, tmp_path, without_ray):
 
 def test_heads_are_chosen_on_train_and_the_papers_way_is_named(inputs, tmp_path, without_ray):
     clips = Clips.of(labelled_clips(inputs.parts("clip_shards"), "ssv2"))
-    files = {"train": (Path("train"),), "validation": (Path("validation"),)}
-    task = task_of(CONFIG, clips, files, (2, 4, 4), "cpu")
+    files = {side: (KeptFile(f"scratch/{side}", 1),) for side in ("train", "validation")}
+    work = LocalWork(tmp_path / "payload", tmp_path / "scratch")
+    task = task_of(CONFIG, clips, work, files, (2, 4, 4), "cpu")
     part = on_held_out(task, CONFIG, clips)
     assert part.asked == files["train"] and not set(part.fit_clips) & set(part.asked_clips)
     assert sorted(part.fit_clips + part.asked_clips) == list(range(40))

@@ -20,6 +20,7 @@ from pipelines.evaluation.probing import (
     share_right,
     train_probe,
 )
+from storage.work import KeptFile, LocalWork
 
 HEAD = HeadConfig(depth=1, heads=2, epochs=20, batch=8, initial="fan_in", standardise=True)
 
@@ -43,8 +44,13 @@ def planted(folder, clips: int, views: int, seed: int) -> tuple:
 def task(tmp_path) -> ProbeTask:
     fit, labels = planted(tmp_path, 48, 2, seed=1)
     asked, _ = planted(tmp_path, 40, 3, seed=2)
+    fit, asked = (
+        tuple(KeptFile(f"scratch/{path.name}", path.stat().st_size) for path in paths)
+        for paths in (fit, asked)
+    )
     return ProbeTask(
-        config=HEAD, lr=3e-3, weight_decay=0.01, classes=4, grid=(2, 2, 2), fit=fit,
+        work=LocalWork(tmp_path / "payload", tmp_path), config=HEAD,
+        lr=3e-3, weight_decay=0.01, classes=4, grid=(2, 2, 2), fit=fit,
         fit_clips=tuple(range(48)), fit_labels=labels, fit_views=2, asked=asked,
         asked_clips=tuple(range(40)), asked_views=3, device="cpu",
     )  # fmt: skip

@@ -21,6 +21,7 @@ from pipelines.planner.weights import open_encoder, open_world
 from pipelines.provenance import ROOT
 from pipelines.settings import plain
 from pipelines.stage import ExecutionConfig, Inputs, Workspace
+from storage.artifacts import ArtifactError
 from storage.digests import digest_file
 from storage.manifests import content_digest, list_files
 from tests.pipelines.builders import artifact, finished_training
@@ -78,13 +79,13 @@ def test_a_copy_elsewhere_gives_the_same_plan_in_a_fresh_process(upstream, tmp_p
     bundle = exported(upstream, tmp_path / "bundle")
     frame, goal = pictures()
     here = Planner(
-        open_world(upstream["cooled_encoder"].path, upstream["world_model"].path), SEARCH, seed=11
+        open_world(upstream["cooled_encoder"], upstream["world_model"]), SEARCH, seed=11
     ).plan(frame, STATE, goal, step=2)
     assert np.abs(here[:3]).max() > 0
     elsewhere = tmp_path / "taken" / "home"
     shutil.copytree(bundle, elsewhere)
     shutil.rmtree(bundle)
-    shutil.rmtree(upstream["cooled_encoder"].path)
+    shutil.rmtree(upstream["cooled_encoder"].payload.root)
     np.savez(tmp_path / "views.npz", frame=frame, goal=goal, state=STATE)
     script = (
         "import sys, json, numpy as np\n"
@@ -112,7 +113,7 @@ def test_equal_inputs_make_equal_bytes_and_the_target_encoder_is_taken(upstream,
     assert content_digest(list_files(one)) == content_digest(list_files(two))
     assert not [path for path in one.iterdir() if path.suffix in (".pt", ".pkl", ".bin")]
     mine = load_planner(one).world.encoder.state_dict()
-    target = open_encoder(upstream["cooled_encoder"].path).state_dict()
+    target = open_encoder(upstream["cooled_encoder"]).state_dict()
     assert all((mine[name] == target[name]).all() for name in target)
 
 
@@ -182,12 +183,14 @@ def test_digests_that_are_no_object_are_refused(upstream, tmp_path):
 
 @pytest.mark.parametrize("final", ["../elsewhere", "{outside}", "checkpoints/link", "", ".."])
 def test_a_training_names_no_checkpoint_elsewhere(upstream, tmp_path, final):
-    training = upstream["cooled_encoder"].path
+    training = upstream["cooled_encoder"].payload.root
     elsewhere = tmp_path / "elsewhere"
     shutil.copytree(training / "checkpoints" / "step-000007", elsewhere)
-    (training / "checkpoints" / "link").symlink_to(elsewhere)
     model = json.loads((training / "model.json").read_text())
     model["final"] = final.format(outside=elsewhere)
     (training / "model.json").write_text(json.dumps(model))
-    with pytest.raises(ValueError, match=r"leads out of|is no path of plain names"):
-        open_encoder(training)
+    trained = artifact(training, "cooled_encoder")
+    (training / "checkpoints" / "link").symlink_to(elsewhere)
+    told = r"has no file 'checkpoints/link|is no path of plain names"
+    with pytest.raises((ValueError, ArtifactError), match=told):
+        open_encoder(trained)

@@ -24,7 +24,7 @@ from pipelines.robot.simulator import Simulator
 from pipelines.stage import ExecutionConfig, materialize
 from storage.artifacts import ArtifactStore
 from storage.digests import digest_json
-from storage.tables import read_table
+from storage.work import LocalWork
 
 COUNT, FRAMES = 9, 6
 RECORDING = EpisodesConfig(
@@ -69,21 +69,21 @@ def built(ray_cluster, tmp_path_factory):
 
 def test_what_is_broken_is_listed_with_its_reason(built):
     recorded, packed = built
-    lost = read_table(recorded.path / "quarantine.parquet")
+    lost = recorded.table("quarantine.parquet")
     assert {row["stage"] for row in lost} == {"droid_episodes"}
     reasons = " | ".join(sorted(row["reason"] for row in lost))
     assert len(lost) == 3
     for part in ("is missing", "no readable HDF5 file", "is not finite"):
         assert part in reasons
-    rows = read_table(recorded.path / "episodes.parquet")
+    rows = recorded.table("episodes.parquet")
     assert len(rows) == COUNT - 3
     assert recorded.metrics["episodes"] == COUNT - 3
     assert recorded.record["media"] == "payload"
     # The recording that is a frame short is cut to what both have, and counted.
     assert packed.metrics["trimmed"] == 1
-    index = read_table(packed.path / "index.parquet")
+    index = packed.table("index.parquet")
     assert sorted(row["frames"] for row in index) == [FRAMES - 1] + [FRAMES] * (COUNT - 4)
-    assert read_table(packed.path / "quarantine.parquet") == []
+    assert packed.table("quarantine.parquet") == []
 
 
 def test_two_builds_give_the_same_bytes(built, tmp_path):
@@ -93,12 +93,12 @@ def test_two_builds_give_the_same_bytes(built, tmp_path):
 
 def test_samples_are_what_was_seen_and_measured(built):
     recorded, packed = built
-    rows = {row["episode"]: row for row in read_table(recorded.path / "episodes.parquet")}
-    for row in read_table(packed.path / "index.parquet"):
+    rows = {row["episode"]: row for row in recorded.table("episodes.parquet")}
+    for row in packed.table("index.parquet"):
         frames, states = load_episode(packed, row)
         assert frames.shape == (row["frames"], 32, 32, 3)
         assert frames.dtype == np.uint8
-        trajectory, _ = open_episode(recorded.path, rows[row["episode"]])
+        trajectory, _ = open_episode(recorded.payload.root, rows[row["episode"]])
         assert (states == positive_roll(trajectory.states[: row["frames"]])).all()
         assert (row["fps"], row["lab"]) == (4.0, "lab-a")
         assert states[:, 3].min() > 2  # points down: near pi, on one branch
@@ -106,7 +106,7 @@ def test_samples_are_what_was_seen_and_measured(built):
 
 def test_the_first_frame_is_the_simulators(built):
     _, packed = built
-    first = min(read_table(packed.path / "index.parquet"), key=lambda row: row["episode"][15:])
+    first = min(packed.table("index.parquet"), key=lambda row: row["episode"][15:])
     number = next(
         n for n in range(COUNT) if digest_json(["uuid", 5, "lab-a", n])[:8] in first["episode"]
     )
@@ -120,8 +120,8 @@ def test_the_first_frame_is_the_simulators(built):
 
 def test_the_stock_package_reads_the_shards(built):
     _, packed = built
-    index = {row["key"]: row for row in read_table(packed.path / "index.parquet")}
-    shards = sorted((packed.path / "shards").glob("*.tar"))
+    index = {row["key"]: row for row in packed.table("index.parquet")}
+    shards = sorted((packed.payload.root / "shards").glob("*.tar"))
     stream = webdataset.WebDataset([str(path) for path in shards], shardshuffle=False)
     seen = {sample["__key__"]: sample for sample in stream}
     assert set(seen) == set(index)
@@ -136,9 +136,9 @@ def test_the_stock_package_reads_the_shards(built):
 
 def test_h264_shards_are_near_lossless(built):
     recorded, _ = built
-    [row] = read_table(recorded.path / "episodes.parquet")[:1]
+    [row] = recorded.table("episodes.parquet")[:1]
     config = dataclasses.replace(SHARDS, size=64, codec="h264")
-    sample = make_sample(recorded.path, row, config)
+    sample = make_sample(recorded.payload.root, row, config)
     ext, data = episode_shards._encode(sample, "h264")
     decoded = np.stack([frame.rgb for frame in episode_shards.iterate(data)])
     assert ext == "mp4"
@@ -148,25 +148,25 @@ def test_h264_shards_are_near_lossless(built):
 def test_a_users_folder_works_like_the_simulators(built, tmp_path):
     recorded, packed = built
     # The same lab elsewhere and under another name, as a user's own robot would be.
-    shutil.copytree(recorded.path / "lab-a", tmp_path / "droid" / "AUTOLab")
+    shutil.copytree(recorded.payload.root / "lab-a", tmp_path / "droid" / "AUTOLab")
     config = EpisodesConfig(location=str(tmp_path / "droid"), labs=("AUTOLab",))
     theirs, shards = build(tmp_path, config, partition="lab-AUTOLab")
     assert theirs.record["media"] == str(tmp_path / "droid")
-    assert not (theirs.path / "AUTOLab").exists()  # nothing is copied
-    ours, mine = (read_table(a.path / "episodes.parquet") for a in (recorded, theirs))
+    assert not (theirs.payload.root / "AUTOLab").exists()  # nothing is copied
+    ours, mine = (a.table("episodes.parquet") for a in (recorded, theirs))
     assert [row["mp4_sha256"] for row in ours] == [row["mp4_sha256"] for row in mine]
     frames = [
         load_episode(artifact, row)[0]
         for artifact in (packed, shards)
-        for row in read_table(artifact.path / "index.parquet")[:1]
+        for row in artifact.table("index.parquet")[:1]
     ]
     assert (frames[0] == frames[1]).all()
 
 
 def test_a_changed_file_is_a_changed_question(built, tmp_path):
     recorded, _ = built
-    shutil.copytree(recorded.path / "lab-a", tmp_path / "droid" / "lab-a")
-    shutil.copytree(recorded.path / "lab-a", tmp_path / "droid" / "lab-b")
+    shutil.copytree(recorded.payload.root / "lab-a", tmp_path / "droid" / "lab-a")
+    shutil.copytree(recorded.payload.root / "lab-a", tmp_path / "droid" / "lab-b")
     config = EpisodesConfig(location=str(tmp_path / "droid"))
     execution = ExecutionConfig(cache=tmp_path / "cache")
     before = [observe(config, lab, execution) for lab in ("lab-a", "lab-b")]
@@ -271,11 +271,11 @@ def test_another_arm_is_another_question(tmp_path):
     execution = ExecutionConfig(cache=tmp_path / "cache")
     before = observe(config, "lab-a", execution)
     assert observe(RECORDING, "lab-a", execution) == {}
-    item = {"config": dataclasses.asdict(config), "lab": "lab-a", "numbers": [0]}
     # The same arm under another name records the same bytes.
     for arm in (str(description), "franka"):
-        item["config"]["arm"] = arm
-        episodes.record_batch({**item, "folder": str(tmp_path / arm[-4:])})
+        same = dataclasses.replace(config, arm=arm)
+        work = LocalWork(tmp_path / arm[-4:], tmp_path / f"scratch-{arm[-4:]}")
+        episodes.record_batch(episodes.Batch(same, "lab-a", [0], work))
     mine, ours = ({p.name: p.read_bytes() for p in (tmp_path / name).rglob("*.*") if p.is_file()}
                   for name in ("json", "anka"))  # fmt: skip
     assert mine == ours
@@ -309,6 +309,6 @@ def test_what_leads_out_of_a_folder_is_quarantined_unread(ray_cluster, tmp_path)
         ArtifactStore(str(tmp_path / "store")), episodes.STAGE, config, {},
         asset="droid_episodes", partition="lab-A", execution=execution,
     ).artifact  # fmt: skip
-    [row] = read_table(made.path / "quarantine.parquet")
+    [row] = made.table("quarantine.parquet")
     assert row["reason"] == f"'{video.name}' leads out of the episodes' folder"
-    assert len(read_table(made.path / "episodes.parquet")) == 1
+    assert len(made.table("episodes.parquet")) == 1

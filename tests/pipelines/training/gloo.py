@@ -12,6 +12,8 @@ import torch.multiprocessing as mp
 from pipelines.training.checkpoints import logged_rows
 from pipelines.training.distributed import TreeSum, Workers
 from pipelines.training.loop import train
+from pipelines.training.runs import Run
+from storage.work import LocalWork
 from tests.pipelines.training import toy
 
 Function = Callable[[Workers, Path], None]
@@ -44,5 +46,6 @@ def sum_and_train(workers: Workers, folder: Path) -> None:
     for shard in workers.shards(8):
         tree.push(leaves()[shard])
     torch.save(workers.tree_sum(tree.total()), folder / f"sum-{workers.rank}.pt")
-    train(toy.ToyTask, toy.settings(4), folder / "run", workers, torch.device("cpu"))
-    assert len(logged_rows(folder / "run", 4)) == 4
+    run = Run(LocalWork(folder / "payload", folder / "run"))
+    train(toy.ToyTask, toy.settings(4), run, workers, torch.device("cpu"))
+    assert len(logged_rows(run.checkpoints().values())) == 4

@@ -16,6 +16,9 @@ from models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from pipelines.training import clips
 from pipelines.training.clips import ClipConfig, ClipLoader, augment, crop_box, frame_numbers
 from pipelines.training.order import CROP, FLIP, ClipSampler, uniforms
+from storage.artifacts import Artifact, ArtifactError, FileEntry, Manifest
+from storage.manifests import list_files
+from storage.payloads import LocalPayload
 from storage.shards import ShardWriter
 from storage.video import encode, encode_image
 
@@ -46,7 +49,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, np.ndarr
         ("coin", "mp4", broken, 48),
     ]
     rows: list[dict[str, Any]] = []
-    with ShardWriter(folder) as writer:
+    with ShardWriter(folder / "shards") as writer:
         for number, (source, ext, data, frames) in enumerate(samples):
             span = writer.write(f"s{number}", {ext: data, "json": {"n": number}})[ext]
             image = ext == "jpg"
@@ -59,12 +62,19 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, np.ndarr
     return {name: np.array([row[name] for row in rows]) for name in clips.COLUMNS}, folder
 
 
+def manifest(folder: Path) -> Manifest:
+    digest = "0" * 64
+    files = list_files(folder) or (FileEntry("shards/000000.tar", 1, digest),)
+    return Manifest("clip_shards", "p", {}, digest, digest, files, {})
+
+
 def loader(
     shards: tuple[dict[str, np.ndarray], Path], config: ClipConfig, only: str, cache: int = 0
 ) -> ClipLoader:
     index, folder = shards
+    artifact = Artifact(manifest(folder), LocalPayload(folder))
     sampler = ClipSampler(index, {only: 1.0}, seed=5)
-    return ClipLoader(index, {"p": folder}, sampler, config, cache_bytes=cache)
+    return ClipLoader(index, {"p": artifact}, sampler, config, cache_bytes=cache)
 
 
 def levels(clip: torch.Tensor) -> list[int]:
@@ -204,7 +214,7 @@ def test_a_missing_shard_is_no_replacement(
     shards: tuple[dict[str, np.ndarray], Path], tmp_path: Path
 ) -> None:
     reader = loader((shards[0], tmp_path), SMALL, "ssv2")
-    with pytest.raises(FileNotFoundError, match=r"000000.tar"):
+    with pytest.raises(ArtifactError, match=r"000000.tar"):
         reader.clip(0, 0)
 
 

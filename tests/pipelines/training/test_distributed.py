@@ -11,6 +11,8 @@ import torch
 
 from pipelines.training.distributed import TreeSum, Workers, usable_workers
 from pipelines.training.loop import train
+from pipelines.training.runs import Run
+from storage.work import LocalWork
 from tests.pipelines.training import toy
 from tests.pipelines.training.gloo import leaves, spawn, sum_and_train
 from tests.pipelines.training.material import digests
@@ -55,7 +57,9 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
     for rank in (0, 1):
         assert torch.equal(torch.load(tmp_path / "two" / f"sum-{rank}.pt"), expected)
     assert not torch.equal(expected, sum(leaves()))  # another order, another sum
-    (tmp_path / "one").mkdir()
-    train(toy.ToyTask, toy.settings(4), tmp_path / "one", Workers(), torch.device("cpu"))
-    one, two = (digests(tmp_path / name / "checkpoints") for name in ("one", "two/run"))
+    run = Run(LocalWork(tmp_path / "payload", tmp_path / "one"))
+    train(toy.ToyTask, toy.settings(4), run, Workers(), torch.device("cpu"))
+    one, two = (
+        digests(tmp_path / name / "training" / "checkpoints") for name in ("one", "two/run")
+    )
     assert one == two and "step-000004/network.safetensors" in one

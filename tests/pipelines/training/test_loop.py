@@ -21,6 +21,7 @@ from pipelines.training.batches import Batches
 from pipelines.training.checkpoints import list_checkpoints, logged_rows, publish
 from pipelines.training.distributed import Workers
 from pipelines.training.loop import Trainer, TrainingDivergedError, run_folder, run_training
+from pipelines.training.runs import Run
 from pipelines.training.tasks import Task
 from tests.pipelines.builders import workspace
 from tests.pipelines.training import toy
@@ -44,7 +45,7 @@ def test_two_and_two_are_four(tmp_path: Path) -> None:
     (aside / "network.safetensors").write_bytes(b"half")
     train(tmp_path / "halves", 4)
     for out in (whole, halves):
-        publish(run_folder(out), out.payload, COLUMNS)
+        publish(Run(out.work).checkpoints(), out, COLUMNS)
     assert digests(whole.payload) == digests(halves.payload)
     assert "checkpoints/step-000002/optimizer.safetensors" in digests(whole.payload)
 
@@ -58,15 +59,15 @@ def test_a_finished_run_is_left_alone(tmp_path: Path) -> None:
 
 def test_publishing_twice_is_publishing_once(tmp_path: Path) -> None:
     out = train(tmp_path, 4)
-    publish(run_folder(out), out.payload, COLUMNS)
+    publish(Run(out.work).checkpoints(), out, COLUMNS)
     once = digests(out.payload)
-    publish(run_folder(out), out.payload, COLUMNS)
+    publish(Run(out.work).checkpoints(), out, COLUMNS)
     assert digests(out.payload) == once
 
 
 def test_log_has_every_step_and_its_rate(tmp_path: Path) -> None:
     out = train(tmp_path, 5)
-    rows = logged_rows(run_folder(out), 5)
+    rows = logged_rows(Run(out.work).checkpoints().values())
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5]
     assert [row["lr"] for row in rows] == [0.01 / n for n in (1, 2, 3, 4, 5)]
     assert [row["step"] for row in rows if "size" in row] == [1, 2, 4, 5]

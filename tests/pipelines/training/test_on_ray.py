@@ -25,6 +25,7 @@ from pipelines.training.loop import (
     run_folder,
     run_training,
 )
+from pipelines.training.runs import Run
 from pipelines.training.tasks import Build
 from tests.pipelines.builders import workspace
 from tests.pipelines.training import toy
@@ -68,7 +69,9 @@ def test_killed_and_started_again(workers: int, tmp_path: Path) -> None:
     assert max(list_checkpoints(run_folder(out))) < STEPS
     run_training(toy.ToyTask, toy.settings(STEPS), out)
     assert digests(run_folder(out) / "checkpoints") == undisturbed(tmp_path / "undisturbed")
-    assert [row["step"] for row in logged_rows(run_folder(out), STEPS)] == [*range(1, STEPS + 1)]
+    assert [row["step"] for row in logged_rows(Run(out.work).checkpoints().values())] == [
+        *range(1, STEPS + 1)
+    ]
 
 
 @pytest.mark.usefixtures("ray_cluster")
@@ -95,7 +98,9 @@ def test_a_worker_that_dies_is_started_again(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("ray_cluster")
 def test_more_workers_than_gpus(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="1024 workers on cuda need a GPU each"):
-        train_on_ray(print, execution=ExecutionConfig(device="cuda"), world=1024, folder=tmp_path)
+        train_on_ray(
+            print, execution=ExecutionConfig(device="cuda"), world=1024, notes=str(tmp_path)
+        )
 
 
 @pytest.mark.heavy(small="test_a_worker_that_dies_is_started_again_and_one_that_raises_is_not")

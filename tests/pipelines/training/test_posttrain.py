@@ -5,7 +5,6 @@ episodes; the planner can open what was written; bad numbers are refused by name
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,13 @@ from models.encoder import Encoder
 from models.objectives import world_model_loss
 from models.preprocessing import Preprocessing
 from pipelines.planner.weights import open_world
-from pipelines.stage import Inputs
+from pipelines.stage import Inputs, Workspace
 from pipelines.training import posttrain
 from pipelines.training.frame_features import FrameFeatures
 from pipelines.training.posttrain import PosttrainConfig, run
 from pipelines.training.ranking import RankingConfig
 from pipelines.training.robot_windows import all_actions, read_episodes, split_held_out
 from storage.artifacts import Artifact
-from storage.tables import read_table
 from tests.pipelines.builders import artifact, map_in_turn, workspace
 from tests.pipelines.training import material
 from tests.pipelines.training.test_robot_windows import encoder_artifact
@@ -58,7 +56,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Encode in this process: what Ray adds has its own tests."""
-    monkeypatch.setattr("pipelines.training.frame_features.map_items", map_in_turn)
+    monkeypatch.setattr(Workspace, "map", map_in_turn)
 
 
 def result(inputs: Inputs, folder: Path, **changes: Any) -> Artifact:
@@ -70,11 +68,11 @@ def result(inputs: Inputs, folder: Path, **changes: Any) -> Artifact:
 @pytest.mark.usefixtures("here")
 def test_a_whole_run_and_a_resumed_one(inputs: Inputs, tmp_path: Path) -> None:
     whole = result(inputs, tmp_path / "whole")
-    log = read_table(whole.path / "log.parquet")
+    log = whole.table("log.parquet")
     assert [row["step"] for row in log] == [1, 2, 3, 4]
     assert [row["lr"] for row in log] == pytest.approx([4.25e-4, 4.25e-4, 4.25e-4, 0.0])
     assert [row["held_out_rank"] is not None for row in log] == [True, True, False, True]
-    ranking = json.loads((whole.path / "ranking.json").read_text())
+    ranking = whole.json("ranking.json")
     assert (ranking["pairs"], ranking["chance_rank"]) == (8, 2.0)
     assert len(ranking["by_pair"]) == 8
     # Killed after step 2: the checkpoints after it, log and rank test are not there.
@@ -84,8 +82,8 @@ def test_a_whole_run_and_a_resumed_one(inputs: Inputs, tmp_path: Path) -> None:
         path.unlink()
     (out.scratch / "training" / "checkpoints" / "step-000004").rmdir()
     run(config(), inputs, out)
-    assert material.digests(out.payload) == material.digests(whole.path)
-    opened = open_world(inputs["cooled_encoder"].path, whole.path)
+    assert material.digests(out.payload) == material.digests(whole.payload.root)
+    opened = open_world(inputs["cooled_encoder"], whole)
     assert opened.world_model.config.grid == (4, 4)
 
 

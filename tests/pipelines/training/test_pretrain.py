@@ -56,7 +56,7 @@ def test_defaults_are_the_paper() -> None:
 
 
 def test_log_holds_the_schedule(trunk: Artifact) -> None:
-    log = read_table(trunk.path / "log.parquet")
+    log = trunk.table("log.parquet")
     assert [row["step"] for row in log] == [1, 2, 3, 4]
     # Two steps of warm-up from 0 to 0.001, the first one half way, then constant.
     assert [row["lr"] for row in log] == pytest.approx([5e-4, 1e-3, 1e-3, 1e-3])
@@ -91,7 +91,7 @@ def test_resumed_run_has_the_same_bytes(
     half = out.scratch / "training" / "checkpoints" / "step-000003"
     half.rename(half.with_name(".step-000003.77.aside"))
     run_main(material.pretrain_config(), Inputs(mixture), out)
-    assert material.digests(out.payload) == material.digests(trunk.path)
+    assert material.digests(out.payload) == material.digests(trunk.payload.root)
 
 
 def test_unreadable_clips_are_replaced_and_counted(
@@ -101,7 +101,7 @@ def test_unreadable_clips_are_replaced_and_counted(
     counted = [sum(task.batch(step, shard).replaced for shard in (0, 1)) for step in range(4)]
     lost = {(r.step, r.slot) for r in task.clips.replacements}
     assert sum(counted) == len(lost) > 0
-    log = read_table(trunk.path / "log.parquet")
+    log = trunk.table("log.parquet")
     assert [row["replaced_clips"] for row in log] == counted
 
 

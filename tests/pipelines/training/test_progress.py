@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.training.progress import Progress, ProgressWriter, read_progress, shown
+from pipelines.training.runs import Run
+from storage.work import LocalWork
 
 
 def test_line_by_hand() -> None:
@@ -21,24 +23,30 @@ def test_line_by_hand() -> None:
     assert look.line() in lines
 
 
+def run_in(folder: Path) -> Run:
+    return Run(LocalWork(folder / "payload", folder))
+
+
 def test_writer_and_reader(tmp_path: Path) -> None:
-    assert read_progress(tmp_path) is None
-    writer = ProgressWriter(tmp_path, "world_model", steps=7, samples_per_step=4)
+    run = run_in(tmp_path)
+    assert read_progress(run.folder) is None
+    writer = ProgressWriter(run, "world_model", steps=7, samples_per_step=4)
     for done in (5, 6, 7):  # a resumed run: steps 1 to 4 were another session's
         writer.step(done, 1.0 / done)
-    look = read_progress(tmp_path)
+    look = read_progress(run.folder)
     assert look is not None
     assert (look.noun, look.done, look.steps, look.trained_steps) == ("world_model", 7, 7, 3)
     assert look.loss == 1 / 7
     assert look.samples_per_second == pytest.approx(3 * 4 / look.seconds)
-    assert [path.name for path in tmp_path.iterdir()] == ["progress.json"]
+    assert [path.name for path in run.folder.iterdir()] == ["progress.json"]
 
 
 def test_last_line_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with shown(tmp_path):
-        ProgressWriter(tmp_path, "encoder", 2, 1).step(2, 0.25)
+    run = run_in(tmp_path)
+    with shown(run, run.folder):
+        ProgressWriter(run, "encoder", 2, 1).step(2, 0.25)
     assert "encoder step 2/2, loss 0.2500" in capsys.readouterr().err
     # A rerun with nothing to train shows nothing of the run before.
-    with shown(tmp_path):
+    with shown(run, run.folder):
         pass
-    assert capsys.readouterr().err == "" and read_progress(tmp_path) is None
+    assert capsys.readouterr().err == "" and read_progress(run.folder) is None

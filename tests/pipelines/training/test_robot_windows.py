@@ -27,6 +27,7 @@ from pipelines.training.robot_windows import (
     split_held_out,
 )
 from storage.artifacts import Artifact
+from storage.work import LocalWork, noting_kept
 from tests.pipelines.builders import finished_training
 from tests.pipelines.training import material
 
@@ -103,15 +104,16 @@ def test_features_are_the_encoders(
     trained = encoder_artifact(tmp_path, encoder)
     preprocessing = Preprocessing(size=24, antialias=False)
     monkeypatch.setattr(frame_features, "_FRAMES", 3)
-    parts = []
+    work, parts = LocalWork(tmp_path / "payload", tmp_path / "scratch"), []
     for number, group in enumerate((episodes[:3], episodes[3:])):
-        target = tmp_path / f"{number}.npy"
         wanted = frame_features.Group(
-            trained.path, tuple(group), preprocessing, "float32", ExecutionConfig().device, target
-        )
-        assert encode_group(wanted) == 8 * len(group)
-        parts.append(target)
-    cached = FrameFeatures(parts)
+            trained, tuple(group), preprocessing, "float32", ExecutionConfig().device, work,
+            f"scratch/{number}.npy",
+        )  # fmt: skip
+        with noting_kept() as kept:
+            assert encode_group(wanted) == 8 * len(group)
+        parts += kept
+    cached = FrameFeatures([work.file(part) for part in parts])
     rows = np.array([[0, 23], [24, 79]])  # either side of the groups' border, and the ends
     found = cached[rows]
     assert found.shape == (2, 2, 9, 24)

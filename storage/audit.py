@@ -1,0 +1,97 @@
+"""Audits of a store: everything that an answer was made of, and every byte read again."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from storage.digests import digest_file
+from storage.manifests import (
+    ArtifactError,
+    FileEntry,
+    Manifest,
+    manifest_key,
+    object_key,
+    parse_manifest,
+)
+from storage.payloads import LocalPayload
+
+if TYPE_CHECKING:
+    from storage.artifacts import ArtifactStore
+
+
+def ancestors(store: ArtifactStore, manifest: Manifest) -> list[Manifest]:
+    """Everything that an answer was made of, nearest first, each once."""
+    found: dict[str, Manifest] = {}
+    queue = list(manifest.parents.values())
+    while queue:
+        recipe, content = queue.pop(0)
+        if manifest_key(recipe, content) not in found:
+            parent = store.manifest(recipe, content)
+            found[parent.key] = parent
+            queue.extend(parent.parents.values())
+    return list(found.values())
+
+
+def holders(store: ArtifactStore, digest: str) -> list[Manifest]:
+    """Manifests whose recipe, content or one of whose files starts with a digest."""
+    return [
+        manifest
+        for manifest in store.manifests()
+        if manifest.recipe.startswith(digest)
+        or manifest.content.startswith(digest)
+        or any(entry.digest.startswith(digest) for entry in manifest.files)
+    ]
+
+
+def verify(store: ArtifactStore) -> Iterator[tuple[Manifest | None, str]]:
+    """Read every byte again: yields (manifest, problem), `""` for no problem."""
+    keys = {key for key in store.place.keys("manifests/") if key.endswith(".json")}
+    for key in sorted(keys):
+        try:
+            manifest = parse_manifest(store.place.read(key), key)
+            if manifest.key != key:
+                raise ArtifactError(f"manifest {key} lies under another recipe than its own")
+        except ArtifactError as error:
+            yield None, str(error)
+            continue
+        yield manifest, "; ".join(_problems(store, manifest, keys))
+    for asset, partition in store.refs():
+        try:
+            store.ref(asset, partition)
+        except ArtifactError as error:
+            yield None, f"{store.ref_key(asset, partition)}: {error}"
+
+
+def _problems(store: ArtifactStore, manifest: Manifest, keys: set[str]) -> Iterator[str]:
+    with tempfile.TemporaryDirectory(dir=store.local) as folder:
+        for entry in manifest.files:
+            if problem := _problem(store, manifest, entry, Path(folder) / "copy"):
+                yield problem
+    sealed = {object_key(manifest.content, entry.path) for entry in manifest.files}
+    for key in store.place.keys(object_key(manifest.content, "")):
+        if key not in sealed:
+            yield f"{key} was not sealed; somebody added it"
+    for name, parent in manifest.parents.items():
+        if manifest_key(*parent) not in keys:
+            yield f"the manifest of {name}, which it was made from, is missing"
+
+
+def _problem(store: ArtifactStore, manifest: Manifest, entry: FileEntry, copy: Path) -> str:
+    key = object_key(manifest.content, entry.path)
+    home = store.local / "objects" / manifest.content
+    try:
+        path = LocalPayload(home).path(entry) if store.is_local else copy
+    except ArtifactError as error:
+        return str(error)
+    if not store.is_local:
+        copy.unlink(missing_ok=True)
+        if store.place.exists(key):
+            store.place.download(key, copy)
+    if not path.is_file():
+        return f"{key} is missing"
+    if path.stat().st_size != entry.size:
+        return f"{key} has {path.stat().st_size} bytes, sealed were {entry.size}"
+    return "" if digest_file(path) == entry.digest else f"{key} does not fit its digest"
