@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pipelines.node import Graph, Node, Profile
 from pipelines.stage import differences, drift, recipe_inputs
 from storage.artifacts import Artifact, ArtifactError, ArtifactStore, Manifest
+from storage.media import listings_kept
 
 Key = tuple[str, str | None]
 """An asset and one of its partitions (None: it is whole)."""
@@ -43,13 +44,18 @@ class State:
 
 
 def statuses(graph: Graph, profile: Profile, store: ArtifactStore) -> Iterator[State]:
-    """The state of every asset (partition), upstream first, each with the reason why."""
+    """The state of every asset (partition), upstream first, each with the reason why.
+
+    Each source is listed once, however many partitions it has.
+    """
     states: dict[Key, State] = {}
-    for node in graph.nodes:
-        for partition in node.keys(profile):
-            above = upstream_keys(graph, node, partition, profile)
-            states[node.asset, partition] = _state(node, partition, profile, store, above, states)
-            yield states[node.asset, partition]
+    with listings_kept():
+        for node in graph.nodes:
+            for partition in node.keys(profile):
+                above = upstream_keys(graph, node, partition, profile)
+                state = _state(node, partition, profile, store, above, states)
+                states[node.asset, partition] = state
+                yield state
 
 
 def _state(

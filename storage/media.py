@@ -10,7 +10,9 @@ import contextlib
 import functools
 import json
 import os
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,10 +29,37 @@ class MediaError(UserError, ValueError):
     """A source or file that cannot be used; one line: where, what, what to do."""
 
 
+@dataclass(frozen=True)
+class Listing:
+    """The files of a source, as one look at its folder or bucket found them."""
+
+    paths: list[str]
+    """All files but hidden ones and tables, sorted."""
+    marks: dict[str, str]
+    """Of a bucket: every key, tables too -> ETag. Of a folder: empty."""
+    _shares: dict[int, dict[int, list[str]]] = field(default_factory=dict)
+
+    def share(self, number: int, of: int, share_of: Callable[[str, int], int]) -> list[str]:
+        """Paths of which `share_of(path, of)` is `number`; dealt out once for all numbers."""
+        if of not in self._shares:
+            dealt: dict[int, list[str]] = {}
+            for path in self.paths:
+                dealt.setdefault(share_of(path, of), []).append(path)
+            self._shares[of] = dealt
+        return self._shares[of].get(number, [])
+
+
 class Media(Protocol):
     """Files of one source; paths are relative and posix."""
 
     location: str
+
+    def listing(self) -> Listing:
+        """What there is now; within `listings_kept`, what there was at the first look.
+
+        Raises MediaError if there are no files.
+        """
+        ...
 
     def paths(self) -> list[str]:
         """All files but hidden ones and tables, sorted. Raises MediaError if there are none."""
@@ -60,6 +89,32 @@ def _bucket(location: str) -> Bucket:
     return Bucket(location)
 
 
+_KEPT = threading.local()
+
+
+@contextlib.contextmanager
+def listings_kept() -> Iterator[None]:
+    """Look at each source once while the block runs in this thread, however often it is asked for.
+
+    For a walk over the partitions of a source: what is added to it meanwhile is seen by the next.
+    """
+    before = getattr(_KEPT, "listings", None)
+    _KEPT.listings = {} if before is None else before
+    try:
+        yield
+    finally:
+        _KEPT.listings = before
+
+
+def _listing(location: str, look: Callable[[], Listing]) -> Listing:
+    kept: dict[str, Listing] | None = getattr(_KEPT, "listings", None)
+    if kept is None:
+        return look()
+    if location not in kept:
+        kept[location] = look()
+    return kept[location]
+
+
 def _media(paths: list[str], location: str) -> list[str]:
     kept = [
         p for p in paths if p not in TABLES and not any(q.startswith(".") for q in p.split("/"))
@@ -80,16 +135,20 @@ class Folder:
             raise MediaError(f"{location}: {found}; give a folder of videos or s3://bucket/prefix")
 
     def paths(self) -> list[str]:
-        """All files below the folder but hidden ones and tables, sorted; MediaError if none.
+        """All files below the folder but hidden ones and tables, sorted; MediaError if none."""
+        return self.listing().paths
 
-        Links to folders are listed, not followed.
-        """
+    def listing(self) -> Listing:
+        """One walk of the folder. Links to folders are listed, not followed."""
+        return _listing(self.location, self._look)
+
+    def _look(self) -> Listing:
         found: list[str] = []
         for folder, folders, files in os.walk(self.root):
             here = Path(folder)
             links = [name for name in folders if (here / name).is_symlink()]
             found += [(here / name).relative_to(self.root).as_posix() for name in (*files, *links)]
-        return _media(found, self.location)
+        return Listing(_media(found, self.location), {})
 
     def has(self, path: str) -> bool:
         """Whether there is such a file; a link counts, and `read` says where it leads."""
@@ -151,12 +210,22 @@ class Bucket:
 
     def paths(self) -> list[str]:
         """All keys but hidden ones, tables and the empty objects that stand for folders."""
-        keys = (key for key in self.place.keys("") if key and not key.endswith("/"))
-        return _media(list(keys), self.location)
+        return self.listing().paths
+
+    def listing(self) -> Listing:
+        """One listing of the bucket's prefix (a request for every thousand objects)."""
+        return _listing(self.location, self._look)
+
+    def _look(self) -> Listing:
+        marks = {
+            key: mark for key, mark in self.place.marks().items() if key and not key.endswith("/")
+        }
+        return Listing(_media(list(marks), self.location), marks)
 
     def has(self, path: str) -> bool:
         """Whether there is such an object."""
-        return self.place.exists(path)
+        kept = getattr(_KEPT, "listings", None)
+        return path in self.listing().marks if kept is not None else self.place.exists(path)
 
     def read(self, path: str) -> bytes:
         """The bytes of an object; MediaError when it is missing or its key is odd."""
@@ -170,14 +239,5 @@ class Bucket:
     def digests(self, paths: Sequence[str], book: Path) -> dict[str, str]:
         """Path -> ETag, which S3 changes with the content; nothing is read, `book` is not used."""
         del book
-        place = self.place
-        pages = place.client.get_paginator("list_objects_v2").paginate(
-            Bucket=place.bucket, Prefix=f"{place.prefix}/" if place.prefix else ""
-        )
-        skip = len(place.prefix) + 1 if place.prefix else 0
-        marks = {
-            entry["Key"][skip:]: entry["ETag"].strip('"')
-            for page in pages
-            for entry in page.get("Contents", ())
-        }
-        return {path: marks[path] for path in paths}
+        marks = self.listing().marks
+        return {path: marks.get(path, "unreadable: missing") for path in paths}

@@ -164,7 +164,7 @@ def observe(
     if source.location == GENERATED:
         return {}
     media = open_media(source.location)
-    here = [path for path in media.paths() if bucket_of(path, source.buckets) == bucket]
+    here = media.listing().share(bucket, source.buckets, bucket_of)
     labels = [LABELS] if media.has(LABELS) else []
     book = f"{digest_json([media.location, source.buckets, bucket])[:32]}.json"
     return media.digests([*here, *labels], execution.cache / "digests" / book)
@@ -184,7 +184,7 @@ def run(config: PartitionConfig, _: Inputs, out: Workspace) -> dict[str, Any]:
         results = out.map(_generate, items, noun=f"{name} files")
     else:
         location = config.source.location
-        chosen = [p for p in open_media(location).paths() if bucket_of(p, buckets) == bucket]
+        chosen = open_media(location).listing().share(bucket, buckets, bucket_of)
         results = out.map(_ingest, {p: (location, p) for p in chosen}, noun=f"{name} files")
     rows, aside = _sorted_out(results, config.source.accept_damaged)
     labels = read_labels(location)
