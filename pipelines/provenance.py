@@ -43,14 +43,24 @@ def environment(module: str) -> dict[str, Any]:
         "torch": importlib.metadata.version("torch"),
         "libraries": dict(_libraries()),
         "platform": platform.platform(),
+        "cpu_capability": _cpu_capability(),
     }
 
 
 @cache
-def source_digest(module: str) -> str:
-    """Digest of a module's source and of every module of our rooms that it imports, in turn.
+def _cpu_capability() -> str:
+    """Which instructions torch's CPU kernels use: equal bits are promised for equal ones alone."""
+    import torch  # takes seconds, and is needed only where an answer is recorded
 
-    A data file counts too, where it lies beside a module that has its name as a string.
+    return str(torch.backends.cpu.get_cpu_capability())
+
+
+@cache
+def source_digest(module: str) -> str:
+    """Digest of a module's code and of every module of our rooms that it imports, in turn.
+
+    Comments, docstrings and layout do not count: they change no answer. A data file counts, where
+    it lies beside a module that has its name as a string.
     """
     sources: dict[str, str] = {}
     queue = [module]
@@ -59,13 +69,31 @@ def source_digest(module: str) -> str:
         path = _source_of(name)
         if path is None or name in sources:
             continue
-        data = path.read_bytes()
-        tree = ast.parse(data)
-        sources[name] = digest_bytes(data)
+        tree = without_docstrings(ast.parse(path.read_bytes()))
+        sources[name] = digest_bytes(ast.unparse(tree).encode())
         for beside in _named_beside(tree, path):
             sources[f"{name}: {beside.name}"] = digest_bytes(beside.read_bytes())
         queue.extend(_imports(tree))
     return digest_json(sources)
+
+
+def without_docstrings(tree: ast.Module) -> ast.Module:
+    """The same tree, changed in place, without strings that stand as statements."""
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            kept = [statement for statement in body if not _is_text(statement)]
+            body[:] = kept or [ast.Pass()]
+    return tree
+
+
+def _is_text(statement: ast.AST) -> bool:
+    """Whether a statement is a string alone: a docstring, or what describes a field above it."""
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
 
 
 def _named_beside(tree: ast.Module, path: Path) -> Iterable[Path]:

@@ -28,7 +28,7 @@ def train_centroids(
     """Lloyd's k-means from randomly chosen vectors: `vectors` [N, D] -> centroids [clusters, D].
 
     All N vectors are used (a subsample is the caller's choice). The same vectors, seed and FAISS
-    build give the same bytes on a CPU; a GPU adds up in another order.
+    build give the same bytes for the same CPU capability; a GPU adds up in another order.
 
     Raises:
         ValueError: fewer vectors than clusters, or a vector that is not finite.

@@ -94,7 +94,8 @@ def write_checkpoint(
 ) -> Path:
     """Write the checkpoint after `step` steps crash-safely, and return its folder.
 
-    One that is complete already is kept: the same run would write the same bytes.
+    One that is complete already is kept: the same run would write the same bytes, on the same
+    device type and CPU capability.
     """
     final = folder / "checkpoints" / checkpoint_name(step)
     if final.is_dir():

@@ -3,7 +3,8 @@
 A `Task` says what is trained, on which batch, with which loss and schedule. The loop does the rest:
 gradients in a fixed number of shards (so the bits do not depend on the number of workers), AdamW,
 checkpoints from which a killed run goes on to the same bytes, the log, and a clear error when a
-loss is no longer finite. It never chooses "the latest" of anything but its own checkpoints.
+loss is no longer finite. It never chooses "the latest" of anything but its own checkpoints. Equal
+bytes are promised for the same device type and CPU capability.
 
     step t:  lr, decay = schedules(t);  gradient = tree sum over shards s of d loss(t, s) / shards;
              AdamW;  task.after_step();  every checkpoint_every steps: write, then report

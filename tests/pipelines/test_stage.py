@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from pipelines import provenance
 from pipelines import stage as stages
@@ -185,6 +186,7 @@ def test_the_record_tells_how_it_was_made(store: ArtifactStore) -> None:
     record = made.record
     assert record["workers"] == 3
     assert record["device"] == "cpu"
+    assert record["cpu_capability"] == torch.backends.cpu.get_cpu_capability()
     assert record["python"] == ".".join(map(str, sys.version_info[:3]))
     assert record["libraries"]["numpy"]
     assert record["torch"]
@@ -268,6 +270,28 @@ def test_the_source_digest_follows_imports_through_the_rooms(
     assert named != before, "a file beside a module that names it counts"
     (tmp_path / "models/c.py").write_text("y = 2\nPLAN = 'arm.xml'")
     assert digest() not in (named, before), "what an import inside a function imports counts"
+
+
+def test_the_source_digest_looks_at_code_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    (tmp_path / "pipelines").mkdir()
+
+    def digest(text: str) -> str:
+        (tmp_path / "pipelines" / "a.py").write_text(text)
+        return provenance.source_digest.__wrapped__("pipelines.a")
+
+    plain = digest("class A:\n    x: int = 1\n    def f(self):\n        return 'text'\n")
+    described = digest(
+        '"""A module."""\n\n# why\nclass A:\n    """A class."""\n\n    x: int = 1\n'
+        '    """A field."""\n\n    def f(self):\n        """A method."""\n'
+        '        return (  # why\n            "text")\n'
+    )
+    assert described == plain, "comments, docstrings and layout answer nothing"
+    assert digest("class A:\n    x: int = 1\n    def f(self):\n        return 'next'\n") != plain
+    assert digest("class A:\n    x: int = 2\n    def f(self):\n        return 'text'\n") != plain
+    assert digest('def f():\n    """Alone."""\n') == digest("def f():\n    pass\n")
 
 
 # ------------------------------------------------------------------ inputs
