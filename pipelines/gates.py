@@ -9,9 +9,10 @@ and nothing is made from an artifact whose blocking gate says no.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields, make_dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
+from pipelines.settings import between, settings
 from storage.artifacts import Artifact
 
 Number = float | int | str
@@ -50,20 +51,13 @@ class Gate:
 def thresholds(gates: Iterable[Gate]) -> type:
     """The dataclass of the thresholds of some gates: the section `gates` of a profile."""
     named = {gate.name: gate for gate in gates if gate.threshold is not None}
-
-    def check(self: Any) -> None:
-        for field in fields(self):
-            value, most = getattr(self, field.name), named[field.name].most
-            if not 0 <= value <= most:
-                raise ValueError(f"{field.name} = {value}: must be from 0 to {most:g}")
-
-    return make_dataclass(
-        "Gates",
-        [(name, float, gate.threshold) for name, gate in named.items()],
-        namespace={"__post_init__": check, "__doc__": "What is still good enough, gate by gate."},
-        frozen=True,
-        kw_only=True,
-    )
+    kinds = {
+        name: Annotated[float, between(0, gate.most, about=f"{gate.claim}.")]
+        for name, gate in named.items()
+    }
+    body: dict[str, Any] = {name: gate.threshold for name, gate in named.items()}
+    body |= {"__annotations__": kinds, "__doc__": "What is still good enough, gate by gate."}
+    return settings(type("Gates", (), body))
 
 
 def quarantine_small(table: str, column: str) -> Gate:

@@ -169,11 +169,15 @@ class Graph:
         return {node.asset: node for node in self.nodes}
 
     @cached_property
+    def thresholds(self) -> type:
+        """The dataclass of the section `gates`."""
+        return thresholds(gate for node in self.nodes for gate in node.gates)
+
+    @cached_property
     def profile_class(self) -> type:
         """The dataclass of this graph's profiles: a section an asset, `gates` and `execution`."""
         sections: list[Any] = [(node.asset, node.stage.config) for node in self.nodes]
-        gates = thresholds(gate for node in self.nodes for gate in node.gates)
-        sections += [("gates", gates), ("execution", ExecutionConfig)]
+        sections += [("gates", self.thresholds), ("execution", ExecutionConfig)]
         made = make_dataclass("Profile", sections, frozen=True, kw_only=True)
         made.__doc__ = "One scale of a graph: a section per asset, gates and execution."
         return made
@@ -185,5 +189,6 @@ class Graph:
 
     def _profile(self, scale: str) -> Profile:
         sections = {node.asset: node.config(scale) for node in self.nodes}
-        gates = thresholds(gate for node in self.nodes for gate in node.gates)()
-        return self.profile_class(**sections, gates=gates, execution=self.execution[scale])
+        return self.profile_class(
+            **sections, gates=self.thresholds(), execution=self.execution[scale]
+        )

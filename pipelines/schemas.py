@@ -58,7 +58,10 @@ def members(values: Any, spec: Spec) -> dict[str, Any]:
 
 def expected(spec: Spec) -> str:
     """What a setting takes: `a whole number, at least 1`; `true or false, or none`."""
-    kind, limits = _kind(spec), must(spec).removeprefix("must ").removeprefix("be ")
+    kind, limits = (
+        _kind(spec),
+        must(spec).removeprefix("must ").removeprefix("be ").removeprefix("name "),
+    )
     if "enum" in spec or "const" in spec:
         kind, limits = limits, ""
     told = f"{kind}, {limits}" if limits else kind

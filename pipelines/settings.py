@@ -82,9 +82,9 @@ def at_most(high: float) -> Any:
     return Field(le=high)
 
 
-def between(low: float, high: float) -> Any:
-    """A lower and an upper limit, both allowed."""
-    return Field(ge=low, le=high)
+def between(low: float, high: float, about: str | None = None) -> Any:
+    """A lower and an upper limit, both allowed; `about`: a note, where none can stand below."""
+    return Field(ge=low, le=high, description=about)
 
 
 class SettingError(UserError, ValueError):

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pipelines.provenance import default_home, environment, source_digest
 from pipelines.workspace import Workspace
@@ -35,7 +35,7 @@ class ExecutionConfig:
 
     workers: int = 2
     """Ray workers of a stage."""
-    device: str = "cpu"
+    device: Literal["cpu", "cuda"] = "cpu"
     """Where tensors live: cpu or cuda."""
     activation_checkpointing: bool = False
     """Whether trainings compute each block again in the backward pass: less memory, equal numbers.

@@ -15,13 +15,14 @@ Labels come from a `labels.csv` at the top of the source, see `labels`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import field
+from typing import Annotated, Any
 
 from pipelines.curation.internet import StyleConfig, SyntheticVideo, Theme, make, synthetic_videos
 from pipelines.curation.labels import LABELS, read_labels, write_labels
 from pipelines.curation.sources import SOURCES, Source
 from pipelines.node import source_of
+from pipelines.settings import NOT_EMPTY, Natural, between, settings
 from pipelines.stage import ExecutionConfig, Inputs, Stage, Workspace
 from storage.artifacts import Artifact
 from storage.digests import digest_bytes, digest_json
@@ -41,44 +42,33 @@ COLUMNS = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class SourceConfig:
     """Where one source comes from."""
 
-    location: str = GENERATED
+    location: Annotated[str, NOT_EMPTY] = GENERATED
     """A folder, `s3://bucket/prefix`, or "generated"."""
-    buckets: int = 1
+    buckets: Annotated[int, between(1, 4096)] = 1
     """Partitions; a file belongs to one by the digest of its path."""
     accept_damaged: bool = False
     """Keep files in which some frames are lost or corrupt (what they decode to may vary)."""
 
-    def __post_init__(self) -> None:
-        if not self.location:
-            raise ValueError("location is empty; give a folder, s3://bucket/prefix or 'generated'")
-        if not 1 <= self.buckets <= 4096:
-            raise ValueError(f"buckets is {self.buckets}; give 1 to 4096")
 
-
-@dataclass(frozen=True, kw_only=True)
+@settings
 class InternetConfig:
     """The generated internet."""
 
-    counts: dict[str, int] = field(default_factory=lambda: {s.name: s.files for s in SOURCES})
+    counts: dict[str, Natural] = field(default_factory=lambda: {s.name: s.files for s in SOURCES})
     """Files of each source; the first ones stay the same when a number grows."""
-    broken: int = 6
+    broken: Natural = 6
     """Broken files of each source that has some: cut short, empty, a web page, ..."""
     themes: dict[str, Theme] = field(default_factory=lambda: {s.name: s.theme for s in SOURCES})
     """What the files of each source show."""
     style: StyleConfig = field(default_factory=StyleConfig)
     """What all sources have in common."""
 
-    def __post_init__(self) -> None:
-        for name, count in {**self.counts, "broken": self.broken}.items():
-            if count < 0:
-                raise ValueError(f"raw_videos.internet.counts.{name} is {count}; give 0 or more")
 
-
-@dataclass(frozen=True, kw_only=True)
+@settings
 class RawVideosConfig:
     """Where the videos come from."""
 
@@ -100,13 +90,13 @@ def generated(sources: Sequence[Source] = SOURCES, **buckets: int) -> RawVideosC
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class PartitionConfig:
     """What one partition depends on: its source, and the internet only where it is generated."""
 
     source: SourceConfig
-    count: int = 0
-    broken: int = 0
+    count: Natural = 0
+    broken: Natural = 0
     style: StyleConfig | None = None
     theme: Theme | None = None
 

@@ -15,11 +15,21 @@ import struct
 import wave
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import numpy as np
 
 from pipelines.curation.backdrops import THEMES
 from pipelines.curation.shots import MOTIONS, SHAPES, Pixels, Shot, draw, draw_still, stream
+from pipelines.settings import (
+    ASCENDING,
+    NOT_EMPTY,
+    Count,
+    Natural,
+    Share,
+    at_least,
+    settings,
+)
 from storage.digests import unit_interval
 from storage.video import encode, encode_image
 
@@ -35,16 +45,20 @@ BREAKAGES = ("truncated", "empty", "error_page", "bit_flips", "audio_only", "tex
 SHAPE_OF_PICTURES = ((4, 3), (16, 9), (1, 1), (9, 16))
 
 
-@dataclass(frozen=True, kw_only=True)
+_Pixels = Annotated[int, at_least(16)]
+_Seconds = Annotated[float, at_least(0.2)]
+
+
+@settings
 class Theme:
     """What the files of one source show."""
 
-    backdrops: tuple[str, ...]
+    backdrops: Annotated[tuple[str, ...], NOT_EMPTY]
     """Backgrounds that occur, by their names in `backdrops`."""
-    edited: int = 0
+    edited: Natural = 0
     """0: a file is one shot; 1: it is cut together from `StyleConfig.shots`; 2: from twice as many.
     """
-    labels: str | None = None
+    labels: Literal["motion", "shape"] | None = None
     """"motion": clips labelled with their law of motion; "shape": stills labelled with what they
     show; None: no labels."""
     broken: bool = False
@@ -53,49 +67,26 @@ class Theme:
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.backdrops) - set(THEMES)):
             raise ValueError(f"backdrops names {unknown[0]!r}; there are {', '.join(THEMES)}")
-        if not self.backdrops or self.edited < 0 or self.labels not in (None, "motion", "shape"):
-            raise ValueError(
-                f"backdrops {self.backdrops}, edited {self.edited}, labels {self.labels!r}: name "
-                "one backdrop or more, 0 or more, and 'motion', 'shape' or none"
-            )
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class StyleConfig:
     """What all sources of the generated internet have in common."""
 
-    seed: int = 0
+    seed: Natural = 0
     """Another seed is another internet."""
-    sides: tuple[int, int] = (96, 144)
+    sides: Annotated[tuple[_Pixels, _Pixels], ASCENDING] = (96, 144)
     """Shortest and longest shorter side of a video, pixels."""
-    rates: tuple[int, ...] = (12, 15, 20, 24, 25, 30)
+    rates: Annotated[tuple[Count, ...], NOT_EMPTY] = (12, 15, 20, 24, 25, 30)
     """Frames a second that occur."""
-    shots: tuple[int, int] = (2, 4)
+    shots: Annotated[tuple[Count, Count], ASCENDING] = (2, 4)
     """Fewest and most shots of an edited video."""
-    shot_seconds: tuple[float, float] = (2.2, 4.0)
+    shot_seconds: Annotated[tuple[_Seconds, _Seconds], ASCENDING] = (2.2, 4.0)
     """Shortest and longest shot of an edited video."""
-    clip_seconds: tuple[float, float] = (2.2, 3.2)
+    clip_seconds: Annotated[tuple[_Seconds, _Seconds], ASCENDING] = (2.2, 3.2)
     """Shortest and longest single-shot clip."""
-    fades: float = 0.2
+    fades: Share = 0.2
     """Share of transitions that fade through black; the others are hard cuts."""
-
-    def __post_init__(self) -> None:
-        for name, low in (
-            ("sides", 16),
-            ("shots", 1),
-            ("shot_seconds", 0.2),
-            ("clip_seconds", 0.2),
-        ):
-            first, last = getattr(self, name)
-            if not low <= first <= last:
-                raise ValueError(
-                    f"raw_videos.internet.style.{name} is {(first, last)}; give two numbers of at "
-                    f"least {low}, the smaller one first"
-                )
-        if not self.rates or min(self.rates) < 1:
-            raise ValueError(f"raw_videos.internet.style.rates is {self.rates}; give rates above 0")
-        if not 0.0 <= self.fades <= 1.0:
-            raise ValueError(f"raw_videos.internet.style.fades is {self.fades}; give 0 to 1")
 
 
 @dataclass(frozen=True)

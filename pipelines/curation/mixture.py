@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from pipelines.curation.clip_shards import INDEX
 from pipelines.curation.sources import mixture_weights
+from pipelines.settings import Share, settings
 from pipelines.stage import Inputs, Stage, Workspace
 from storage.errors import InputError
 from storage.tables import QUARANTINE, write_table
@@ -30,22 +31,19 @@ HELD_OUT = "validation"
 _TOLERANCE = 1e-6
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class MixtureConfig:
     """What share of the training clips each source gives."""
 
-    weights: dict[str, float] = field(default_factory=mixture_weights)
+    weights: dict[str, Share] = field(default_factory=mixture_weights)
     """Probability that a training clip comes from each source (table 1); 0 leaves one out. They
     must sum to 1."""
 
     def __post_init__(self) -> None:
-        for name, weight in self.weights.items():
-            if not 0 <= weight <= 1:
-                raise ValueError(f"videomix22m.weights.{name} = {weight}: must lie between 0 and 1")
         total = sum(self.weights.values())
         if abs(total - 1) > _TOLERANCE:
             listed = " + ".join(f"{name} {weight}" for name, weight in self.weights.items())
-            raise ValueError(f"videomix22m.weights: {listed} = {total:.6g}; they must sum to 1")
+            raise ValueError(f"weights: {listed} = {total:.6g}; they must sum to 1")
 
 
 def merged_index(parts: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 
 from pipelines.curation.scenes import COLUMNS as SCENES
 from pipelines.curation.sources import retrieval_weights
+from pipelines.settings import Count, Natural, NotNegative, settings
 from pipelines.stage import Inputs, Stage, Workspace
 from storage.artifacts import Artifact
 from storage.digests import unit_interval
@@ -44,28 +45,23 @@ NPY_HEADER = 128
 """Bytes of the header of an array that numpy saved, unless its type has very many fields."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class RetrievalConfig:
     """How the pool is matched to the targets."""
 
-    weights: dict[str, float] = field(default_factory=retrieval_weights)
+    weights: dict[str, NotNegative] = field(default_factory=retrieval_weights)
     """w_d of every target source (table 11). Only their ratios matter: they are divided by their
     sum, so that one can be changed alone. 0 switches a target off: its videos then keep no cluster.
     """
-    budget: int = 115_000_000
+    budget: Count = 115_000_000
     """Expected number of draws over the whole pool. The paper does not say how many scenes were
     finally drawn; this is the number of scenes in the clusters it kept (table 11)."""
-    seed: int = 0
+    seed: Natural = 0
     """Decides the draws that the fractions leave open."""
 
     def __post_init__(self) -> None:
-        if self.budget < 1:
-            raise ValueError(f"curated_scenes.budget = {self.budget}: must be at least 1 draw")
-        for name, weight in self.weights.items():
-            if not 0 <= weight < float("inf"):
-                raise ValueError(f"curated_scenes.weights.{name} = {weight}: must be 0 or positive")
         if not sum(self.weights.values()):
-            raise ValueError("curated_scenes.weights: all are 0; give at least one target a weight")
+            raise ValueError("weights: all are 0; give at least one target a weight")
 
 
 def kept_clusters(counts: Mapping[str, Counts], weights: Mapping[str, float]) -> NDArray[np.bool_]:

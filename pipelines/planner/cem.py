@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -42,7 +43,7 @@ class PlannerConfig:
     """Motions planned ahead; only the first is executed."""
     max_translation: float = 0.075
     """Largest translation of one motion, metres (per axis for the box)."""
-    bound: str = "box"
+    bound: Literal["box", "l1"] = "box"
     """Shape of the limit: "box", every axis within it, or "l1", the sum of the axes' magnitudes."""
     gripper: bool = True
     """Whether the gripper is searched too (False: x, y, z alone)."""
@@ -60,7 +61,7 @@ class PlannerConfig:
     """Share of the old mean kept in each refit of the gripper."""
     momentum_std_gripper: float = 0.15
     """Share of the old standard deviation kept in each refit of the gripper."""
-    solution: str = "mean"
+    solution: Literal["mean", "best"] = "mean"
     """"mean": the mean of the last distribution, as in the paper; "best": the candidate of lowest
     energy that was seen, which few iterations find long before the mean gets there."""
     workspace: tuple[float, float, float, float, float, float] | None = None

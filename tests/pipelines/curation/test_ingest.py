@@ -234,9 +234,9 @@ def test_bad_sources_are_one_clear_line(tmp_path: Path) -> None:
             with pytest.raises(MediaError, match=says) as error:
                 ask()
             assert "\n" not in str(error.value)
-    with pytest.raises(ValueError, match="buckets is 0; give 1 to 4096"):
+    with pytest.raises(ValueError, match=r"source.buckets = 0: must be from 1 to 4096"):
         SourceConfig(buckets=0)
-    with pytest.raises(ValueError, match="location is empty"):
+    with pytest.raises(ValueError, match=r"source.location = '': must not be empty"):
         SourceConfig(location="")
     with pytest.raises(ValueError, match="has no partition 'yt2b-00'"):
         partition_config(RawVideosConfig(), "yt2b-00")
