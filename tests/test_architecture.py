@@ -33,6 +33,8 @@ DOORS = {
     "sklearn": "pipelines/evaluation/metrics.py",
     "scenedetect": "pipelines/curation/scenes.py",
     "pyarrow": "storage/tables.py",
+    "pydantic": "pipelines/settings.py",
+    "pydantic_core": "pipelines/settings.py",
     "matplotlib": "assets/previews/figures.py",
 }
 NAMELESS = {"utils", "util", "common", "helpers", "helper", "base", "misc"}

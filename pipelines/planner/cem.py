@@ -95,6 +95,11 @@ class PlannerConfig:
         for name in MOMENTA:
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must lie in [0, 1)")
+        if self.gripper_dead_zone < 0 or (self.close_gripper_from or 0) < 0:
+            raise ValueError(
+                f"gripper_dead_zone is {self.gripper_dead_zone}, close_gripper_from "
+                f"{self.close_gripper_from}: neither may be negative"
+            )
         if self.stop_margin is not None and not 0 <= self.stop_margin < 1:
             raise ValueError(
                 f"stop_margin is {self.stop_margin}: it must lie in [0, 1), or be None"

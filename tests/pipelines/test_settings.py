@@ -1,5 +1,7 @@
-"""What `--set` and the launchpad promise.
+"""What settings, `--set` and the launchpad promise.
 
+- a config class refuses what its annotations exclude, in one line with place, value and what is
+  valid, also when it is built or replaced in Python; it is a frozen dataclass in all else;
 - a value is read as its field's type, at any depth, into optional groups and tuples of groups;
 - all new values of one dataclass reach its `__post_init__` together;
 - whatever cannot be applied is one line with the name, the value, and what to write instead.
@@ -7,13 +9,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+import functools
+import pickle
+from dataclasses import FrozenInstanceError, asdict, dataclass, field, fields, replace
+from typing import Annotated, Literal
 
 import pytest
 
 from pipelines.assignments import override
-from pipelines.settings import SettingError, from_plain, leaves, plain, spec_of
+from pipelines.schemas import expected
+from pipelines.settings import (
+    EVEN,
+    NOT_EMPTY,
+    Count,
+    Positive,
+    PositiveRange,
+    SettingError,
+    Share,
+    at_least,
+    from_plain,
+    leaves,
+    plain,
+    settings,
+    spec_of,
+)
+from storage.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +58,38 @@ class Train:
             raise ValueError(f"warmup = {self.warmup}: at most steps ({self.steps})")
 
 
+@settings
+class Head:
+    """A config as the stages have it."""
+
+    lr: Positive = 1e-3
+    """Learning rate."""
+    heads: Count = 4
+    share: Share | None = None
+    side: Annotated[int, at_least(8), EVEN] = 16
+    scale: PositiveRange = (0.5, 1.0)
+    names: Annotated[tuple[str, ...], NOT_EMPTY] = ("a",)
+    mode: Literal["fast", "slow"] = "fast"
+    weights: dict[str, Share] = field(default_factory=lambda: {"ssv2": 0.5, "coin": 0.5})
+    old: Source = field(default_factory=lambda: Source(name="x"))
+
+    def __post_init__(self) -> None:
+        if self.heads > self.side:
+            raise ValueError(f"heads = {self.heads}: at most side = {self.side}")
+
+
+@settings
+class Wider(Head):
+    depth: Count = 2
+    sources: dict[str, Source] = field(default_factory=lambda: {"yt1b": Source(name="yt1b")})
+
+
 @dataclass(frozen=True, kw_only=True)
 class Profile:
     sources: tuple[Source, ...] = (Source(name="ssv2"), Source(name="yt1b"))
     train: Train = field(default_factory=Train)
     cooldown: Train | None = None
+    head: Wider = field(default_factory=Wider)
     seed: int = 0
 
 
@@ -145,3 +192,84 @@ def test_settings_lists_every_leaf_by_its_path():
     assert listed["sources.yt1b.weight"] == 1.0
     assert listed["cooldown"] is None
     assert "train" not in listed
+
+
+def test_a_config_is_a_frozen_dataclass_like_any_other():
+    head = Wider(lr=1, heads=2)
+    assert head == Wider(lr=1.0, heads=2) != Wider()
+    assert isinstance(head.lr, float)
+    assert pickle.loads(pickle.dumps(head)) == head
+    assert asdict(head)["scale"] == (0.5, 1.0) and asdict(head)["old"]["name"] == "x"
+    assert [f.name for f in fields(Wider)][-2:] == ["depth", "sources"]
+    with pytest.raises(FrozenInstanceError):
+        head.lr = 2.0
+    with pytest.raises(SettingError):
+        Wider(2.0)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"lr": -1}, "wider.lr = -1: must be above 0"),
+        ({"lr": float("nan")}, "wider.lr = nan: expected a number, above 0"),
+        ({"lr": "1e-3"}, "wider.lr = '1e-3': expected a number, above 0"),
+        ({"heads": True}, "wider.heads = True: expected a whole number, at least 1"),
+        ({"share": 1.5}, "wider.share = 1.5: must be from 0 to 1"),
+        ({"side": 9}, "wider.side = 9: must be even and at least 8"),
+        ({"scale": (2.0, 1.0)}, "wider.scale = (2.0, 1.0): want (from, to), the smaller number"),
+        ({"scale": (1.0,)}, "wider.scale: expected 2 values: a number (above 0), a number (above"),
+        ({"names": ()}, "wider.names = (): must name at least one"),
+        ({"mode": "flow"}, "wider.mode = 'flow': must be 'fast' or 'slow'; did you mean slow?"),
+        ({"weights": {"coin": 2.0}}, "wider.weights.coin = 2.0: must be from 0 to 1"),
+        ({"old": {"name": "y"}}, "wider.old = {'name': 'y'}: expected a group of settings"),
+        ({"dept": 1}, "no setting dept; did you mean depth?"),
+        ({"heads": 17}, "wider.heads = 17: at most side = 16"),
+    ],
+)
+def test_building_a_config_refuses_what_its_annotations_exclude(values, message):
+    for build in (Wider, functools.partial(replace, Wider())):
+        with pytest.raises(SettingError) as refusal:
+            build(**values)
+        assert str(refusal.value).startswith(message)
+        assert "\n" not in str(refusal.value)
+    assert issubclass(SettingError, UserError) and issubclass(SettingError, ValueError)
+
+
+def test_a_mapping_is_entered_by_its_keys():
+    changed = override(
+        Profile(), ["head.weights.coin=1e-1", "head.sources.yt1b.location=/my/videos"]
+    ).head
+    assert changed.weights == {"ssv2": 0.5, "coin": 0.1}
+    assert changed.sources == {"yt1b": Source(name="yt1b", location="/my/videos")}
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("head.weights.conn=1", "--set head.weights.conn: no such setting; did you mean coin?"),
+        ("head.weights.coin=2", "--set head.weights.coin=2: must be from 0 to 1"),
+        (
+            "head.sources.yt1.weight=1",
+            "--set head.sources.yt1: no such setting; did you mean yt1b?",
+        ),
+        ("head.lr=-1", "--set head.lr=-1: must be above 0"),
+        ("head.heads=0", "--set head.heads=0: must be at least 1"),
+        ("head.heads=1.5e0", "--set head.heads=1.5e0: expected a whole number, at least 1"),
+        ("head.heads=1e2", "--set head: heads = 100: at most side = 16"),
+        ("head.scale=(2,1)", "--set head.scale=(2,1): want (from, to), the smaller number first"),
+        ("head.names=", "--set head.names=: must name at least one"),
+    ],
+)
+def test_ranges_are_told_with_the_assignment(assignment, message):
+    with pytest.raises(SettingError) as refusal:
+        override(Profile(), [assignment])
+    assert str(refusal.value) == message
+
+
+def test_a_setting_tells_its_range_and_its_note_also_an_inherited_one():
+    told = {path: spec for path, _, spec in leaves(plain(Profile()), spec_of(Profile))}
+    assert told["head.lr"]["description"] == "Learning rate."
+    assert expected(told["head.lr"]) == "a number, above 0"
+    assert expected(told["head.share"]) == "a number, from 0 to 1, or none"
+    assert expected(told["head.mode"]) == "'fast' or 'slow'"
+    assert expected(told["head.names"]) == "a list of text, with commas, at least one"

@@ -92,7 +92,8 @@ def test_a_copy_elsewhere_gives_the_same_plan_in_a_fresh_process(upstream, tmp_p
         "from pipelines.planner.bundle import load_planner\n"
         "v = np.load(sys.argv[2])\n"
         "a = load_planner(sys.argv[1]).plan(v['frame'], v['state'], v['goal'], step=2)\n"
-        "heavy = [m for m in ('ray', 'dagster', 'mujoco', 'av', 'faiss') if m in sys.modules]\n"
+        "far = ('ray', 'dagster', 'mujoco', 'av', 'faiss', 'pydantic')\n"
+        "heavy = [m for m in far if m in sys.modules]\n"
         "print(json.dumps({'action': a.tolist(), 'heavy': heavy}))\n"
     )
     done = subprocess.run(
