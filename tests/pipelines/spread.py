@@ -11,6 +11,7 @@ import json
 import os
 import socket
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,15 @@ def move_away() -> None:
     os.chdir(os.environ["VJEPA2_CACHE"])
 
 
+def wait_for_nodes(count: int) -> None:
+    """Wait until so many nodes have joined the cluster."""
+    deadline = time.monotonic() + 180
+    while len([node for node in compute.ray.nodes() if node["Alive"]]) < count:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{count} nodes wanted: {compute.ray.nodes()}")
+        time.sleep(0.2)
+
+
 def main(store_at: str, cache: str, workers: str, worker_cache: str = "", *more: str) -> None:
     """Walk and tell."""
     execution = ExecutionConfig(workers=int(workers), cache=Path(cache))
@@ -86,6 +96,7 @@ def main(store_at: str, cache: str, workers: str, worker_cache: str = "", *more:
         )  # fmt: skip
     else:
         compute.start(execution)
+        wait_for_nodes(int(os.environ.get("SPREAD_NODES", "1")))
     contents = walk(ArtifactStore(store_at, Path(cache)), execution, train="train" in more)
     mine = sorted(str(path) for path in Path(cache).rglob("*"))
     looks = []
