@@ -8,12 +8,15 @@ the same graph:
     VJEPA2_SET       settings as on the command line, quoted as in a shell: "encoder.lr=1e-4 …"
     VJEPA2_HOME      the folder of dagster.yaml and of everything that runs write
     VJEPA2_GRAPH     module:NAME of another graph than this project's: one with your own assets
+    VJEPA2_DEPLOYMENT  the name under which a store that several people use notes what is shown here
 """
 
 from __future__ import annotations
 
+import getpass
 import importlib
 import os
+import re
 import shlex
 import shutil
 from collections.abc import Mapping, Sequence
@@ -39,7 +42,8 @@ class Deployment:
     graph_at: str
     """`module:NAME` of the graph."""
     graph: Graph
-
+    name: str
+    """Under which the store notes what this deployment shows; others' answers are not shown."""
     profile_name: str
     settings: tuple[str, ...]
     """`path=value` assignments on top of the profile."""
@@ -51,7 +55,7 @@ class Deployment:
 
     def open_store(self) -> ArtifactStore:
         """The artifact store; PlaceError when it cannot be written or does not answer."""
-        return ArtifactStore(self.store_at, self.profile.execution.cache)
+        return ArtifactStore(self.store_at, self.profile.execution.cache, self.name)
 
     def environment(self) -> dict[str, str]:
         """The variables that describe this deployment to another process."""
@@ -61,6 +65,7 @@ class Deployment:
             "VJEPA2_STORE": self.store_at,
             "VJEPA2_HOME": str(self.home),
             "VJEPA2_GRAPH": self.graph_at,
+            "VJEPA2_DEPLOYMENT": self.name,
             "DAGSTER_HOME": str(self.home),
         }
 
@@ -87,7 +92,18 @@ def deployment(
     if "://" not in location:
         location = str(Path(location).expanduser().resolve())
     settled = override(graph.profiles[name], applied)
-    return Deployment(graph_at, graph, name, applied, settled, location, home)
+    called = environment.get("VJEPA2_DEPLOYMENT") or _default_name(location, home)
+    return Deployment(graph_at, graph, called, name, applied, settled, location, home)
+
+
+def _default_name(location: str, home: Path) -> str:
+    """`default` for a store below the home; else the login name: others may use that store too."""
+    if "://" not in location and Path(location).is_relative_to(home):
+        return "default"
+    try:
+        return re.sub(r"[^A-Za-z0-9._-]", "-", getpass.getuser())
+    except (KeyError, OSError):  # a container whose user has no name
+        return "default"
 
 
 def named_graph(name: str) -> Graph:

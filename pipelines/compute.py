@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -28,14 +27,15 @@ if "RAY_ADDRESS" not in os.environ:
 
 import ray
 
+from pipelines.progress import progress
 from pipelines.stage import ExecutionConfig, Workspace
+from storage.errors import InputError, UserError
 from storage.work import KeptFile, noting_kept
 
 if TYPE_CHECKING:
     import torch
 
 Item = TypeVar("Item")
-_PRINT_EVERY = 2.0  # seconds
 _STOP_WITHIN = 10.0  # seconds
 
 
@@ -94,15 +94,14 @@ def map_items(
     todo = {key: item for key, item in items.items() if key not in done}
     if todo:
         start(out.execution)
-        progress = Progress(noun, len(items), len(items) - len(todo))
-        with open(journal, "a") as stream:
+        with open(journal, "a") as stream, progress(noun, len(items), len(done)) as bar:
             for key, (result, files) in _run(function, todo, out.execution.workers):
                 line = _journal_line(function, key, result, files)
                 stream.write(line)
                 stream.flush()
                 done[key] = json.loads(line)["result"]  # what a resumed run will see, too
                 kept[key] = files
-                progress.step()
+                bar.update()
     out.note_kept(file for key in items for file in kept[key])
     return {key: done[key] for key in items}
 
@@ -125,12 +124,19 @@ def _run(
             try:
                 result = ray.get(ready[0])
             except ray.exceptions.RayTaskError as error:
-                raise RuntimeError(f"{function.__name__} failed on {key}: {error.cause}") from error
+                raise _failure(f"{function.__name__} failed on {key}", error) from error
             except ray.exceptions.RayError as error:
                 raise RuntimeError(f"{function.__name__} died on {key}: {error}") from error
             yield key, result
     finally:
         _stop(list(running))
+
+
+def _failure(what: str, error: Any) -> Exception:
+    """What a person can cure stays that; of a bug the task's own traceback is told, too."""
+    if isinstance(error.cause, UserError):
+        return InputError(f"{what}: {error.cause}")
+    return RuntimeError(f"{what}: {error.cause}")
 
 
 def _stop(running: list[Any]) -> None:
@@ -186,27 +192,6 @@ def _read_journal(path: Path) -> tuple[dict[str, Any], dict[str, list[KeptFile]]
         raise RuntimeError(f"{path} cannot be read ({error}); remove it and run again") from None
 
 
-class Progress:
-    """Prints `scenes 40/64, 12.1/s, ends 14:05:10`, at most every two seconds and at the end."""
-
-    def __init__(self, noun: str, total: int, done: int = 0) -> None:
-        self._noun, self._total, self._done, self._before = noun, total, done, done
-        self._started = self._printed = time.monotonic()
-
-    def step(self) -> None:
-        """Note that one more is done."""
-        self._done += 1
-        now = time.monotonic()
-        if self._done < self._total and now - self._printed < _PRINT_EVERY:
-            return
-        self._printed = now
-        rate = (self._done - self._before) / max(now - self._started, 1e-9)
-        left = (self._total - self._done) / rate
-        end = time.strftime("%H:%M:%S", time.localtime(time.time() + left))
-        text = f"    {self._noun} {self._done}/{self._total}, {rate:.1f}/s, ends {end}"
-        print(text, file=sys.stderr, flush=True)
-
-
 Report = Callable[[Mapping[str, Any], Path | None], None]
 """Hands Ray Train the metrics so far and the newest checkpoint (None but on the first worker)."""
 Worker = Callable[[int, int, "torch.device", Report], None]
@@ -240,7 +225,7 @@ def train_on_ray(
     start(execution)
     gpu = torch.device(execution.device).type == "cuda"
     if gpu and (found := int(ray.cluster_resources().get("GPU", 0))) < world:
-        raise RuntimeError(
+        raise InputError(
             f"{world} workers on cuda need a GPU each and there are {found}: "
             f"set execution.workers={max(1, found)}, or execution.device=cpu"
         )

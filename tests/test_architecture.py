@@ -27,6 +27,7 @@ DOORS = {
     "webdataset": "storage/shards.py",
     "av": "storage/video.py",
     "boto3": "storage/s3.py",
+    "tqdm": "pipelines/progress.py",
     "botocore": "storage/s3.py",
     "mujoco": "pipelines/robot/simulator.py",
     "h5py": "pipelines/robot/hdf5.py",

@@ -79,7 +79,8 @@ def _status(_: argparse.Namespace, deployed: Deployment) -> int:
         print(f"{state.state:<8} {what}{f': {state.reason}' if state.reason else ''}")
     count = {name: sum(s.state == name for s in states) for name in ("fresh", "stale", "missing")}
     told = ", ".join(f"{number} {name}" for name, number in count.items())
-    print(f"\n{told}. Store {deployed.store_at}, profile {deployed.profile_name}")
+    where = f"Store {deployed.store_at}, deployment {deployed.name}"
+    print(f"\n{told}. {where}, profile {deployed.profile_name}")
     return 0
 
 

@@ -49,6 +49,7 @@ def build(deployed: Deployment) -> dg.Definitions:
             "profile": deployed.profile_name,
             "settings": " ".join(deployed.settings) or "none",
             "store": deployed.store_at,
+            "deployment": deployed.name,
         },
     )
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -39,7 +40,7 @@ from pipelines.training.distributed import TreeSum, WorkerLostError, Workers, us
 from pipelines.training.progress import ProgressWriter, read_progress, shown
 from pipelines.training.runs import Run
 from pipelines.training.tasks import Build, LoopSettings, Task
-from storage.errors import UserError
+from storage.errors import InputError, UserError
 
 FAILURE = "failure.json"
 
@@ -116,7 +117,12 @@ def train_or_note(
     except WorkerLostError:
         raise
     except Exception as error:
-        told = {"kind": type(error).__name__, "message": str(error)}
+        told = {
+            "kind": type(error).__name__,
+            "message": str(error),
+            "curable": isinstance(error, UserError),
+            "trace": traceback.format_exc(),
+        }
         run.note(FAILURE, json.dumps(told).encode())
         if not isinstance(error, TrainingDivergedError):
             raise
@@ -124,11 +130,16 @@ def train_or_note(
 
 
 def _raise_noted(note: bytes | None) -> None:
-    if note is not None:
-        failure = json.loads(note)
-        if failure["kind"] == TrainingDivergedError.__name__:
-            raise TrainingDivergedError(failure["message"])
-        raise TrainingFailedError(f"{failure['kind']}: {failure['message']}")
+    if note is None:
+        return
+    failure = json.loads(note)
+    if failure["kind"] == TrainingDivergedError.__name__:
+        raise TrainingDivergedError(failure["message"])
+    if failure["curable"]:
+        raise InputError(failure["message"])
+    broken = TrainingFailedError(f"{failure['kind']}: {failure['message']}")
+    broken.add_note(f"In the worker:\n{failure['trace']}")
+    raise broken
 
 
 def train(

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pipelines.progress import line, progress
 from pipelines.training.runs import Run
 
 PROGRESS = "progress.json"
@@ -41,12 +42,15 @@ class Progress:
 
     def line(self) -> str:
         """E.g. `encoder step 40/240, loss 0.5120, 31.2 samples/s, ends 14:32:05`."""
-        left = (self.steps - self.done) * self.seconds / max(1, self.trained_steps)
-        end = time.strftime("%H:%M:%S", time.localtime(time.time() + left))
-        return (
-            f"{self.noun} step {self.done}/{self.steps}, loss {self.loss:.4f}, "
-            f"{self.samples_per_second:.1f} samples/s, ends {end}"
-        )
+        return line(
+            f"{self.noun} step", self.done, self.steps, session=self.trained_steps,
+            seconds=self.seconds, told=self.told,
+        )  # fmt: skip
+
+    @property
+    def told(self) -> str:
+        """E.g. `loss 0.5120, 31.2 samples/s`."""
+        return f"loss {self.loss:.4f}, {self.samples_per_second:.1f} samples/s"
 
 
 class ProgressWriter:
@@ -99,13 +103,20 @@ def shown(run: Run, folder: Path) -> Iterator[None]:
 
 
 def _print_until(run: Run, folder: Path, stop: threading.Event) -> None:
-    last = None
+    last, bar = None, None
     while True:
         ended = stop.wait(_PRINT_EVERY)
         run.mirror(folder, PROGRESS)
         look = read_progress(folder)
         if look is not None and look != last:
-            print(f"    {look.line()}", file=sys.stderr, flush=True)
             last = look
+            if sys.stderr.isatty():
+                bar = bar or progress(look.noun, look.steps, look.done - look.trained_steps)
+                bar.set_postfix_str(look.told, refresh=False)
+                bar.update(look.done - bar.n)
+            else:
+                print(f"    {look.line()}", file=sys.stderr, flush=True)
         if ended:
+            if bar is not None:
+                bar.close()
             return

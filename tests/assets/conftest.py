@@ -144,6 +144,7 @@ class House:
             "VJEPA2_STORE": str(self.folder / "store"),
             "VJEPA2_HOME": str(self.folder / "home"),
             "VJEPA2_GRAPH": f"{__name__}:GRAPH",
+            "VJEPA2_DEPLOYMENT": "default",
         }
         return deployment("tiny", settings, environment=environment)
 

@@ -33,6 +33,7 @@ def ask(house, monkeypatch, capsys):
     monkeypatch.setenv("VJEPA2_STORE", str(house.folder / "store"))
     monkeypatch.setenv("VJEPA2_HOME", str(house.folder / "home"))
     monkeypatch.setenv("VJEPA2_PROFILE", "tiny")
+    monkeypatch.setenv("VJEPA2_DEPLOYMENT", "default")
     monkeypatch.setenv("VJEPA2_GRAPH", f"{GRAPH_OF_THE_HOUSE}:GRAPH")
     monkeypatch.delenv("VJEPA2_SET", raising=False)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
 import yaml
 
 from assets.deployment import ROOT, deployment, prepare_home
+from assets.materialize import materialize_stale
 from pipelines.settings import SettingError
 from tests.assets import conftest
 
@@ -58,3 +60,25 @@ def test_a_new_home_gets_this_projects_settings_and_an_old_one_keeps_its_own(tmp
     (tmp_path / "new" / "dagster.yaml").write_text("# mine\n")
     prepare_home(tmp_path / "new")
     assert (tmp_path / "new" / "dagster.yaml").read_text() == "# mine\n"
+
+
+def test_two_people_on_one_store_do_not_show_each_others_answers(house, monkeypatch, tmp_path):
+    shared, seen = str(tmp_path / "shared"), {}
+    for person in ("ann", "bo"):
+        monkeypatch.setattr("getpass.getuser", lambda person=person: person)
+        environment = {"VJEPA2_GRAPH": TINY, "VJEPA2_HOME": str(tmp_path / person)}
+        seen[person] = deployment("tiny", store=shared, environment=environment)
+        assert seen[person].name == person
+    told = io.StringIO()
+    materialize_stale(seen["ann"], seen["ann"].open_store(), house.instance, ["total"], told)
+    assert seen["ann"].open_store().ref("total") is not None
+    assert seen["bo"].open_store().ref("total") is None
+    # What one has made the other finds instead of making it again.
+    conftest.MADE.clear()
+    materialize_stale(seen["bo"], seen["bo"].open_store(), house.instance, ["total"], told)
+    assert conftest.MADE == []
+
+
+def test_the_store_below_the_home_needs_no_name(tmp_path):
+    own = deployment("tiny", environment={"VJEPA2_GRAPH": TINY, "VJEPA2_HOME": str(tmp_path)})
+    assert own.name == "default"
