@@ -22,6 +22,7 @@ from pipelines.graph import Key, State, key_name, statuses
 from pipelines.settings import plain
 from storage.artifacts import ArtifactStore
 from storage.errors import UserError
+from storage.media import listings_kept
 
 QUIET = {"console": {"config": {"log_level": "CRITICAL"}}}  # the run's own log has everything
 _HOST, _PROCESS = "vjepa2/host", "vjepa2/process"  # tags of a run that a command line carries out
@@ -49,6 +50,7 @@ def records(home: Path) -> dg.DagsterInstance:
     return dg.DagsterInstance.from_config(str(home))
 
 
+@listings_kept()
 def materialize_stale(
     deployed: Deployment,
     store: ArtifactStore,

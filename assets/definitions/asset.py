@@ -75,10 +75,9 @@ def execution_resource(profile: Profile) -> dg.ResourceDefinition:
     def execution(context: dg.InitResourceContext) -> ExecutionConfig:
         return replace(profile.execution, **context.resource_config)
 
-    settable = {
-        "workers": dg.Field(int, default_value=profile.execution.workers, description="Workers."),
-        "device": dg.Field(str, default_value=profile.execution.device, description="cpu or cuda."),
-    }
+    # The cache is a folder of the machine that serves the page, not a choice of one run.
+    fields = schema(profile.execution)
+    settable = {name: field for name, field in fields.items() if name != "cache"}
     return dg.ResourceDefinition(execution, settable, "How stages are run; never part of a recipe.")
 
 
@@ -228,7 +227,11 @@ def _verdicts(
             description=verdict.summary,
             metadata=dict(verdict.numbers),
         )
-    answers = sorted(m.content[:12] for m in store.manifests(f"{artifact.manifest.recipe}/"))
+    # Equal bytes are promised for one type of device and CPU capability: both are told.
+    answers = sorted(
+        f"{m.content[:12]} ({m.record.get('device')}, {m.record.get('cpu_capability')})"
+        for m in store.manifests(f"{artifact.manifest.recipe}/")
+    )
     yield dg.AssetCheckResult(
         check_name=DETERMINISTIC,
         passed=len(answers) == 1,
