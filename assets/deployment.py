@@ -43,7 +43,7 @@ class Deployment:
     """`module:NAME` of the graph."""
     graph: Graph
     name: str
-    """Under which the store notes what this deployment shows; others' answers are not shown."""
+    """Under which the store notes what this deployment shows; others' artifacts are not shown."""
     profile_name: str
     settings: tuple[str, ...]
     """`path=value` assignments on top of the profile."""

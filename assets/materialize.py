@@ -102,7 +102,7 @@ def _alive(process: int) -> bool:
 
 
 def _shown_in(instance: dg.DagsterInstance, assets: Iterable[str]) -> dict[Key, str]:
-    """Which content the page shows for each key: an answer in the store may be unknown to it."""
+    """Which content the page shows for each key: an artifact in the store may be unknown to it."""
     shown: dict[Key, str] = {}
     for asset in assets:
         cursor: str | None = None

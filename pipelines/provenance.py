@@ -1,4 +1,4 @@
-"""Provenance: which code, interpreter, libraries and kind of machine an answer was made with."""
+"""Provenance: which code, interpreter, libraries and kind of machine an artifact was made with."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def environment(module: str) -> dict[str, Any]:
 @cache
 def _cpu_capability() -> str:
     """Which instructions torch's CPU kernels use: equal bits are promised for equal ones alone."""
-    import torch  # takes seconds, and is needed only where an answer is recorded
+    import torch  # takes seconds, and is needed only where an artifact is recorded
 
     return str(torch.backends.cpu.get_cpu_capability())
 
@@ -59,7 +59,7 @@ def _cpu_capability() -> str:
 def source_digest(module: str) -> str:
     """Digest of a module's code and of every module of our rooms that it imports, in turn.
 
-    Comments, docstrings and layout do not count: they change no answer. A data file counts, where
+    Comments, docstrings and layout do not count: they change no artifact. A data file counts, where
     it lies beside a module that has its name as a string.
     """
     sources: dict[str, str] = {}

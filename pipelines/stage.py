@@ -31,7 +31,7 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutionConfig:
-    """How a stage is run: recorded beside the answer, never part of the recipe."""
+    """How a stage is run: recorded beside the artifact, never part of the recipe."""
 
     workers: int = 2
     """Ray workers of a stage."""
@@ -107,7 +107,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Materialized:
-    """An answer, whether it was there already, and a warning when today's code is another."""
+    """An artifact, whether it was there already, and a warning when today's code is another."""
 
     artifact: Artifact
     reused: bool
@@ -121,7 +121,7 @@ def recipe_inputs(
     partition: str | None,
     execution: ExecutionConfig,
 ) -> dict[str, Any]:
-    """What a stage is asked: everything that the answer's bytes may depend on."""
+    """Everything that the artifact's bytes may depend on."""
     asked: dict[str, Any] = {
         "stage": stage.name,
         "version": stage.version,
@@ -153,17 +153,17 @@ def differences(old: Any, new: Any, where: str = "") -> Iterator[str]:
 
 
 def drift(stage: Stage, manifest: Manifest) -> str:
-    """A warning when sources other than today's had a part in an answer of the same version."""
+    """A warning when sources other than today's had a part in an artifact of the same version."""
     if manifest.record.get("resumed_from"):
         return (
             f"{manifest.name} was begun by other sources of stage {stage.name} than finished it; "
-            "if they answer differently, raise the version"
+            "if they give other bytes, raise the version"
         )
     if manifest.record.get("source_digest") == source_digest(stage.run.__module__):
         return ""
     return (
         f"{manifest.name} was made by other sources of stage {stage.name} version {stage.version}; "
-        "if they now answer differently, raise the version"
+        "if they now give other bytes, raise the version"
     )
 
 
@@ -195,14 +195,14 @@ def materialize(
         with store.work(recipe) as work:
             manifest = store.resume_sealing(work)
             if manifest is None:
-                manifest = _answer(store, work, stage, config, Inputs(inputs), execution, draft)
+                manifest = _make(store, work, stage, config, Inputs(inputs), execution, draft)
         artifact = store.open(manifest)
     store.set_ref(asset, partition, artifact.manifest)
     return Materialized(artifact, reused, drift(stage, artifact.manifest))
 
 
 def _found(store: ArtifactStore, recipe: str) -> Artifact | None:
-    """The first answer under a recipe whose payload is whole."""
+    """The first artifact under a recipe whose payload is whole."""
     for manifest in store.manifests(f"{recipe}/"):
         artifact = store.handle(manifest)
         try:
@@ -213,7 +213,7 @@ def _found(store: ArtifactStore, recipe: str) -> Artifact | None:
     return None
 
 
-def _answer(
+def _make(
     store: ArtifactStore,
     work: Path,
     stage: Stage,
@@ -248,7 +248,7 @@ def _answer(
 
 
 def _note_sources(work: Path, today: str) -> list[str]:
-    """Note which sources work on an answer; returns those before today's, if it is resumed."""
+    """Note which sources work on an artifact; returns those before today's, if it is resumed."""
     note = work / "sources.txt"
     known = note.read_text().split() if note.exists() else []
     if today not in known:

@@ -5,8 +5,8 @@
     work/<recipe>/...                        an artifact in progress, resumable; gone when sealed
     refs/<deployment>/<asset>[/<partition>]  what a deployment currently shows
 
-On S3 the process that makes an answer works in a local cache folder, workers on other machines add
-files below `work/` in the bucket, and the manifest is a conditional put.
+On S3 the process that makes an artifact works in a local cache folder, workers on other machines
+add files below `work/` in the bucket, and the manifest is a conditional put.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class ArtifactStore:
                 yield parse_manifest(self.place.read(key), key)
 
     def find(self, recipe: str) -> Manifest | None:
-        """The answer filed under a recipe; the first of several (a stage not deterministic)."""
+        """The artifact filed under a recipe; the first of several (a stage not deterministic)."""
         return next(iter(self.manifests(f"{recipe}/")), None)
 
     def manifest(self, recipe: str, content: str) -> Manifest:
@@ -117,12 +117,12 @@ class ArtifactStore:
         return self.manifest(recipe, content)
 
     def set_ref(self, asset: str, partition: str | None, manifest: Manifest) -> None:
-        """Show this answer for an asset (partition)."""
+        """Show this artifact for an asset (partition)."""
         pointer = {"recipe": manifest.recipe, "content": manifest.content}
         self.place.write(self.ref_key(asset, partition), json.dumps(pointer, indent=1).encode())
 
     def refs(self) -> Iterator[tuple[str, str | None]]:
-        """Every (asset, partition) that has a current answer in this deployment."""
+        """Every (asset, partition) that has a current artifact in this deployment."""
         for key in self.place.keys(f"refs/{self.deployment}/"):
             parts = key.split("/")
             yield parts[2], parts[3] if len(parts) > 3 else None
@@ -155,11 +155,11 @@ class ArtifactStore:
         if problem := artifact.payload.problem(artifact.manifest.files):
             raise ArtifactError(f"{artifact.manifest.name}: {problem}")
 
-    # ---------------------------------------------------------------- answers
+    # ---------------------------------------------------------------- artifacts
 
     @contextmanager
     def work(self, recipe: str) -> Iterator[Path]:
-        """The folder of an answer in progress, held by one process at a time.
+        """The folder of an artifact in progress, held by one process at a time.
 
         Raises:
             ArtifactError: another process holds it.
@@ -174,7 +174,7 @@ class ArtifactStore:
                 lock.unlink()
 
     def shared_work(self, folder: Path) -> Work:
-        """The handle by which tasks add files to the answer in progress in a folder of `work`."""
+        """The handle by which tasks add files to the artifact in progress in a folder of `work`."""
         if self.is_local:
             return LocalWork(folder / "payload", folder / "scratch")
         return S3Work(self.place.location, folder.name, self.cache)
@@ -206,7 +206,7 @@ class ArtifactStore:
             return None
         manifest = parse_manifest(note.read_bytes(), str(note))
         if not (work / "payload").exists() and not self._home(manifest).exists():
-            note.unlink()  # somebody took the bytes away: answer anew
+            note.unlink()  # somebody took the bytes away: make it again
             return None
         if self.shared_work(work).lost(read_remote(work / "remote.json").values()):
             note.unlink()
@@ -249,7 +249,7 @@ class ArtifactStore:
     # ---------------------------------------------------------------- audit
 
     def ancestors(self, manifest: Manifest) -> list[Manifest]:
-        """Everything that an answer was made of, nearest first, each once."""
+        """Everything that an artifact was made of, nearest first, each once."""
         return audit.ancestors(self, manifest)
 
     def holders(self, digest: str) -> list[Manifest]:

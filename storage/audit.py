@@ -1,4 +1,4 @@
-"""Audits of a store: everything that an answer was made of, and every byte read again."""
+"""Audits of a store: everything that an artifact was made of, and every byte read again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def ancestors(store: ArtifactStore, manifest: Manifest) -> list[Manifest]:
-    """Everything that an answer was made of, nearest first, each once."""
+    """Everything that an artifact was made of, nearest first, each once."""
     found: dict[str, Manifest] = {}
     queue = list(manifest.parents.values())
     while queue:

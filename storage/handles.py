@@ -49,7 +49,7 @@ class Artifact:
 
     @property
     def record(self) -> Mapping[str, Any]:
-        """How the answer was made: environment, timings, metrics."""
+        """How the artifact was made: environment, timings, metrics."""
         return self.manifest.record
 
     @property

@@ -40,7 +40,7 @@ def move_home(payload: Path, home: Path, files: tuple[FileEntry, ...]) -> None:
     try:
         payload.replace(home)
     except OSError:
-        if not home.exists():  # else another answer with equal bytes got there first
+        if not home.exists():  # else another artifact with equal bytes got there first
             raise
     sync(home.parent)
 

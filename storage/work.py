@@ -1,7 +1,7 @@
-"""Work in progress: how tasks, on whichever machine, add files to an answer that is being made.
+"""Work in progress: how tasks, on whichever machine, add files to an artifact that is being made.
 
 A task asks for a room (an empty folder of its machine), writes there, and keeps what is whole under
-a name of the answer, `payload/...` or `scratch/...`:
+a name of the artifact, `payload/...` or `scratch/...`:
 
     with work.room() as room:
         np.save(room / "x.npy", vectors)
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class KeptFile:
-    """A file of an answer in progress: its name, size in bytes and SHA-256 (hex).
+    """A file of an artifact in progress: its name, size in bytes and SHA-256 (hex).
 
     The digest is "" in a folder, where sealing takes it.
     """

@@ -38,7 +38,7 @@ examples:
   vjepa2 ui                           the same graph in a browser, on 127.0.0.1
 
 Settings are named by their place in the profile (`vjepa2 settings` lists them all). A setting that
-changes an answer makes exactly the assets stale that depend on it. VJEPA2_PROFILE, VJEPA2_STORE,
+changes an artifact makes exactly the assets stale that depend on it. VJEPA2_PROFILE, VJEPA2_STORE,
 VJEPA2_SET and VJEPA2_HOME give defaults for the options and the folder of Dagster's records.
 """
 

@@ -177,14 +177,14 @@ def not_passed(artifacts: Mapping[str, Artifact], deployment: Deployment) -> lis
 
 
 def told(made: Materialized) -> str:
-    """One line on an answer, for the run's log."""
+    """One line on an artifact, for the run's log."""
     manifest = made.artifact.manifest
     verb = "had been made before" if made.reused else f"made in {manifest.record['seconds']:.1f} s"
     return f"{manifest.name} {verb}: {len(manifest.files)} files, {manifest.size / 1e6:.2f} MB"
 
 
 def described(made: Materialized, store: ArtifactStore) -> dict[str, Any]:
-    """What an answer is filed under, where it is, and what it cost."""
+    """What an artifact is filed under, where it is, and what it cost."""
     manifest = made.artifact.manifest
     return {
         "recipe": manifest.recipe,
