@@ -95,11 +95,6 @@ def nearest(name: str, known: Iterable[str], *, listed: bool = True) -> str:
     return f"; choose from {', '.join(known)}" if known and listed else ""
 
 
-def has_range(spec: Spec) -> bool:
-    """Whether a number has a lower limit: none of ours grows without one by accident."""
-    return "minimum" in spec or "exclusiveMinimum" in spec
-
-
 def _between(spec: Spec) -> str:
     low, high = spec.get("minimum"), spec.get("maximum")
     if low is not None and high is not None:

@@ -79,10 +79,6 @@ class ArtifactStore:
             if key.endswith(".json"):
                 yield parse_manifest(self.place.read(key), key)
 
-    def find(self, recipe: str) -> Manifest | None:
-        """The artifact filed under a recipe; the first of several (a stage not deterministic)."""
-        return next(iter(self.manifests(f"{recipe}/")), None)
-
     def manifest(self, recipe: str, content: str) -> Manifest:
         """One manifest by its two digests; ArtifactError when it is missing or corrupt."""
         key = manifest_key(recipe, content)

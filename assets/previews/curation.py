@@ -18,7 +18,6 @@ from storage.frames import middle_frame
 from storage.pictures import VideoError
 
 Row = TypeVar("Row")
-Rows = Sequence[Mapping[str, Any]]
 SHEET = 16  # frames of a contact sheet
 SIDE = 96  # pixels, the shorter side of a small frame
 
