@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class UserError(Exception):
     """What a person can cure; it alone becomes a line without a traceback.
@@ -16,3 +19,12 @@ class UserError(Exception):
 
 class InputError(UserError, ValueError):
     """Data, or settings taken together, that a stage cannot work with."""
+
+
+@contextmanager
+def curable(where: str) -> Iterator[None]:
+    """Tell a ValueError of the block as InputError: settings met a room that knows no UserError."""
+    try:
+        yield
+    except ValueError as refused:
+        raise InputError(f"{where}: {refused}") from refused

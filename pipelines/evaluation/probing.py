@@ -25,6 +25,7 @@ from models.attentive_probe import AttentiveProbe
 from pipelines.evaluation.features import Features
 from pipelines.settings import Count, Momentum, Natural, settings
 from storage.digests import digest_json
+from storage.errors import curable
 from storage.work import KeptFile, Work
 
 
@@ -154,7 +155,8 @@ def seeded_probe(task: ProbeTask, width: int) -> AttentiveProbe:
     config = task.config
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        probe = AttentiveProbe(width, config.heads, config.depth, task.classes)
+        with curable("probe_report.head"):
+            probe = AttentiveProbe(width, config.heads, config.depth, task.classes)
         if config.initial == "fan_in":
             for matrix in (p for p in probe.parameters() if p.dim() == 2):
                 torch.nn.init.normal_(matrix, std=matrix.shape[1] ** -0.5)

@@ -25,6 +25,7 @@ from pipelines.robot.poses import (
 from pipelines.robot.rendering import Hits, RayRenderer, place_camera
 from pipelines.robot.scene import ARM, lay_out, scene_xml, surfaces
 from storage.digests import digest_json
+from storage.errors import InputError
 
 Array = NDArray[np.float64]
 Frame = NDArray[np.uint8]
@@ -56,7 +57,7 @@ def build_model(lab: Lab, arm: Arm) -> mujoco.MjModel:
             model.actuator(_PREFIX + name)
         model.site(_PREFIX + arm.tcp)
     except (ValueError, KeyError, AttributeError) as error:
-        raise ValueError(
+        raise InputError(
             f"arm {arm.model}: {error}; it must be MJCF with joints {', '.join(arm.joints)} and "
             f"{arm.finger}, actuator {arm.gripper} and site {arm.tcp}"
         ) from error
@@ -283,9 +284,8 @@ class Simulator:
 
     def _gl_renderer(self) -> Callable[[], Frame]:
         if os.environ.get("MUJOCO_GL") not in ("egl", "osmesa", "glfw"):
-            raise ValueError(
-                'renderer "gl" needs MUJOCO_GL=egl (or osmesa) in the environment from the start; '
-                'renderer "rays" needs nothing'
+            raise InputError(
+                'renderer "gl" needs MUJOCO_GL=egl (or osmesa) from the start; "rays" needs nothing'
             )
         renderer = mujoco.Renderer(self._model, self.size, self.size)
         camera = self._model.camera("left").id

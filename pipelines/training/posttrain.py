@@ -41,6 +41,7 @@ from pipelines.training.robot_windows import (
 )
 from pipelines.training.runs import Run
 from pipelines.training.tasks import LoopSettings, with_real_precision
+from storage.errors import curable
 
 _MEASURED = (
     "loss", "teacher_forcing", "rollout", "lr", "weight_decay", "gradient_norm",
@@ -127,18 +128,19 @@ class PosttrainConfig:
     def world_model(self, encoder: EncoderConfig) -> WorldModelConfig:
         """The architecture that fits an encoder's features."""
         side = self.preprocessing.size // encoder.patch
-        return WorldModelConfig(
-            encoder_width=encoder.width,
-            width=self.width,
-            depth=self.depth,
-            heads=self.heads,
-            mlp_hidden=4 * self.width,
-            grid=(side, side),
-            residual=self.residual,
-            token_merge=self.token_merge,
-            extrinsics_width=0,
-            numerics=encoder.numerics,
-        )
+        with curable("world_model"):
+            return WorldModelConfig(
+                encoder_width=encoder.width,
+                width=self.width,
+                depth=self.depth,
+                heads=self.heads,
+                mlp_hidden=4 * self.width,
+                grid=(side, side),
+                residual=self.residual,
+                token_merge=self.token_merge,
+                extrinsics_width=0,
+                numerics=encoder.numerics,
+            )
 
 
 class Windows(NamedTuple):

@@ -33,6 +33,7 @@ from pipelines.training.jepa import (
 from pipelines.training.loop import run_training
 from pipelines.training.runs import Run
 from pipelines.training.tasks import Build, with_real_precision
+from storage.errors import curable
 from storage.tables import read_table
 
 
@@ -64,16 +65,17 @@ class PretrainConfig(JepaConfig):
     @property
     def networks(self) -> Networks:
         """Encoder and predictor."""
-        predictor = PredictorConfig(
-            encoder_width=self.encoder.width,
-            width=self.predictor_width,
-            depth=self.predictor_depth,
-            heads=self.predictor_heads,
-            mlp_hidden=4 * self.predictor_width,
-            mask_tokens=1,
-            context_head=self.context_weight > 0,
-            numerics=self.encoder.numerics,
-        )
+        with curable("encoder.predictor"):
+            predictor = PredictorConfig(
+                encoder_width=self.encoder.width,
+                width=self.predictor_width,
+                depth=self.predictor_depth,
+                heads=self.predictor_heads,
+                mlp_hidden=4 * self.predictor_width,
+                mask_tokens=1,
+                context_head=self.context_weight > 0,
+                numerics=self.encoder.numerics,
+            )
         return Networks(self.encoder, predictor)
 
     @property

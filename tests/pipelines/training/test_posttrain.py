@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.encoder import Encoder
+from models.encoder import Encoder, EncoderConfig
 from models.objectives import world_model_loss
 from models.preprocessing import Preprocessing
 from pipelines.planner.weights import open_world
@@ -23,6 +23,7 @@ from pipelines.training.posttrain import PosttrainConfig, run
 from pipelines.training.ranking import RankingConfig
 from pipelines.training.robot_windows import all_actions, read_episodes, split_held_out
 from storage.artifacts import Artifact
+from storage.errors import UserError
 from tests.pipelines.builders import artifact, map_in_turn, workspace
 from tests.pipelines.training import material
 from tests.pipelines.training.test_robot_windows import encoder_artifact
@@ -147,3 +148,10 @@ def test_bad_configs(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError) as error:
         config(**change)
     assert message in str(error.value)
+
+
+def test_settings_that_no_network_fits_are_told_to_people() -> None:
+    """The models know no UserError: what they refuse of a person's settings is told as one."""
+    encoder = EncoderConfig(width=48, depth=1, heads=2, mlp_hidden=48, patch=8, frames=2, size=32)
+    with pytest.raises(UserError, match=r"^world_model: .*heads"):
+        config(heads=5).world_model(encoder)
