@@ -136,7 +136,7 @@ def nodes(tmp_path: Path) -> Iterator[Nodes]:
         made.end()
 
 
-@pytest.mark.heavy
+@pytest.mark.heavy(small="test_workers_with_another_cache_give_the_bytes_of_one_disk")
 def test_two_nodes_that_share_a_bucket_alone_give_the_bytes_of_one_disk(
     nodes: Nodes, tmp_path: Path
 ) -> None:
