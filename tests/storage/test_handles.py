@@ -1,5 +1,5 @@
 """A handle fetches what is asked for and nothing more, and pickles; only what the manifest lists
-can be opened; files that tasks left in the bucket are copied there when sealed, and missed when gone;
+can be opened; files that tasks left in a bucket are copied there when sealed and missed when gone;
 refs belong to a deployment, manifests to a format."""
 
 from __future__ import annotations
