@@ -26,7 +26,12 @@ def chosen(wanted: Sequence[str], graph: Graph, profile: Profile) -> list[Key]:
         if key not in keys:
             keys.add(key)
             todo += upstream_keys(graph, graph[key[0]], key[1], profile)
-    return [(n.asset, p) for n in graph.nodes for p in n.keys(profile) if (n.asset, p) in keys]
+    return [
+        (n.asset, p)
+        for n in graph.nodes
+        for p in graph.keys(n.asset, profile)
+        if (n.asset, p) in keys
+    ]
 
 
 def named(name: str, graph: Graph, profile: Profile) -> list[Key]:
@@ -34,7 +39,7 @@ def named(name: str, graph: Graph, profile: Profile) -> list[Key]:
     asset, slash, partition = name.partition("/")
     if asset not in graph.by_name:
         raise UnknownAssetError(f"{name}: no such asset{nearest(asset, graph.by_name)}")
-    partitions = graph[asset].keys(profile)
+    partitions = graph.keys(asset, profile)
     if not slash:
         return [(asset, key) for key in partitions]
     if partition not in partitions:

@@ -21,7 +21,7 @@ def upstream_keys(
     return tuple(
         (read.asset, key)
         for read in node.reads
-        for key in read.keys(partition, graph[read.asset].keys(profile), profile)
+        for key in read.keys(partition, graph.keys(read.asset, profile), profile)
     )
 
 
@@ -51,7 +51,7 @@ def statuses(graph: Graph, profile: Profile, store: ArtifactStore) -> Iterator[S
     states: dict[Key, State] = {}
     with listings_kept():
         for node in graph.nodes:
-            for partition in node.keys(profile):
+            for partition in graph.keys(node.asset, profile):
                 above = upstream_keys(graph, node, partition, profile)
                 state = _state(node, partition, profile, store, above, states)
                 states[node.asset, partition] = state

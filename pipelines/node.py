@@ -71,11 +71,14 @@ def every(asset: str) -> Read:
     return Read(asset, lambda _, above, __: above)
 
 
-def those_of(asset: str, sources: Callable[[Profile], Iterable[str]]) -> Read:
-    """The partitions of named sources; other sources never make what reads them stale."""
+def those_of(asset: str, sources: Callable[[str | None, Profile], Iterable[str]]) -> Read:
+    """The partitions of the sources that `sources(partition, profile)` names.
 
-    def keys(_: str | None, above: Keys, profile: Profile) -> Keys:
-        named = set(sources(profile))
+    Other sources never make what reads them stale.
+    """
+
+    def keys(partition: str | None, above: Keys, profile: Profile) -> Keys:
+        named = set(sources(partition, profile))
         return tuple(key for key in above if source_of(str(key)) in named)
 
     return Read(asset, keys)
@@ -139,7 +142,8 @@ class Graph:
     """Nodes, upstream first, and the scales they can be run at.
 
     Raises:
-        ValueError: a name stands twice, or a node reads what is not declared before it.
+        ValueError: a name stands twice, a node reads what is not declared before it or has a config
+            for a scale that there is not, or two gates of one name have other thresholds.
     """
 
     nodes: tuple[Node, ...]
@@ -153,15 +157,33 @@ class Graph:
 
     def __post_init__(self) -> None:
         known: set[str] = set()
+        limits: dict[str, float | None] = {}
         for node in self.nodes:
+            if unknown := sorted(set(node.scales) - {*self.execution, *SCALES}):
+                raise ValueError(f"{node.asset} has a config for {unknown[0]!r}, which is no scale")
+            for gate in node.gates:
+                if limits.setdefault(gate.name, gate.threshold) != gate.threshold:
+                    raise ValueError(f"two gates called {gate.name} have other thresholds")
             if node.asset in known:
                 raise ValueError(f"two nodes are called {node.asset}: their recipes would be one")
-            if unknown := [name for name in node.upstream if name not in known]:
-                raise ValueError(f"{node.asset} reads {unknown[0]}, which is not declared before")
+            if later := [name for name in node.upstream if name not in known]:
+                raise ValueError(f"{node.asset} reads {later[0]}, which is not declared before")
             known.add(node.asset)
 
     def __getitem__(self, asset: str) -> Node:
         return self.by_name[asset]
+
+    def keys(self, asset: str, profile: Profile) -> Keys:
+        """The partition keys of an asset, made once for a profile."""
+        known = self._known_keys.setdefault(id(profile), (profile, {}))[1]
+        if asset not in known:
+            known[asset] = self[asset].keys(profile)
+        return known[asset]
+
+    @cached_property
+    def _known_keys(self) -> dict[int, tuple[Profile, dict[str, Keys]]]:
+        # The profile is kept with its keys: nothing else may get its id.
+        return {}
 
     @cached_property
     def by_name(self) -> Mapping[str, Node]:

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from storage.artifacts import ArtifactStore
-from storage.tables import read_table
 from tests.tiny import TINY, vjepa2
 
 FOLDERS = ("videos", "odd", "corrupt_derived", "multishot_real")
@@ -38,9 +37,9 @@ def test_no_file_is_lost(real_house: tuple[Path, Path]) -> None:
     for bucket in ("yt1b-00", "yt1b-01"):
         manifest = store.ref("raw_videos", bucket)
         assert manifest is not None
-        path = store.open(manifest).path
-        kept |= {row["path"]: row["video_id"] for row in read_table(path / "videos.parquet")}
-        reasons |= {r["item"]: r["reason"] for r in read_table(path / "quarantine.parquet")}
+        made = store.open(manifest)
+        kept |= {row["path"]: row["video_id"] for row in made.table("videos.parquet")}
+        reasons |= {r["item"]: r["reason"] for r in made.table("quarantine.parquet")}
     there = {
         p.relative_to(folder).as_posix()
         for p in folder.rglob("*")

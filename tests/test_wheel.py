@@ -95,7 +95,9 @@ def test_from_an_empty_folder_an_asset_is_made_and_lies_below_it(
 ) -> None:
     home = tmp_path.resolve() / "dagster_home"
     assert f"cache = {home / 'cache'}" in vjepa2("settings")
-    assert f"Store {home / 'store'}, profile demo" in vjepa2("status", *SETTINGS)
+    assert f"Store {home / 'store'}, deployment default, profile demo" in vjepa2(
+        "status", *SETTINGS
+    )
     vjepa2("run", "raw_videos/coin", *SETTINGS)
     assert ArtifactStore(str(home / "store")).ref("raw_videos", "coin") is not None
     assert yaml.safe_load((home / "dagster.yaml").read_text())["telemetry"] == {"enabled": False}

@@ -68,8 +68,9 @@ def test_a_checkpoint_leads_to_its_videos_and_back(walked: Path) -> None:
     store = ArtifactStore(str(walked / "store"))
     manifest = store.ref("cooled_encoder")
     assert manifest is not None
-    folder = store.open(manifest).path
-    checkpoint = sorted(folder.rglob("target_encoder.safetensors"))[-1]
+    artifact = store.open(manifest)
+    name = [path for path in artifact.files() if path.endswith("target_encoder.safetensors")][-1]
+    checkpoint = artifact.file(name)
     told = vjepa2("lineage", str(checkpoint), home=walked)
     for part in ("cooled_encoder", "videomix22m", "raw_videos", "yt1b", " shard"):
         assert part in told

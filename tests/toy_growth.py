@@ -21,6 +21,7 @@ TOY_SOURCE = Source(
     about="Clips of one motion each, for an evaluation alone.",
     theme=Theme(backdrops=("sand",), labels="motion"),
     files=3,
+    evaluated=True,
 )
 
 

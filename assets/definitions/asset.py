@@ -23,6 +23,7 @@ from pipelines.node import Graph, Node, Profile
 from pipelines.stage import ExecutionConfig, Inputs, Materialized, materialize
 from storage.artifacts import Artifact, ArtifactStore, Manifest
 from storage.errors import UserError
+from storage.media import listings_kept
 
 DETERMINISTIC = "deterministic"
 
@@ -46,7 +47,8 @@ def asset_definition(node: Node, deployment: Deployment) -> dg.AssetsDefinition:
     def compute(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         partition = context.partition_key if context.has_partition_key else None
         try:
-            return _materialized(context, node, deployment, partition)
+            with listings_kept():
+                return _materialized(context, node, deployment, partition)
         except UserError as refused:
             # A line for whoever can cure it, and no retry: it would end the same way.
             raise dg.Failure(str(refused), allow_retries=False) from refused
@@ -91,7 +93,7 @@ def dependencies(graph: Graph, node: Node, profile: Profile) -> list[dg.AssetDep
     """The upstreams of a node, with exactly those partitions that each partition reads."""
     deps = []
     for name in node.upstream:
-        above, below = graph[name].keys(profile), node.keys(profile)
+        above, below = graph.keys(name, profile), graph.keys(node.asset, profile)
         reads: dict[str, set[str]] = {}
         for partition in below:
             for asset, key in upstream_keys(graph, node, partition, profile):
@@ -137,7 +139,9 @@ def _materialized(
 ) -> dg.MaterializeResult[None]:
     config: Any = parsed(node.stage.config, context.op_execution_context.op_config)
     store = deployment.open_store()
-    inputs = open_inputs(deployment.graph, node, partition, deployment.profile, store)
+    # What is read may depend on what the launchpad says: a probe's source, say.
+    profile = replace(deployment.profile, **{node.asset: config})
+    inputs = open_inputs(deployment.graph, node, partition, profile, store)
     if refused := not_passed(inputs, deployment):
         raise GateError(refused)
     execution: ExecutionConfig = context.resources.execution
@@ -227,14 +231,15 @@ def _verdicts(
             description=verdict.summary,
             metadata=dict(verdict.numbers),
         )
-    # Equal bytes are promised for one type of device and CPU capability: both are told.
-    answers = sorted(
-        f"{m.content[:12]} ({m.record.get('device')}, {m.record.get('cpu_capability')})"
-        for m in store.manifests(f"{artifact.manifest.recipe}/")
-    )
+    # Equal bytes are promised for one type of device and CPU capability.
+    made: dict[str, set[str]] = {}
+    for manifest in store.manifests(f"{artifact.manifest.recipe}/"):
+        where = f"{manifest.record.get('device')}, {manifest.record.get('cpu_capability')}"
+        made.setdefault(where, set()).add(manifest.content[:12])
+    listed = "; ".join(f"{', '.join(sorted(made[where]))} on {where}" for where in sorted(made))
     yield dg.AssetCheckResult(
         check_name=DETERMINISTIC,
-        passed=len(answers) == 1,
-        description=f"{len(answers)} content(s) under one recipe: {', '.join(answers)}",
-        metadata={"contents": len(answers)},
+        passed=all(len(contents) == 1 for contents in made.values()),
+        description=f"contents under one recipe: {listed}",
+        metadata={"contents": sum(map(len, made.values()))},
     )

@@ -187,9 +187,8 @@ def _curation(sources: Sequence[Source]) -> tuple[Node, ...]:
 
 
 def _clips(sources: Sequence[Source]) -> tuple[Node, ...]:
-    targets, trained = retrieval_weights(sources), mixture_weights(sources)
-    # A source that is neither trained on nor a target is there to be evaluated on.
-    clips = [s.name for s in sources if s.name in trained or s.name not in targets]
+    trained = mixture_weights(sources)
+    clips = [s.name for s in sources if s.name in trained or s.evaluated]
     return (
         Node(
             stage=clip_shards.STAGE, group="curation", description=CLIP_SHARDS,
@@ -204,7 +203,7 @@ def _clips(sources: Sequence[Source]) -> tuple[Node, ...]:
         ),
         Node(
             stage=mixture.STAGE, group="curation", description=VIDEOMIX22M,
-            reads=(those_of("clip_shards", lambda _: trained),), gates=(WEIGHTS_MATCH,),
+            reads=(those_of("clip_shards", lambda _, __: trained),), gates=(WEIGHTS_MATCH,),
             scales=dict.fromkeys(
                 ("demo", "paper"), mixture.MixtureConfig(weights=trained)
             ),

@@ -30,6 +30,8 @@ class Source:
     """Probability that a training clip comes from it (table 1); None: never trained on."""
     retrieval_weight: float | None = None
     """Its weight as a retrieval target (table 11); None: no target."""
+    evaluated: bool = False
+    """Whether clips of it are stored for evaluations, though it is not trained on."""
     buckets: int = 1
     """Partitions of the real data set, so that none has more than about twenty thousand files."""
 

@@ -101,7 +101,7 @@ NODES = (
         description=PROBE_REPORT,
         reads=(
             whole("cooled_encoder"),
-            those_of("clip_shards", lambda profile: (profile.probe_report.source,)),
+            those_of("clip_shards", lambda _, profile: (profile.probe_report.source,)),
         ),
         scales={"demo": DEMO_PROBE},
         seconds=46.0,

@@ -150,7 +150,7 @@ LAPTOP_WORLD_MODEL = replace(
 def nodes(sources: Sequence[Source] = SOURCES) -> tuple[Node, ...]:
     """The nodes of this group over some sources, upstream first."""
     trained = mixture_weights(sources)
-    clips = those_of("clip_shards", lambda _: trained)
+    clips = those_of("clip_shards", lambda _, __: trained)
     return (
         Node(
             stage=pretrain.ENCODER, group="training", description=ENCODER,

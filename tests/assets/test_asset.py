@@ -14,8 +14,11 @@ import dataclasses
 import dagster as dg
 import pytest
 
-from assets.definitions import build
+from assets.definitions import asset, build
 from assets.definitions.asset import asset_definition
+from assets.deployment import deployment
+from pipelines.graph import upstream_keys
+from storage.artifacts import ArtifactError
 from storage.digests import digest_json
 from storage.places import write_file
 from tests.assets.conftest import GRAPH
@@ -118,6 +121,25 @@ def test_two_contents_under_one_recipe_are_shown(launch, house):
     other = dataclasses.replace(manifest, files=(), content=digest_json([]))
     write_file(house.folder / "store" / other.key, other.to_json())
     assert checks(launch("counts", "a"))["deterministic"] is False
+
+
+def test_the_launchpads_values_decide_what_is_read(tmp_path, monkeypatch):
+    """A probe of another source, set in the launchpad, is given the shards of that source."""
+    asked = []
+
+    def refuse(graph, node, partition, profile, store):
+        asked.extend(upstream_keys(graph, node, partition, profile))
+        raise ArtifactError("that is all this test wants to know")
+
+    monkeypatch.setattr(asset, "open_inputs", refuse)
+    deployed = deployment("demo", environment={"VJEPA2_HOME": str(tmp_path)})
+    build(deployed).resolve_implicit_global_asset_job_def().execute_in_process(
+        instance=dg.DagsterInstance.ephemeral(),
+        asset_selection=[dg.AssetKey("probe_report")],
+        run_config={"ops": {"probe_report": {"config": {"source": "kinetics"}}}},
+        raise_on_error=False,
+    )
+    assert asked == [("cooled_encoder", None), ("clip_shards", "kinetics")]
 
 
 def test_an_asset_without_a_description_is_refused(house):

@@ -129,6 +129,15 @@ def test_two_nodes_of_one_name_or_in_the_wrong_order_are_refused() -> None:
         Graph((GRAPH["encoder"],))
 
 
+def test_a_scale_that_is_none_and_two_thresholds_of_one_gate_are_refused() -> None:
+    raw, cut = GRAPH["raw_videos"], GRAPH["scenes"]
+    with pytest.raises(ValueError, match="raw_videos has a config for 'lapto', which is no scale"):
+        Graph((replace(raw, scales={"lapto": raw.config("demo")}),))
+    stricter = (replace(cut.gates[0], threshold=0.1),)
+    with pytest.raises(ValueError, match="two gates called quarantine_small have other thresholds"):
+        Graph((raw, replace(cut, gates=stricter)))
+
+
 # ------------------------------------------------------------------ what is stale
 
 
