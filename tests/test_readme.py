@@ -59,7 +59,7 @@ def stand_ins(home: Path, my_videos: Path, tmp_path: Path) -> dict[str, str]:
     videos = store.open(raw).table("videos.parquet")
     return {
         "path/to/target_encoder.safetensors": str(checkpoint),
-        "yt1b/000003.mp4": videos[0]["path"],
+        "path/to/one.mp4": videos[0]["path"],
         "/my/videos": str(my_videos),
         "my-store": str(tmp_path / "my-store"),
         "encoder.constant_steps=200": "encoder.constant_steps=4",
