@@ -98,6 +98,9 @@ class Stage:
     resolve: Callable[[Any, ExecutionConfig], Any] | None = None
     on_device: bool = False
     """Whether the bits of its artifact depend on the type of device that it is computed on."""
+    paths: tuple[str, ...] = ()
+    """Fields of its config that say where something lies whose digest `observe` gives: what it is
+    counts for the recipe, and not where."""
 
     def settled(self, config: Any, partition: str | None, execution: ExecutionConfig) -> Any:
         """What `run` is given: the config narrowed to a partition and resolved."""
@@ -122,11 +125,12 @@ def recipe_inputs(
     execution: ExecutionConfig,
 ) -> dict[str, Any]:
     """Everything that the artifact's bytes may depend on."""
+    settled = asdict(stage.settled(config, partition, execution))
     asked: dict[str, Any] = {
         "stage": stage.name,
         "version": stage.version,
         "partition": partition,
-        "config": asdict(stage.settled(config, partition, execution)),
+        "config": {name: value for name, value in settled.items() if name not in stage.paths},
         "inputs": dict(contents),
     }
     if stage.on_device:

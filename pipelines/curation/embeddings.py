@@ -257,9 +257,7 @@ def weights_file(config: EmbeddingsConfig) -> Path | None:
     return next((path for path in found if path.is_file()), None)
 
 
-def observe(
-    config: EmbeddingsConfig, _partition: str | None, _how: ExecutionConfig
-) -> dict[str, Any]:
+def observe(config: EmbeddingsConfig, _partition: str | None, _: ExecutionConfig) -> dict[str, Any]:
     """What lies outside the store: the digest of the weights, whatever their folder is called."""
     path = weights_file(config)
     return {"weights_sha256": _digest(path, path.stat().st_mtime_ns)} if path else {}
@@ -271,5 +269,6 @@ def _digest(path: Path, _modified_ns: int) -> str:
 
 
 STAGE = Stage(
-    "scene_embeddings", version=1, config=EmbeddingsConfig, run=run, observe=observe, on_device=True
-)
+    "scene_embeddings", version=1, config=EmbeddingsConfig, run=run, observe=observe,
+    on_device=True, paths=("weights",),
+)  # fmt: skip

@@ -251,5 +251,6 @@ def run(config: EpisodesConfig, _: Inputs, out: Workspace) -> dict[str, Any]:
 
 
 STAGE = Stage(
-    "droid_episodes", version=1, config=EpisodesConfig, run=run, narrow=narrow, observe=observe
-)
+    "droid_episodes", version=1, config=EpisodesConfig, run=run, narrow=narrow, observe=observe,
+    paths=("arm",),
+)  # fmt: skip

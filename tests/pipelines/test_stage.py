@@ -82,6 +82,15 @@ def test_the_recipe_changes_with_everything_that_is_asked() -> None:
     assert len(set(recipes)) == len(recipes)
 
 
+def test_where_something_lies_is_no_recipe_input_what_it_is_is_one(tmp_path: Path) -> None:
+    def observed(config: CountingConfig, _: str | None, __: ExecutionConfig) -> dict[str, str]:
+        return {"file": "digest"}
+
+    stage = replace(PLAIN, observe=observed, paths=("upto",))
+    one, moved = (recipe(stage, CountingConfig(upto=number)) for number in (1, 2))
+    assert one == moved != recipe(replace(stage, observe=None))
+
+
 def test_the_recipe_does_not_change_with_how_it_is_run(tmp_path: Path) -> None:
     for execution in (
         ExecutionConfig(workers=1),
