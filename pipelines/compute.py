@@ -27,8 +27,9 @@ if "RAY_ADDRESS" not in os.environ:
 
 import ray
 
+from pipelines.execution import ExecutionConfig
 from pipelines.progress import progress
-from pipelines.stage import ExecutionConfig, Workspace
+from pipelines.stage import Workspace
 from storage.errors import InputError, UserError
 from storage.work import KeptFile, noting_kept
 

@@ -16,8 +16,9 @@ from dataclasses import dataclass, field, make_dataclass
 from functools import cached_property
 from typing import Any
 
+from pipelines.execution import ExecutionConfig
 from pipelines.gates import Gate, thresholds
-from pipelines.stage import ExecutionConfig, Stage
+from pipelines.stage import Stage
 from storage.artifacts import Artifact
 
 Profile = Any

@@ -107,7 +107,7 @@ def settings(kind: type[T]) -> type[T]:
             checked(self, *values, **named)
         except ValidationError as refused:
             first = _refusal(refused, spec_of(type(self)))
-            raise SettingError(first.line(f"{section(type(self))}.")) from None
+            raise SettingError(first.line(f"{type(self).__name__}.")) from None
 
     made.__init__ = init
     for name, field in made.__pydantic_fields__.items():
@@ -115,12 +115,6 @@ def settings(kind: type[T]) -> type[T]:
         if field.description:
             made.__dataclass_fields__[name].metadata = {"description": field.description}
     return typing.cast(type[T], made)
-
-
-def section(kind: type) -> str:
-    """What a config class is called in messages: `EpisodeShardsConfig` is episode_shards."""
-    words = re.findall("[A-Z][a-z0-9]*", kind.__name__.removesuffix("Config"))
-    return "_".join(words).lower()
 
 
 def plain(config: Any) -> Any:

@@ -6,18 +6,20 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pipelines.provenance import default_home, environment, source_digest
+from pipelines.provenance import environment, source_digest
 from pipelines.workspace import Workspace
 from storage.artifacts import Artifact, ArtifactError, ArtifactStore, Manifest
 from storage.digests import canonical_json, digest_json
 from storage.places import write_file
 
+if TYPE_CHECKING:  # its ranges need pydantic, which the home of an exported planner lacks
+    from pipelines.execution import ExecutionConfig
+
 __all__ = [
-    "ExecutionConfig",
     "Inputs",
     "Materialized",
     "Stage",
@@ -27,27 +29,6 @@ __all__ = [
     "materialize",
     "recipe_inputs",
 ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExecutionConfig:
-    """How a stage is run: recorded beside the artifact, never part of the recipe."""
-
-    workers: int = 2
-    """Ray workers of a stage."""
-    device: Literal["cpu", "cuda"] = "cpu"
-    """Where tensors live: cpu or cuda."""
-    activation_checkpointing: bool = False
-    """Whether trainings compute each block again in the backward pass: less memory, equal numbers.
-    """
-    cache: Path = field(default_factory=lambda: default_home() / "cache")
-    """A folder for what may be lost: digests of source files, copies of S3 objects."""
-
-    def __post_init__(self) -> None:
-        if self.workers < 1:
-            raise ValueError(f"execution.workers is {self.workers}; give at least 1")
-        if self.device not in ("cpu", "cuda"):
-            raise ValueError(f"execution.device is {self.device!r}; give 'cpu' or 'cuda'")
 
 
 class Inputs(Mapping[str, Artifact]):

@@ -11,7 +11,7 @@ from storage.places import link_or_copy
 from storage.work import KeptFile, LocalWork, S3Work, Work
 
 if TYPE_CHECKING:
-    from pipelines.stage import ExecutionConfig
+    from pipelines.execution import ExecutionConfig
 
 Item = TypeVar("Item")
 

@@ -35,7 +35,7 @@ def ray_cluster() -> Iterator[None]:
     """One local Ray cluster with two CPUs for the whole session."""
     # Ray comes through its door, which says before the import that ports stay on the loopback.
     from pipelines import compute
-    from pipelines.stage import ExecutionConfig
+    from pipelines.execution import ExecutionConfig
 
     compute.start(ExecutionConfig(workers=2))
     yield

@@ -17,10 +17,11 @@ from assets.definitions.launchpad import parsed, schema
 from assets.definitions.watching import watched
 from assets.deployment import Deployment
 from assets.previews import PREVIEWS
+from pipelines.execution import ExecutionConfig
 from pipelines.gates import refusals
 from pipelines.graph import open_inputs, upstream_keys
 from pipelines.node import Graph, Node, Profile
-from pipelines.stage import ExecutionConfig, Inputs, Materialized, materialize
+from pipelines.stage import Inputs, Materialized, materialize
 from storage.artifacts import Artifact, ArtifactStore, Manifest
 from storage.errors import UserError
 from storage.media import listings_kept

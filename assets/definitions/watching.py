@@ -17,8 +17,9 @@ from typing import Any
 
 import dagster as dg
 
+from pipelines.execution import ExecutionConfig
 from pipelines.node import Node
-from pipelines.stage import ExecutionConfig, recipe_inputs
+from pipelines.stage import recipe_inputs
 from pipelines.training.progress import read_progress
 from storage.artifacts import Artifact, ArtifactStore
 from storage.digests import digest_json

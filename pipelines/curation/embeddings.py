@@ -33,8 +33,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.curation.ingest import read_media
+from pipelines.execution import ExecutionConfig
 from pipelines.settings import EVEN, Count, at_least, settings
-from pipelines.stage import ExecutionConfig, Inputs, Stage, Workspace
+from pipelines.stage import Inputs, Stage, Workspace
 from storage.artifacts import Artifact
 from storage.digests import digest_file
 from storage.errors import UserError
@@ -198,8 +199,8 @@ def run(config: EmbeddingsConfig, inputs: Inputs, out: Workspace) -> dict[str, A
 
 def _load_dinov2(weights: str | None, device: str) -> Embedder:
     advice = (
-        "set embeddings.weights to a folder with a DINOv2 model's config.json and "
-        "model.safetensors, or embeddings.model=efficientnet_lite0"
+        "set scene_embeddings.weights to a folder with a DINOv2 model's config.json and "
+        "model.safetensors, or scene_embeddings.model=efficientnet_lite0"
     )
     if weights is None:
         raise EmbedderError(f"scene_embeddings.weights is not set; {advice}")

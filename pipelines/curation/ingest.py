@@ -21,9 +21,10 @@ from typing import Annotated, Any
 from pipelines.curation.internet import StyleConfig, SyntheticVideo, Theme, make, synthetic_videos
 from pipelines.curation.labels import LABELS, read_labels, write_labels
 from pipelines.curation.sources import SOURCES, Source
+from pipelines.execution import ExecutionConfig
 from pipelines.node import source_of
 from pipelines.settings import NOT_EMPTY, Natural, between, settings
-from pipelines.stage import ExecutionConfig, Inputs, Stage, Workspace
+from pipelines.stage import Inputs, Stage, Workspace
 from storage.artifacts import Artifact
 from storage.digests import digest_bytes, digest_json
 from storage.errors import InputError

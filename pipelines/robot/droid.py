@@ -74,7 +74,7 @@ def find_lab_folder(root: Path, partition: str) -> Path:
     there = sorted(p.name for p in root.iterdir() if p.is_dir() and _leads_inside(root, p.name))
     raise InputError(
         f"droid_episodes.location {root}: no lab {partition.removeprefix('lab-')!r} in it; "
-        f"episodes.labs may name {', '.join(there) or 'nothing: the folder is empty'}"
+        f"droid_episodes.labs may name {', '.join(there) or 'nothing: the folder is empty'}"
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from pipelines.execution import ExecutionConfig
 from pipelines.robot.arms import arm_files, load_arm
 from pipelines.robot.droid import (
     EPISODES,
@@ -30,7 +31,7 @@ from pipelines.settings import (
     at_most,
     settings,
 )
-from pipelines.stage import ExecutionConfig, Inputs, Stage, Workspace
+from pipelines.stage import Inputs, Stage, Workspace
 from storage.confined import PathError, inside
 from storage.digests import digest_file, digest_json
 from storage.errors import InputError

@@ -10,8 +10,8 @@ from typing import Any, Literal, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
+from pipelines.execution import ExecutionConfig
 from pipelines.settings import Count, Momentum, Natural, settings
-from pipelines.stage import ExecutionConfig
 from pipelines.training.distributed import is_power_of_two
 
 

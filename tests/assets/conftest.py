@@ -20,9 +20,10 @@ import pytest
 from assets.deployment import Deployment, deployment
 from assets.materialize import Outcome, materialize_stale
 from assets.previews import PREVIEWS
+from pipelines.execution import ExecutionConfig
 from pipelines.gates import Gate, Verdict
 from pipelines.node import Graph, Node, every, same
-from pipelines.stage import ExecutionConfig, Inputs, Stage, Workspace
+from pipelines.stage import Inputs, Stage, Workspace
 from storage.artifacts import Artifact, ArtifactStore
 from storage.tables import QUARANTINE, write_table
 

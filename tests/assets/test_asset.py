@@ -81,6 +81,11 @@ def test_how_it_is_run_is_recorded_and_never_asked(launch, house):
     assert house.store.ref("counts", "a") == first
 
 
+def test_how_it_is_run_has_ranges_on_the_page_too(launch):
+    with pytest.raises(dg.DagsterInvalidConfigError, match="must be at least 1"):
+        launch("counts", "a", execution={"workers": 0})
+
+
 def test_an_answer_that_was_given_before_is_found_again(launch, house):
     first = materialized(launch("counts", "a"))
     launch("counts", "a", {"upto": 9})

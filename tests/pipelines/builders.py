@@ -10,7 +10,8 @@ from typing import Any
 from torch import nn
 
 from models.checkpoints import save_weights
-from pipelines.stage import ExecutionConfig, Workspace
+from pipelines.execution import ExecutionConfig
+from pipelines.stage import Workspace
 from storage.artifacts import Artifact, Manifest
 from storage.digests import digest_json
 from storage.manifests import content_digest, list_files

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipelines.stage import ExecutionConfig, Inputs, Materialized, Stage, Workspace, materialize
+from pipelines.execution import ExecutionConfig
+from pipelines.stage import Inputs, Materialized, Stage, Workspace, materialize
 from storage.artifacts import Artifact, ArtifactStore
 from storage.places import write_file
 from storage.tables import write_table

@@ -18,7 +18,8 @@ from typing import Any
 from pipelines import compute
 from pipelines.curation import clip_shards, ingest, mixture, scenes
 from pipelines.curation.internet import StyleConfig, Theme
-from pipelines.stage import ExecutionConfig, Stage, materialize
+from pipelines.execution import ExecutionConfig
+from pipelines.stage import Stage, materialize
 from pipelines.training import pretrain
 from storage.artifacts import Artifact, ArtifactStore
 from tests.pipelines.training.material import pretrain_config

@@ -16,7 +16,8 @@ import pytest
 
 from pipelines import compute
 from pipelines.compute import map_items, start
-from pipelines.stage import ExecutionConfig, Workspace
+from pipelines.execution import ExecutionConfig
+from pipelines.stage import Workspace
 from tests.absent import skip_at_home
 from tests.pipelines.builders import workspace
 

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from pipelines.curation.ingest import SourceConfig
+from pipelines.execution import ExecutionConfig
 from pipelines.graph import Key, key_name, open_inputs, statuses, upstream_keys
 from pipelines.node import Graph, Node, Profile, source_of
 from pipelines.nodes import GRAPH, PROFILES
-from pipelines.stage import ExecutionConfig, Inputs, Stage, Workspace, recipe_inputs
+from pipelines.stage import Inputs, Stage, Workspace, recipe_inputs
 from storage.artifacts import ArtifactError, ArtifactStore
 from tests.build import build
 

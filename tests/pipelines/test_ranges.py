@@ -1,8 +1,8 @@
 """Every number of every config has a range.
 
 - a config of a stage says it in the field's annotation, where the launchpad and lists read it;
-- a config that has to work without pydantic (networks, the exported planner, `ExecutionConfig`)
-  refuses by itself what no value can be;
+- a config that has to work without pydantic (networks, the exported planner) refuses by itself what
+  no value can be;
 - what is left without a range is listed here, each with a reason.
 """
 

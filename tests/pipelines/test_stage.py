@@ -21,7 +21,8 @@ import torch
 
 from pipelines import provenance
 from pipelines import stage as stages
-from pipelines.stage import ExecutionConfig, Inputs, Stage, Workspace, differences, recipe_inputs
+from pipelines.execution import ExecutionConfig
+from pipelines.stage import Inputs, Stage, Workspace, differences, recipe_inputs
 from storage.artifacts import Artifact, ArtifactError, ArtifactStore
 from storage.digests import digest_json
 from tests.interrupts import heeding_ctrl_c
@@ -162,7 +163,7 @@ def test_a_question_read_back_from_its_manifest_has_no_differences(store: Artifa
 
 @pytest.mark.parametrize(("field", "value"), [("workers", 0), ("device", "tpu")])
 def test_how_refuses_what_cannot_be(field: str, value: Any) -> None:
-    with pytest.raises(ValueError, match=rf"execution\.{field} is {value!r}; give"):
+    with pytest.raises(ValueError, match=rf"ExecutionConfig\.{field} = {value!r}: must be"):
         ExecutionConfig(**{field: value})
 
 
@@ -279,6 +280,33 @@ def test_the_source_digest_follows_imports_through_the_rooms(
     assert named != before, "a file beside a module that names it counts"
     (tmp_path / "models/c.py").write_text("y = 2\nPLAN = 'arm.xml'")
     assert digest() not in (named, before), "what an import inside a function imports counts"
+
+
+def test_the_source_digest_follows_a_package_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in {
+        "mine_for_once/__init__.py": "",
+        "mine_for_once/stage.py": "from .parts import x\nfrom . import more\nimport json",
+        "mine_for_once/parts.py": "x = 1",
+        "mine_for_once/more.py": "y = 1",
+        "mine_for_once/other.py": "z = 1",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def digest() -> str:
+        return provenance.source_digest.__wrapped__("mine_for_once.stage")
+
+    seen = [digest()]
+    for name in ("stage", "parts", "more"):
+        with (tmp_path / "mine_for_once" / f"{name}.py").open("a") as file:
+            file.write("\nw = 2")
+        seen.append(digest())
+    assert len(set(seen)) == 4
+    (tmp_path / "mine_for_once" / "other.py").write_text("z = 2")
+    assert digest() == seen[-1]
 
 
 def test_the_source_digest_looks_at_code_alone(

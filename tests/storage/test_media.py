@@ -10,7 +10,7 @@ import boto3
 import pytest
 
 from pipelines.curation.ingest import RawVideosConfig, SourceConfig, observe
-from pipelines.stage import ExecutionConfig
+from pipelines.execution import ExecutionConfig
 from storage import media
 from storage.media import Bucket, Folder, listings_kept, open_media
 from storage.places import PlaceError

@@ -182,5 +182,5 @@ def test_shards_are_planned_by_number_and_seconds() -> None:
     [{"short_side": 8}, {"fps": 0}, {"crf": 52}, {"shard_samples": 0}, {"jpeg_quality": 1}],
 )
 def test_settings_are_checked(change: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=f"shards.{next(iter(change))} = "):
+    with pytest.raises(ValueError, match=f"ClipShardsConfig.{next(iter(change))} = "):
         ClipShardsConfig(**change)

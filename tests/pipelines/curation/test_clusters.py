@@ -85,7 +85,7 @@ def test_fewer_scenes_than_clusters_is_one_clear_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("change", [{"clusters": 0}, {"iterations": 0}, {"train_scenes": 10}])
 def test_settings_are_checked(change: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match=f"clusters.{next(iter(change))} = "):
+    with pytest.raises(ValueError, match=f"ClustersConfig.{next(iter(change))} = "):
         ClustersConfig(**change)
 
 

@@ -24,7 +24,8 @@ from pipelines.curation.embeddings import (
     observe,
     run,
 )
-from pipelines.stage import ExecutionConfig, Inputs
+from pipelines.execution import ExecutionConfig
+from pipelines.stage import Inputs
 from storage.frames import middle_frame
 from storage.tables import read_table
 from storage.video import decode_image, encode, encode_image, probe
@@ -149,7 +150,9 @@ def test_dinov2_is_the_class_token_of_a_local_model(tmp_path: Path) -> None:
 def test_folders_that_are_no_dinov2_are_refused(tmp_path: Path) -> None:
     with pytest.raises(EmbedderError, match=r"scene_embeddings.weights is not set"):
         load_embedder("dinov2", None)
-    with pytest.raises(EmbedderError, match=r"no .*nowhere/config.json; set embeddings.weights"):
+    with pytest.raises(
+        EmbedderError, match=r"no .*nowhere/config.json; set scene_embeddings.weights"
+    ):
         load_embedder("dinov2", str(tmp_path / "nowhere"))
     tiny_dinov2(tmp_path / "dino")
     settings = tmp_path / "dino" / "config.json"
@@ -179,5 +182,5 @@ def test_the_question_names_the_weights_not_their_folder(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("change", [{"model": "resnet"}, {"size": 63}, {"size": 0}, {"batch": 0}])
 def test_settings_are_checked(change: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=f"embeddings.{next(iter(change))} = "):
+    with pytest.raises(ValueError, match=f"EmbeddingsConfig.{next(iter(change))} = "):
         EmbeddingsConfig(**change)

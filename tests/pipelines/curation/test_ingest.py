@@ -28,7 +28,8 @@ from pipelines.curation.ingest import (
 )
 from pipelines.curation.internet import StyleConfig
 from pipelines.curation.sources import SOURCES
-from pipelines.stage import ExecutionConfig, Inputs, Workspace, recipe_inputs
+from pipelines.execution import ExecutionConfig
+from pipelines.stage import Inputs, Workspace, recipe_inputs
 from storage.artifacts import Artifact
 from storage.digests import digest_bytes
 from storage.media import MediaError
@@ -234,9 +235,9 @@ def test_bad_sources_are_one_clear_line(tmp_path: Path) -> None:
             with pytest.raises(MediaError, match=says) as error:
                 ask()
             assert "\n" not in str(error.value)
-    with pytest.raises(ValueError, match=r"source.buckets = 0: must be from 1 to 4096"):
+    with pytest.raises(ValueError, match=r"SourceConfig.buckets = 0: must be from 1 to 4096"):
         SourceConfig(buckets=0)
-    with pytest.raises(ValueError, match=r"source.location = '': must not be empty"):
+    with pytest.raises(ValueError, match=r"SourceConfig.location = '': must not be empty"):
         SourceConfig(location="")
     with pytest.raises(ValueError, match="has no partition 'yt2b-00'"):
         partition_config(RawVideosConfig(), "yt2b-00")

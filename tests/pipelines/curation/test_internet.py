@@ -235,9 +235,9 @@ def test_broken_downloads_do_not_move_when_a_source_grows() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "says"),
     [
-        ("sides", (96, 48), r"style.sides = \(96, 48\): want \(from, to\)"),
-        ("rates", (), r"style.rates = \(\): must name at least one"),
-        ("fades", 1.5, r"style.fades = 1.5: must be from 0 to 1"),
+        ("sides", (96, 48), r"StyleConfig.sides = \(96, 48\): want \(from, to\)"),
+        ("rates", (), r"StyleConfig.rates = \(\): must name at least one"),
+        ("fades", 1.5, r"StyleConfig.fades = 1.5: must be from 0 to 1"),
         ("clip_seconds", (0.0, 1.0), "at least 0.2"),
     ],
 )
@@ -247,7 +247,7 @@ def test_styles_that_cannot_be_are_refused(field: str, value: object, says: str)
 
 
 def test_counts_below_zero_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"internet\.counts\.coin = -1: must be at least 0"):
+    with pytest.raises(ValueError, match=r"InternetConfig\.counts\.coin = -1: must be at least 0"):
         InternetConfig(counts={"coin": -1})
 
 

@@ -65,7 +65,7 @@ def test_the_papers_weights_are_the_defaults() -> None:
 def test_weights_must_sum_to_one() -> None:
     with pytest.raises(ValueError, match=r"imagenet 0.5 = 1.25; they must sum to 1"):
         weighted(imagenet=0.5)
-    with pytest.raises(ValueError, match=r"mixture.weights.ssv2 = -0.1: must be from 0 to 1"):
+    with pytest.raises(ValueError, match=r"MixtureConfig.weights.ssv2 = -0.1: must be from 0 to 1"):
         weighted(ssv2=-0.1)
     weighted(ssv2=0.0, kinetics=0.0, howto100m=0.0, imagenet=0.0, yt1b=1.0)
 

@@ -179,7 +179,7 @@ def test_a_draw_does_not_depend_on_the_other_scenes_here(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("weight", [-0.1, float("nan"), float("inf")])
 def test_weights_are_checked(weight: float) -> None:
-    with pytest.raises(ValueError, match=r"retrieval.weights.coin = "):
+    with pytest.raises(ValueError, match=r"RetrievalConfig.weights.coin = "):
         RetrievalConfig(weights={"coin": weight})
 
 

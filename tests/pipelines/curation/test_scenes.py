@@ -223,10 +223,10 @@ def test_thresholds_reach_the_detector() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "says"),
     [
-        ("detector", "magic", "scenes.detector = 'magic': must be 'content' or 'adaptive'"),
-        ("threshold", 0.0, "scenes.threshold = 0.0: must be above 0"),
-        ("min_seconds", -1.0, "scenes.min_seconds = -1.0: must be at least 0"),
-        ("side", 4, "scenes.side = 4: must be at least 16"),
+        ("detector", "magic", "ScenesConfig.detector = 'magic': must be 'content' or 'adaptive'"),
+        ("threshold", 0.0, "ScenesConfig.threshold = 0.0: must be above 0"),
+        ("min_seconds", -1.0, "ScenesConfig.min_seconds = -1.0: must be at least 0"),
+        ("side", 4, "ScenesConfig.side = 4: must be at least 16"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(field: str, value: Any, says: str) -> None:

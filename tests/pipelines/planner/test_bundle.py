@@ -14,13 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipelines.execution import ExecutionConfig
 from pipelines.planner.bundle import BundleConfig, BundleError, load_planner, run
 from pipelines.planner.cem import PlannerConfig
 from pipelines.planner.control import Planner
 from pipelines.planner.weights import open_encoder, open_world
 from pipelines.provenance import ROOT
 from pipelines.settings import plain
-from pipelines.stage import ExecutionConfig, Inputs, Workspace
+from pipelines.stage import Inputs, Workspace
 from storage.artifacts import ArtifactError
 from storage.digests import digest_file
 from storage.manifests import content_digest, list_files

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import webdataset
 
+from pipelines.execution import ExecutionConfig
 from pipelines.robot import episode_shards, episodes
 from pipelines.robot.arms import FRANKA
 from pipelines.robot.droid import EpisodeError, open_episode, read_episode
@@ -21,7 +22,7 @@ from pipelines.robot.episodes import EpisodesConfig, narrow, observe
 from pipelines.robot.poses import positive_roll
 from pipelines.robot.recorder import record
 from pipelines.robot.simulator import Simulator
-from pipelines.stage import ExecutionConfig, materialize
+from pipelines.stage import materialize
 from storage.artifacts import ArtifactStore
 from storage.digests import digest_json
 from storage.work import LocalWork
@@ -241,7 +242,7 @@ def test_recordings_that_do_not_fit_are_refused(fast, tmp_path):
     ("make", "message"),
     [
         (lambda: EpisodesConfig(labs=("c",)), "names 'c'; the simulator has a, b"),
-        (lambda: EpisodesConfig(hz=0.0), r"episodes\.hz = 0\.0"),
+        (lambda: EpisodesConfig(hz=0.0), r"EpisodesConfig\.hz = 0\.0"),
         (lambda: EpisodesConfig(frame_size=33), "size = .*: must be even and at least"),
         (lambda: EpisodesConfig(episodes=0), "at least 1"),
         (lambda: EpisodesConfig(renderer="x"), "'rays' or 'gl'"),

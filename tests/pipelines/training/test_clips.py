@@ -223,10 +223,10 @@ def test_a_missing_shard_is_no_replacement(
     [
         ({"frames": 0}, "frames = 0"),
         ({"fps": 0.0}, "fps = 0.0"),
-        ({"scale": (0.0, 1.0)}, r"clip.scale.0 = 0.0: must be above 0 and at most 1"),
-        ({"scale": (0.5, 1.2)}, r"clip.scale"),
-        ({"aspect": (2.0, 1.0)}, r"clip.aspect"),
-        ({"flip": 1.5}, "clip.flip = 1.5"),
+        ({"scale": (0.0, 1.0)}, r"ClipConfig.scale.0 = 0.0: must be above 0 and at most 1"),
+        ({"scale": (0.5, 1.2)}, r"ClipConfig.scale"),
+        ({"aspect": (2.0, 1.0)}, r"ClipConfig.aspect"),
+        ({"flip": 1.5}, "ClipConfig.flip = 1.5"),
     ],
 )
 def test_settings_are_checked(change: dict[str, Any], message: str) -> None:

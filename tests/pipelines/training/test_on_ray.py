@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.compute import train_on_ray
-from pipelines.stage import ExecutionConfig, Workspace
+from pipelines.execution import ExecutionConfig
+from pipelines.stage import Workspace
 from pipelines.training.checkpoints import list_checkpoints, logged_rows
 from pipelines.training.loop import (
     TrainingDivergedError,

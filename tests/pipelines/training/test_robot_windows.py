@@ -13,9 +13,9 @@ import torch
 
 from models.encoder import Encoder, encode_frames
 from models.preprocessing import Preprocessing, prepare
+from pipelines.execution import ExecutionConfig
 from pipelines.robot.episode_shards import load_episode
 from pipelines.robot.poses import apply_action
-from pipelines.stage import ExecutionConfig
 from pipelines.training import frame_features
 from pipelines.training.frame_features import FrameFeatures, encode_group
 from pipelines.training.jepa import Networks

@@ -1,0 +1,29 @@
+"""Execution: how stages are run, as the settings and the launchpad say it.
+
+It stands apart from `pipelines.stage`, which an exported planner imports where there is no
+pydantic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import field
+from pathlib import Path
+from typing import Literal
+
+from pipelines.provenance import default_home
+from pipelines.settings import Count, settings
+
+
+@settings
+class ExecutionConfig:
+    """How a stage is run: recorded beside the artifact, never part of the recipe."""
+
+    workers: Count = 2
+    """Ray workers of a stage."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where tensors live: cpu or cuda."""
+    activation_checkpointing: bool = False
+    """Whether trainings compute each block again in the backward pass: less memory, equal numbers.
+    """
+    cache: Path = field(default_factory=lambda: default_home() / "cache")
+    """A folder for what may be lost: digests of source files, copies of S3 objects."""
