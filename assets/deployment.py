@@ -9,6 +9,7 @@ the same graph:
     VJEPA2_HOME      the folder of dagster.yaml and of everything that runs write
     VJEPA2_GRAPH     module:NAME of another graph than this project's: one with your own assets
     VJEPA2_DEPLOYMENT  the name under which a store that several people use notes what is shown here
+    VJEPA2_CACHE     a folder for what may be lost, before the setting execution.cache
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ import os
 import re
 import shlex
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipelines.assignments import override
@@ -79,21 +81,47 @@ def deployment(
     """The deployment that the arguments ask for; what they leave open comes from `environment`.
 
     Raises:
-        SettingError: unknown profile, unknown setting, or a value that does not fit its setting.
+        SettingError: unknown profile, unknown setting, a value that does not fit its setting, or
+            a variable of the environment that cannot be read.
     """
     graph_at = environment.get("VJEPA2_GRAPH") or DEFAULT_GRAPH
     graph = named_graph(graph_at)
     name = profile or environment.get("VJEPA2_PROFILE") or DEFAULT_PROFILE
     if name not in graph.profiles:
         raise SettingError(f"--profile {name}: no such profile{nearest(name, graph.profiles)}")
-    applied = (*shlex.split(environment.get("VJEPA2_SET", "")), *settings)
-    home = Path(environment.get("VJEPA2_HOME") or default_home()).resolve()
+    applied = (*_listed(environment.get("VJEPA2_SET", "")), *settings)
+    home = _folder("VJEPA2_HOME", environment.get("VJEPA2_HOME") or str(default_home()))
     location = store or environment.get("VJEPA2_STORE") or str(home / "store")
     if "://" not in location:
-        location = str(Path(location).expanduser().resolve())
-    settled = override(graph.profiles[name], applied)
+        location = str(_folder("store", location))
+    settled = override(_at_home(graph.profiles[name], home), applied)
     called = environment.get("VJEPA2_DEPLOYMENT") or _default_name(location, home)
     return Deployment(graph_at, graph, called, name, applied, settled, location, home)
+
+
+def _listed(assignments: str) -> list[str]:
+    """The settings of VJEPA2_SET, quoted as in a shell."""
+    try:
+        return shlex.split(assignments)
+    except ValueError as error:
+        raise SettingError(
+            f"VJEPA2_SET={assignments}: {error}; quote each setting as in a shell"
+        ) from None
+
+
+def _folder(called: str, path: str) -> Path:
+    """A folder that somebody named, from the root down, `~` read as in a shell."""
+    try:
+        return Path(path).expanduser().resolve()
+    except (RuntimeError, ValueError, OSError) as error:  # no such user, a NUL, links in a circle
+        raise SettingError(f"{called} {path!a}: {error}; give another folder") from None
+
+
+def _at_home(profile: Profile, home: Path) -> Profile:
+    """The profile with its cache below the home, unless it names another than the default's."""
+    if profile.execution.cache != default_home() / "cache":
+        return profile
+    return replace(profile, execution=replace(profile.execution, cache=home / "cache"))
 
 
 def _default_name(location: str, home: Path) -> str:
@@ -107,18 +135,31 @@ def _default_name(location: str, home: Path) -> str:
 
 
 def named_graph(name: str) -> Graph:
-    """The graph that `module:NAME` is.
+    """The graph that `module:NAME` is; the module may lie in the current folder.
+
+    What the module itself raises is passed on as it is.
 
     Raises:
         SettingError: there is no such module or name, or it is no graph.
     """
     module, _, attribute = name.partition(":")
+    advice = "give module:NAME of a graph"
+    if not all(part.isidentifier() for part in (*module.split("."), attribute)):
+        raise SettingError(f"VJEPA2_GRAPH={name}: is not of that form; {advice}")
+    if name != DEFAULT_GRAPH and not {"", str(Path.cwd())} & set(sys.path):
+        # `python -m` looks into the current folder, a script does not: both find the same module.
+        sys.path.insert(0, str(Path.cwd()))
     try:
-        graph = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise SettingError(f"VJEPA2_GRAPH={name}: {error}; give module:NAME of a graph") from None
+        found = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if not f"{module}.".startswith(f"{error.name}."):
+            raise  # a module of somebody's own that lacks another
+        raise SettingError(f"VJEPA2_GRAPH={name}: {error}; {advice}") from None
+    if not hasattr(found, attribute):
+        raise SettingError(f"VJEPA2_GRAPH={name}: {module} has no {attribute}; {advice}")
+    graph = getattr(found, attribute)
     if not isinstance(graph, Graph):
-        raise SettingError(f"VJEPA2_GRAPH={name}: is no Graph; give module:NAME of one")
+        raise SettingError(f"VJEPA2_GRAPH={name}: is no Graph; {advice}")
     return graph
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
+import importlib.util
 import platform
 import subprocess
 from collections.abc import Iterable, Iterator
@@ -57,7 +58,8 @@ def _cpu_capability() -> str:
 
 @cache
 def source_digest(module: str) -> str:
-    """Digest of a module's code and of every module of our rooms that it imports, in turn.
+    """Digest of a module's code and of every module that it imports, in turn, of our rooms and of
+    the module's own top-level package: assets of one's own are followed as ours are.
 
     Comments, docstrings and layout do not count: they change no artifact. A data file counts, where
     it lies beside a module that has its name as a string.
@@ -66,14 +68,16 @@ def source_digest(module: str) -> str:
     queue = [module]
     while queue:
         name = queue.pop()
-        path = _source_of(name)
+        path = _source_of(name, module.split(".")[0])
         if path is None or name in sources:
             continue
         tree = without_docstrings(ast.parse(path.read_bytes()))
         sources[name] = digest_bytes(ast.unparse(tree).encode())
         for beside in _named_beside(tree, path):
             sources[f"{name}: {beside.name}"] = digest_bytes(beside.read_bytes())
-        queue.extend(_imports(tree))
+        queue.extend(
+            _imports(tree, name if path.name == "__init__.py" else name.rpartition(".")[0])
+        )
     return digest_json(sources)
 
 
@@ -103,21 +107,43 @@ def _named_beside(tree: ast.Module, path: Path) -> Iterable[Path]:
     yield from (file for file in path.parent.iterdir() if file.is_file() and file.name in names)
 
 
-def _imports(tree: ast.Module) -> Iterable[str]:
+def _imports(tree: ast.Module, package: str) -> Iterable[str]:
+    """What a module of a package imports: whole names, also where they were written from a dot."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1]
+            base = ".".join([*above, node.module or ""]).strip(".") if node.level else node.module
+            yield str(base)
+            yield from (f"{base}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
 
 
-def _source_of(module: str) -> Path | None:
-    if module.split(".")[0] not in ROOMS:
+def _source_of(module: str, own: str) -> Path | None:
+    """The file of a module of ours or of the package `own`; None for all others."""
+    top = module.split(".")[0]
+    if top in ROOMS:
+        root = ROOT
+    elif top == own and (root_of := _folder_of(own)):
+        root = root_of
+    else:
         return None
-    path = ROOT.joinpath(*module.split("."))
+    path = root.joinpath(*module.split("."))
     candidates = (path.with_suffix(".py"), path / "__init__.py")
     return next((p for p in candidates if p.is_file()), None)
+
+
+def _folder_of(top: str) -> Path | None:
+    """The folder that a top-level package or module lies in, if it has files at all."""
+    try:
+        spec = importlib.util.find_spec(top)
+    except ValueError:  # __main__ of an interpreter that runs no file
+        return None
+    if spec is None:
+        return None
+    if spec.submodule_search_locations:
+        return Path(next(iter(spec.submodule_search_locations))).parent
+    return Path(spec.origin).parent if spec.origin and spec.has_location else None
 
 
 def _libraries() -> Iterator[tuple[str, str]]:

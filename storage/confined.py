@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from storage.errors import UserError
 
-class PathError(ValueError):
+
+class PathError(UserError, ValueError):
     """A path that may not be followed; one line: which, and why."""
 
 

@@ -1,8 +1,9 @@
-"""The command line `vjepa2`: run, status, lineage, verify, ui.
+"""The command line `vjepa2`: run, status, lineage, verify, ui, settings.
 
-Whatever a person can get wrong ends in one line on stderr and exit code 2; a stage that fails or a
-check that is not passed is one line and exit code 1. Heavy libraries are imported by the command
-that needs them, so `--help` answers at once.
+Whatever a person can cure ends in one line on stderr and exit code 2, whether the command or a
+stage found it; a check that is not passed is one line and exit code 1. Whatever else a stage breaks
+at is a bug: its traceback, then one line, and exit code 1. Heavy libraries are imported by the
+command that needs them, so `--help` answers at once.
 """
 
 from __future__ import annotations
@@ -36,10 +37,17 @@ examples:
   vjepa2 lineage --video a/b.mp4      every checkpoint that saw one video
   vjepa2 verify                       read every byte again and compare it with its digest
   vjepa2 ui                           the same graph in a browser, on 127.0.0.1
+  vjepa2 settings                     every setting, its value and what it may be
 
 Settings are named by their place in the profile (`vjepa2 settings` lists them all). A setting that
-changes an artifact makes exactly the assets stale that depend on it. VJEPA2_PROFILE, VJEPA2_STORE,
-VJEPA2_SET and VJEPA2_HOME give defaults for the options and the folder of Dagster's records.
+changes an artifact makes exactly the assets stale that depend on it.
+
+environment:
+  VJEPA2_PROFILE, VJEPA2_STORE, VJEPA2_SET    defaults for the options above
+  VJEPA2_HOME         the folder of Dagster's records and of all that runs write
+  VJEPA2_GRAPH        module:NAME of another graph: one with your own sources or assets
+  VJEPA2_DEPLOYMENT   the name under which a shared store notes what is shown here
+  VJEPA2_CACHE        the folder for what may be lost, before the setting execution.cache
 """
 
 
@@ -56,6 +64,12 @@ def refuse(message: object, code: int = 2) -> NoReturn:
     raise SystemExit(code)
 
 
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"invalid int value: {text!r}; give one from 1 to 65535")
+    return int(text)
+
+
 def parser() -> argparse.ArgumentParser:
     """The whole command line; its help is a manual."""
     raw = argparse.RawDescriptionHelpFormatter
@@ -65,9 +79,11 @@ def parser() -> argparse.ArgumentParser:
     where.add_argument("--profile", help="demo (default), laptop or paper")
     where.add_argument(
         "--set", action="append", default=[], metavar="a.b=c", dest="settings",
-        help="change one setting, e.g. pretrain.lr=1e-4; may be given several times",
+        help="change one setting, e.g. encoder.lr=1e-4; may be given several times",
     )  # fmt: skip
-    where.add_argument("--store", help="folder or s3://bucket/prefix (default: dagster_home/store)")
+    where.add_argument(
+        "--store", help="folder or s3://bucket/prefix (default: store in VJEPA2_HOME)"
+    )
 
     def command(name: str, text: str, more: str = "") -> argparse.ArgumentParser:
         return commands.add_parser(
@@ -96,7 +112,7 @@ def parser() -> argparse.ArgumentParser:
     )
     command("verify", "Read every byte of the store again and compare it with its digest.")
     page = command("ui", "Serve the graph in a browser, on 127.0.0.1 only. Stop it with Ctrl-C.")
-    page.add_argument("--port", type=int, default=3000, help="default 3000")
+    page.add_argument("--port", type=_port, default=3000, help="default 3000")
     command("settings", "List every setting of the profile with its value.")
     return top
 

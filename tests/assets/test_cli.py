@@ -61,6 +61,8 @@ def test_help_teaches():
     told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for word in ("run", "status", "lineage", "verify", "ui", "settings", "--set", *REAL_ASSETS):
         assert word in told
+    variables = ("PROFILE", "STORE", "SET", "HOME", "GRAPH", "DEPLOYMENT", "CACHE")
+    assert all(f"VJEPA2_{name}" in told for name in variables)
 
 
 def test_help_needs_no_heavy_library():
@@ -119,6 +121,8 @@ def test_every_command_has_its_own_help(ask):
         (["status", "--store", "gs://bucket"], "store 'gs://bucket': unknown kind"),
         (["status", "--store", "/proc/none/store"], "store /proc/none/store: cannot be written"),
         (["ui", "--port", "many"], "argument --port: invalid int value"),
+        (["ui", "--port", "99999"], "'99999'; give one from 1 to 65535"),
+        (["status", "--store", "~nosuchuser/x"], "store '~nosuchuser/x': Could not determine home"),
     ],
 )
 def test_what_a_person_gets_wrong_is_one_line(ask, words, message):
@@ -200,6 +204,22 @@ def test_what_a_person_can_cure_is_one_line_and_a_bug_leaves_its_traceback(ask, 
     for bug in (ValueError("no such thing"), OSError("odd"), KeyError("x")):
         with pytest.raises(type(bug)):
             fails(bug)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("SET", "counts.upto='3", "VJEPA2_SET=counts.upto='3: No closing quotation; quote each"),
+        ("HOME", "~nosuchuser/x", "VJEPA2_HOME '~nosuchuser/x': Could not determine home"),
+        ("GRAPH", "nowhere", "VJEPA2_GRAPH=nowhere: is not of that form; give module:NAME"),
+        ("GRAPH", "nowhere.at:all", "VJEPA2_GRAPH=nowhere.at:all: No module named 'nowhere'"),
+        ("GRAPH", "pipelines.node:GRAPHS", "pipelines.node has no GRAPHS; give module:NAME"),
+        ("GRAPH", "pipelines.node:SCALES", "is no Graph; give module:NAME"),
+    ],
+)
+def test_a_variable_that_cannot_be_read_is_one_line(ask, monkeypatch, name, value, message):
+    monkeypatch.setenv(f"VJEPA2_{name}", value)
+    assert message in refused(ask("status"))
 
 
 def test_a_home_that_cannot_be_written_is_one_line(ask, monkeypatch):

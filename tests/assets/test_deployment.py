@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,58 @@ def test_a_relative_store_is_one_place_whatever_the_working_directory(house, mon
     assert deployment("tiny", store="store", environment={"VJEPA2_GRAPH": TINY}).store_at == str(
         tmp_path / "store"
     )
+
+
+def test_the_cache_lies_below_the_home_unless_it_is_set(house, tmp_path):
+    environment = {"VJEPA2_GRAPH": TINY, "VJEPA2_HOME": str(tmp_path / "home")}
+    execution = deployment("tiny", environment=environment).profile.execution
+    assert execution.cache == tmp_path / "home" / "cache"
+    elsewhere = [f"execution.cache={tmp_path / 'other'}"]
+    execution = deployment("tiny", elsewhere, environment=environment).profile.execution
+    assert execution.cache == tmp_path / "other"
+
+
+def own_graph(folder: Path, *lines: str) -> dict[str, str]:
+    """A module of somebody's own in a folder, and the environment that names its graph."""
+    folder.mkdir(exist_ok=True)
+    (folder / "own_graph_of_mine.py").write_text("\n".join(lines))
+    return {"VJEPA2_GRAPH": "own_graph_of_mine:GRAPH", "VJEPA2_HOME": str(folder / "home")}
+
+
+@pytest.fixture
+def forgotten(monkeypatch):
+    """What a test imports is forgotten after it."""
+    monkeypatch.setattr("sys.path", [place for place in sys.path if place])
+    yield
+    sys.modules.pop("own_graph_of_mine", None)
+
+
+@pytest.mark.usefixtures("forgotten")
+def test_a_graph_of_ones_own_is_found_in_the_current_folder(house, monkeypatch, tmp_path):
+    environment = own_graph(tmp_path / "mine", f"from {conftest.__name__} import GRAPH")
+    monkeypatch.chdir(tmp_path / "mine")
+    assert deployment("tiny", environment=environment).graph is conftest.GRAPH
+
+
+@pytest.mark.usefixtures("forgotten")
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ("import not_installed_here", ModuleNotFoundError),
+        ("from json import lods", ImportError),
+        ("[].size", AttributeError),
+        ("int('one')", ValueError),
+    ],
+)
+def test_what_breaks_in_a_graph_of_ones_own_keeps_its_traceback(
+    house, monkeypatch, tmp_path, line, error
+):
+    environment = own_graph(tmp_path / "mine", line)
+    monkeypatch.chdir(tmp_path / "mine")
+    with pytest.raises(error) as broken:
+        deployment("tiny", environment=environment)
+    assert not isinstance(broken.value, SettingError)
+    assert any("own_graph_of_mine.py" in str(entry.path) for entry in broken.traceback)
 
 
 def test_an_unknown_profile_is_refused_with_the_nearest(house):
