@@ -8,6 +8,7 @@ the plots on its page move before there is anything to materialize.
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -67,14 +68,20 @@ def _report_until(
     stop: threading.Event,
 ) -> None:
     last: dict[str, Any] = {}
+    told = False
     started = time.monotonic()
     # Some hundred points however long the training takes: each is a row in Dagster's records.
     while not stop.wait(max(EVERY, (time.monotonic() - started) / 100)):
         seen = measured(folder)
         if seen and seen != last:
             event = dg.AssetObservation(asset_key=key, partition=partition, metadata=seen)
-            instance.report_runless_asset_event(event)
-            last = seen
+            try:
+                instance.report_runless_asset_event(event)
+                last = seen
+            except Exception as error:  # Dagster's storage, whichever it is; tried again later
+                if not told:
+                    print(f"    the page is not kept current: {error}", file=sys.stderr, flush=True)
+                told = True
 
 
 def measured(folder: Path) -> dict[str, Any]:

@@ -105,6 +105,21 @@ class Workers:
             dist.all_gather_single(mine, tree.total().contiguous())
         return mine[: partial.numel()]
 
+    def agree(self, number: int, device: torch.device) -> int:
+        """The number itself, which every worker holds; WorkerLostError when one holds another.
+
+        `device` is the one whose tensors the workers exchange.
+        """
+        if self.world == 1:
+            return number
+        mine = torch.tensor([number], device=device)
+        held = [torch.empty_like(mine) for _ in range(self.world)]
+        with _together():
+            dist.all_gather(held, mine)
+        if odd := sorted({int(value) for value in held} - {number}):
+            raise WorkerLostError(f"worker {self.rank} holds {number}, others hold {odd}")
+        return number
+
     def wait(self) -> None:
         """Wait for all workers."""
         if self.world > 1:
@@ -113,7 +128,7 @@ class Workers:
 
 
 class WorkerLostError(RuntimeError):
-    """Another worker went away in the middle of an exchange."""
+    """Another worker, or the bucket that all share, went away: starting again may cure it."""
 
 
 @contextmanager

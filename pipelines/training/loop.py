@@ -41,6 +41,7 @@ from pipelines.training.progress import ProgressWriter, read_progress, shown
 from pipelines.training.runs import Run
 from pipelines.training.tasks import Build, LoopSettings, Task
 from storage.errors import InputError, UserError
+from storage.places import PlaceError
 
 FAILURE = "failure.json"
 
@@ -107,8 +108,8 @@ def train_or_note(
 ) -> None:
     """`train` for a worker that is started again whenever it dies.
 
-    Dying is cured by another try, an error in the data or a diverged loss is not: such an error is
-    noted in failure.json, and workers that find a note leave at once.
+    Dying, or a bucket that fails, may be cured by another try (WorkerLostError); an error in the
+    data or a diverged loss is not: it is noted in failure.json, and who finds a note leaves at once.
     """
     if run.read_note(FAILURE) is not None:
         return
@@ -116,6 +117,8 @@ def train_or_note(
         train(build, settings, run, Workers(rank, world), device, report)
     except WorkerLostError:
         raise
+    except PlaceError as error:  # the bucket may answer the next try
+        raise WorkerLostError(str(error)) from error
     except Exception as error:
         told = {
             "kind": type(error).__name__,
@@ -162,13 +165,9 @@ def train(
 
 
 def _train(
-    trainer: Trainer,
-    settings: LoopSettings,
-    run: Run,
-    workers: Workers,
-    report: Report | None,
+    trainer: Trainer, settings: LoopSettings, run: Run, workers: Workers, report: Report | None
 ) -> None:
-    done = trainer.restore(run.folder)
+    done = workers.agree(trainer.restore(run.folder), trainer.device)
     writer = ProgressWriter(run, settings.noun, settings.steps, settings.samples_per_step)
     rows: list[Row] = []
     for step in range(done, settings.steps):

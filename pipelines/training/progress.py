@@ -17,6 +17,7 @@ from pathlib import Path
 
 from pipelines.progress import line, progress
 from pipelines.training.runs import Run
+from storage.errors import UserError
 
 PROGRESS = "progress.json"
 _WRITE_EVERY = 0.5  # seconds
@@ -53,8 +54,27 @@ class Progress:
         return f"loss {self.loss:.4f}, {self.samples_per_second:.1f} samples/s"
 
 
+class _Troubles:
+    """Errors of a disk or bucket that keep progress from being shown, and end no training."""
+
+    def __init__(self) -> None:
+        self._told = False
+
+    @contextmanager
+    def told_once(self) -> Iterator[None]:
+        """Say on stderr what goes wrong in the block, the first time only, and go on."""
+        try:
+            yield
+        except (UserError, OSError) as error:
+            if not self._told:
+                print(f"    progress is not shown: {error}", file=sys.stderr, flush=True)
+            self._told = True
+
+
 class ProgressWriter:
-    """Keeps `progress.json` current, at most twice a second."""
+    """Keeps `progress.json` current, at most twice a second; one that cannot be written is told
+    once on stderr, and training goes on.
+    """
 
     def __init__(self, run: Run, noun: str, steps: int, samples_per_step: int) -> None:
         self._run = run
@@ -64,6 +84,7 @@ class ProgressWriter:
         self._started = time.monotonic()
         self._written = 0.0
         self._trained = 0
+        self._troubles = _Troubles()
 
     def step(self, done: int, loss: float) -> None:
         """Note that a step is done."""
@@ -75,7 +96,8 @@ class ProgressWriter:
         seconds = now - self._started
         rate = self._trained * self._samples / max(seconds, 1e-9)
         look = Progress(self._noun, done, self._steps, loss, rate, self._trained, seconds)
-        self._run.note(PROGRESS, json.dumps(asdict(look)).encode())
+        with self._troubles.told_once():
+            self._run.note(PROGRESS, json.dumps(asdict(look)).encode())
 
 
 def read_progress(folder: Path) -> Progress | None:
@@ -103,10 +125,11 @@ def shown(run: Run, folder: Path) -> Iterator[None]:
 
 
 def _print_until(run: Run, folder: Path, stop: threading.Event) -> None:
-    last, bar = None, None
+    last, bar, troubles = None, None, _Troubles()
     while True:
         ended = stop.wait(_PRINT_EVERY)
-        run.mirror(folder, PROGRESS)
+        with troubles.told_once():
+            run.mirror(folder, PROGRESS)
         look = read_progress(folder)
         if look is not None and look != last:
             last = look

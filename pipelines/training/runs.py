@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -88,7 +89,7 @@ class Run:
         self.note(_INDEX, json.dumps(index).encode())
         for older in steps:
             if older != path:
-                shutil.rmtree(older)
+                _discard(older)
 
     def pull(self) -> None:
         """Have the newest checkpoint that every worker can reach, and none beyond it."""
@@ -98,7 +99,7 @@ class Run:
         newest = max(reached, default=0)
         for step, path in list_checkpoints(self.folder).items():
             if step != newest:  # this worker alone has it: nobody else could go on from there
-                shutil.rmtree(path)
+                _discard(path)
         target = self.folder / "checkpoints" / checkpoint_name(newest)
         if not newest or target.is_dir():
             return
@@ -112,6 +113,14 @@ class Run:
             if not target.is_dir():
                 raise
             shutil.rmtree(aside)
+
+
+def _discard(folder: Path) -> None:
+    """Remove a checkpoint of this machine, which another worker of it may be removing, too."""
+    aside = folder.with_name(f"{ASIDE}{uuid.uuid4().hex}")
+    with suppress(FileNotFoundError):
+        folder.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _under(step: int) -> str:

@@ -64,3 +64,19 @@ def test_what_it_sees_becomes_observations_of_the_asset(training, monkeypatch):
         records = instance.fetch_observations(key, limit=9).records
     assert len(records) == 1, "the same measured is told once"
     assert records[0].asset_observation.metadata["training/loss"].value == 0.75
+
+
+def test_a_storage_that_fails_is_told_once_and_asked_again(training, monkeypatch, capsys):
+    monkeypatch.setattr(watching, "EVERY", 0.02)
+    asked, stop = [], threading.Event()
+
+    class Locked:
+        def report_runless_asset_event(self, event):
+            asked.append(event)
+            if len(asked) == 3:
+                stop.set()
+            raise OSError("database is locked")
+
+    watching._report_until(Locked(), dg.AssetKey("encoder"), None, training, stop)
+    assert len(asked) == 3
+    assert capsys.readouterr().err == "    the page is not kept current: database is locked\n"

@@ -10,7 +10,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from pipelines.training.checkpoints import logged_rows
-from pipelines.training.distributed import TreeSum, Workers
+from pipelines.training.distributed import TreeSum, WorkerLostError, Workers
 from pipelines.training.loop import train
 from pipelines.training.runs import Run
 from storage.work import LocalWork
@@ -49,3 +49,13 @@ def sum_and_train(workers: Workers, folder: Path) -> None:
     run = Run(LocalWork(folder / "payload", folder / "run"))
     train(toy.ToyTask, toy.settings(4), run, workers, torch.device("cpu"))
     assert len(logged_rows(run.checkpoints().values())) == 4
+
+
+def disagree(workers: Workers, folder: Path) -> None:
+    """Agree on one number, then hold different ones: what each worker is told is saved."""
+    cpu = torch.device("cpu")
+    assert workers.agree(5, cpu) == 5
+    try:
+        workers.agree(7 - workers.rank, cpu)
+    except WorkerLostError as error:
+        (folder / f"told-{workers.rank}").write_text(str(error))

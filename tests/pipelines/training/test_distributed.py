@@ -14,7 +14,7 @@ from pipelines.training.loop import train
 from pipelines.training.runs import Run
 from storage.work import LocalWork
 from tests.pipelines.training import toy
-from tests.pipelines.training.gloo import leaves, spawn, sum_and_train
+from tests.pipelines.training.gloo import disagree, leaves, spawn, sum_and_train
 from tests.pipelines.training.material import digests
 
 
@@ -63,3 +63,10 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
         digests(tmp_path / name / "training" / "checkpoints") for name in ("one", "two/run")
     )
     assert one == two and "step-000004/network.safetensors" in one
+
+
+def test_two_processes_that_hold_different_numbers_do_not_go_on(tmp_path: Path) -> None:
+    spawn(disagree, tmp_path / "two")
+    assert sorted(path.name for path in (tmp_path / "two").glob("told-*")) == ["told-0", "told-1"]
+    assert (tmp_path / "two" / "told-0").read_text() == "worker 0 holds 7, others hold [6]"
+    assert Workers().agree(3, torch.device("cpu")) == 3

@@ -19,10 +19,18 @@ from pipelines.compute import Worker
 from pipelines.stage import Workspace
 from pipelines.training.batches import Batches
 from pipelines.training.checkpoints import list_checkpoints, logged_rows, publish
-from pipelines.training.distributed import Workers
-from pipelines.training.loop import Trainer, TrainingDivergedError, run_folder, run_training
+from pipelines.training.distributed import WorkerLostError, Workers
+from pipelines.training.loop import (
+    FAILURE,
+    Trainer,
+    TrainingDivergedError,
+    run_folder,
+    run_training,
+    train_or_note,
+)
 from pipelines.training.runs import Run
 from pipelines.training.tasks import Task
+from storage.places import PlaceError
 from tests.pipelines.builders import workspace
 from tests.pipelines.training import toy
 from tests.pipelines.training.material import digests
@@ -128,6 +136,17 @@ def test_workers_that_diverge_are_not_started_again(
     monkeypatch.undo()
     train(tmp_path, 8)
     assert max(list_checkpoints(run_folder(workspace(tmp_path)))) == 8
+
+
+def test_a_bucket_that_fails_ends_a_worker_and_not_the_training(tmp_path: Path) -> None:
+    class Interrupted(toy.ToyTask):
+        def batch(self, step: int, shard: int) -> Tensor:
+            raise PlaceError("bucket: SlowDown")
+
+    run = Run(workspace(tmp_path).work)
+    with pytest.raises(WorkerLostError, match="SlowDown"):
+        train_or_note(Interrupted, toy.settings(4), run, 0, 1, CPU, lambda *_: None)
+    assert run.read_note(FAILURE) is None
 
 
 def test_infinite_gradient_of_a_finite_loss_is_caught(tmp_path: Path) -> None:

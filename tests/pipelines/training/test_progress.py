@@ -11,6 +11,7 @@ import pytest
 
 from pipelines.training.progress import Progress, ProgressWriter, read_progress, shown
 from pipelines.training.runs import Run
+from storage.places import PlaceError
 from storage.work import LocalWork
 
 
@@ -50,3 +51,29 @@ def test_last_line_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     with shown(run, run.folder):
         pass
     assert capsys.readouterr().err == "" and read_progress(run.folder) is None
+
+
+class SilentBucket(LocalWork):
+    """Work whose notes cannot be left or read."""
+
+    shared = False
+
+    def note(self, name: str, data: bytes) -> None:
+        raise PlaceError("bucket: SlowDown")
+
+    def read_note(self, name: str) -> bytes | None:
+        raise PlaceError("bucket: SlowDown")
+
+
+def test_a_note_that_fails_is_told_once_and_ends_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Run(SilentBucket(tmp_path / "payload", tmp_path))
+    writer = ProgressWriter(run, "encoder", steps=1, samples_per_step=4)
+    for _ in range(3):
+        writer.step(1, 0.5)
+    told = "    progress is not shown: bucket: SlowDown\n"
+    assert capsys.readouterr().err == told
+    with shown(run, tmp_path):
+        pass
+    assert capsys.readouterr().err.startswith(told[:20])

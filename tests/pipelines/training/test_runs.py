@@ -3,10 +3,13 @@ to the bytes of an undisturbed one; what one machine alone has is no checkpoint.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import pytest
 import torch
 
+from pipelines.training import runs
 from pipelines.training.checkpoints import list_checkpoints
 from pipelines.training.distributed import Workers
 from pipelines.training.loop import train
@@ -54,3 +57,17 @@ def test_what_was_never_pushed_is_no_place_to_go_on_from(s3_store: str, tmp_path
     assert Run(S3Work(s3_store, "recipe", tmp_path / "other")).read_note("failure.json") == b"{}"
     run.remove_note("failure.json")
     assert run.read_note("failure.json") is None
+
+
+def test_workers_of_one_machine_remove_the_same_checkpoint(
+    s3_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(S3Work(s3_store, "recipe", tmp_path))
+    trained(run, 2)
+    pushed = run.folder / "checkpoints" / "step-000002"
+    shutil.copytree(pushed, pushed.with_name("step-000004"))
+    listed = list_checkpoints(run.folder)
+    run.pull()  # another worker was quicker than this one, which has just listed both:
+    monkeypatch.setattr(runs, "list_checkpoints", lambda _: listed)
+    run.pull()
+    assert [path.name for path in (run.folder / "checkpoints").iterdir()] == [pushed.name]
