@@ -14,10 +14,13 @@ from pipelines.provenance import environment, source_digest
 from pipelines.workspace import Workspace
 from storage.artifacts import Artifact, ArtifactError, ArtifactStore, Manifest
 from storage.digests import canonical_json, digest_json
-from storage.places import write_file
+from storage.errors import UserError
+from storage.work import Work
 
 if TYPE_CHECKING:  # its ranges need pydantic, which the home of an exported planner lacks
     from pipelines.execution import ExecutionConfig
+
+SOURCES = "scratch/sources.txt"
 
 __all__ = [
     "Inputs",
@@ -177,11 +180,18 @@ def materialize(
             "recipe": recipe,
             "parents": {name: (a.manifest.recipe, a.content) for name, a in inputs.items()},
         }
-        with store.work(recipe) as work:
-            manifest = store.resume_sealing(work)
-            if manifest is None:
-                manifest = _make(store, work, stage, config, Inputs(inputs), execution, draft)
-        artifact = store.open(manifest)
+        try:
+            with store.work(recipe) as work:
+                manifest = store.resume_sealing(work)
+                if manifest is None:
+                    manifest = _make(store, work, stage, config, Inputs(inputs), execution, draft)
+            artifact = store.open(manifest)
+        except UserError:
+            # Another machine may have sealed it meanwhile, and cleared what this one still needed.
+            artifact = _found(store, recipe)
+            if artifact is None:
+                raise
+            store.discard(recipe)
     store.set_ref(asset, partition, artifact.manifest)
     return Materialized(artifact, reused, drift(stage, artifact.manifest))
 
@@ -210,8 +220,7 @@ def _make(
     out = Workspace(
         work / "payload", work / "scratch", draft["partition"], execution, store.shared_work(work)
     )
-    resumed = out.scratch.exists()
-    begun_by = _note_sources(work, source_digest(stage.run.__module__))
+    begun_by = _note_sources(out.work, today := source_digest(stage.run.__module__))
     out.payload.mkdir(exist_ok=True)
     out.scratch.mkdir(exist_ok=True)
     settled = stage.settled(config, out.partition, execution)
@@ -222,8 +231,8 @@ def _make(
         "device": execution.device,
         "workers": execution.workers,
         "metrics": metrics,
-        "resumed": resumed,
-        "resumed_from": begun_by,
+        "resumed": bool(begun_by),
+        "resumed_from": [digest for digest in begun_by if digest != today],
         "started": round(started, 3),
         "seconds": round(time.time() - started, 3),
     }
@@ -232,13 +241,14 @@ def _make(
     return store.seal(work, {**draft, "record": record}, out.remote)
 
 
-def _note_sources(work: Path, today: str) -> list[str]:
-    """Note which sources work on an artifact; returns those before today's, if it is resumed."""
-    note = work / "sources.txt"
-    known = note.read_text().split() if note.exists() else []
+def _note_sources(work: Work, today: str) -> list[str]:
+    """Note, where every machine finds it, which sources work on an artifact; returns those noted
+    before: none, unless it is resumed.
+    """
+    known = (work.read_note(SOURCES) or b"").decode().split()
     if today not in known:
-        write_file(note, "\n".join([*known, today]).encode())
-    return [digest for digest in known if digest != today]
+        work.note(SOURCES, "\n".join([*known, today]).encode())
+    return known
 
 
 def _refuse_odd_metrics(stage: Stage, metrics: Any) -> None:

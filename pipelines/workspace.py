@@ -63,7 +63,7 @@ class Workspace:
     def _ray_notes(self) -> str:
         """Where Ray Train keeps notes that all its nodes can reach."""
         if isinstance(self.work, S3Work):
-            return f"{self.work.store}/{self.work.key('scratch/ray')}"
+            return f"{self.work.store}/{self.work.note_key('scratch/ray')}"
         return str((self.scratch / "training").resolve())
 
     def note_kept(self, files: Iterable[KeptFile]) -> None:

@@ -34,7 +34,7 @@ from storage.manifests import (
 from storage.payloads import LocalPayload, S3Payload
 from storage.places import LocalPlace, PlaceError, open_place, write_file
 from storage.sealing import locked, move_home, read_remote, send_home, settled
-from storage.work import KeptFile, LocalWork, S3Work, Work
+from storage.work import KeptFile, LocalWork, S3Work, Work, work_prefix
 
 __all__ = [
     "Artifact",
@@ -183,6 +183,10 @@ class ArtifactStore:
         `remote` lists files that workers left in the bucket: path in the payload -> what was kept.
         The manifest is first written to the work folder: after a crash at any line, the next run's
         `resume_sealing` finishes, and no artifact is ever seen without all of its files.
+
+        Two machines may make one artifact in one bucket. Their files lie under keys with digests,
+        so equal ones are one and others do not meet. The first to seal clears them; the other one,
+        if it still needs any, fails with ArtifactError, and finds the first one's artifact.
         """
         left = dict(remote or {})
         files = {entry.path: entry for entry in settled(work / "payload")}
@@ -192,6 +196,8 @@ class ArtifactStore:
         if left:
             text = json.dumps({path: asdict(kept) for path, kept in left.items()})
             write_file(work / "remote.json", text.encode())
+        else:
+            (work / "remote.json").unlink(missing_ok=True)
         write_file(work / "sealing.json", manifest.to_json())
         return self._finish_sealing(work, manifest)
 
@@ -201,20 +207,25 @@ class ArtifactStore:
         if not note.exists():
             return None
         manifest = parse_manifest(note.read_bytes(), str(note))
-        if not (work / "payload").exists() and not self._home(manifest).exists():
+        gone = not (work / "payload").exists() and not self._home(manifest).exists()
+        if gone or self.shared_work(work).lost(read_remote(work / "remote.json").values()):
             note.unlink()  # somebody took the bytes away: make it again
-            return None
-        if self.shared_work(work).lost(read_remote(work / "remote.json").values()):
-            note.unlink()
+            (work / "remote.json").unlink(missing_ok=True)
             return None
         return self._finish_sealing(work, manifest)
 
     def discard(self, recipe: str) -> None:
-        """Remove what a crash left of work that had been sealed already."""
+        """Remove what a crash left of work that had been sealed already, on whichever machine.
+
+        Another machine may be making the same artifact in the bucket at this moment, and misses
+        from now on what it kept there. It seals nothing that is not whole: see `seal`.
+        """
         if (self.local / "work" / recipe).exists():
             # Whoever holds it is about to remove it himself.
             with suppress(ArtifactError), self.work(recipe) as work:
                 self._clear(work)
+        else:
+            self._clear_bucket(recipe)
 
     def _home(self, manifest: Manifest) -> Path:
         return self.local / "objects" / manifest.content
@@ -237,10 +248,13 @@ class ArtifactStore:
 
     def _clear(self, work: Path) -> None:
         """Remove work, what workers left of it in the bucket first."""
-        if not self.is_local:
-            for key in list(self.place.keys(f"work/{work.name}/")):
-                self.place.remove(key)
+        self._clear_bucket(work.name)
         shutil.rmtree(work)
+
+    def _clear_bucket(self, recipe: str) -> None:
+        if not self.is_local:
+            for key in list(self.place.keys(work_prefix(recipe))):
+                self.place.remove(key)
 
     # ---------------------------------------------------------------- audit
 

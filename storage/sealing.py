@@ -14,7 +14,7 @@ from pathlib import Path
 from storage.manifests import ArtifactError, FileEntry, Manifest, list_files, object_key
 from storage.payloads import TRANSFERS
 from storage.places import ASIDE, Place, sync
-from storage.work import KeptFile
+from storage.work import KeptFile, kept_key
 
 
 def settled(payload: Path) -> tuple[FileEntry, ...]:
@@ -75,7 +75,7 @@ def send_home(
             place.upload(key, home / path)
             return
         try:
-            place.copy(f"work/{recipe}/{left[path].name}", key)
+            place.copy(kept_key(recipe, left[path]), key)
         except KeyError:
             raise ArtifactError(
                 f"{manifest.name}: {path}, which a worker had left, is gone from the bucket; "

@@ -8,7 +8,8 @@ a name of the artifact, `payload/...` or `scratch/...`:
         work.keep(room / "x.npy", "scratch/embeddings/000003.npy")
 
 In a folder that is a rename on one disk. For a store in a bucket it is an upload below
-`work/<recipe>/`, which every machine reaches; sealing copies from there inside the bucket.
+`work/<recipe>/`, which every machine reaches, under a key that ends with the file's digest: a late
+upload of other bytes lands beside it, and sealing copies the very file that was recorded.
 """
 
 from __future__ import annotations
@@ -42,6 +43,16 @@ class KeptFile:
     name: str
     size: int
     digest: str = ""
+
+
+def work_prefix(recipe: str) -> str:
+    """What the keys of all files and notes of an artifact in progress in a bucket start with."""
+    return f"work/{recipe}/"
+
+
+def kept_key(recipe: str, kept: KeptFile) -> str:
+    """Where a kept file lies in a bucket: equal files under one key, others never."""
+    return f"{work_prefix(recipe)}{kept.name}.{kept.digest[:16]}"
 
 
 _KEPT: ContextVar[list[KeptFile] | None] = ContextVar("kept", default=None)
@@ -192,7 +203,7 @@ class S3Work:
 
     @property
     def scratch(self) -> Path:
-        """See Work."""
+        """A folder of this machine alone."""
         return self.folder / "scratch"
 
     @property
@@ -202,9 +213,13 @@ class S3Work:
 
         return connected(self.store)
 
-    def key(self, name: str) -> str:
-        """Where a file lies in the store."""
-        return f"work/{self.recipe}/{name}"
+    def key(self, kept: KeptFile) -> str:
+        """Where a kept file lies in the store."""
+        return kept_key(self.recipe, kept)
+
+    def note_key(self, name: str) -> str:
+        """Where a note lies in the store."""
+        return f"{work_prefix(self.recipe)}{name}"
 
     @contextmanager
     def room(self) -> Iterator[Path]:
@@ -217,7 +232,7 @@ class S3Work:
     def keep(self, source: Path, name: str) -> KeptFile:
         """Upload the file."""
         kept = KeptFile(name, source.stat().st_size, digest_file(source))
-        self.place.upload(self.key(name), source)
+        self.place.upload(self.key(kept), source)
         return _noted(kept)
 
     def put(self, name: str, data: bytes) -> KeptFile:
@@ -233,11 +248,11 @@ class S3Work:
             return path
         with aside_of(path) as aside:
             try:
-                self.place.download(self.key(kept.name), aside)
+                self.place.download(self.key(kept), aside)
             except KeyError:
-                raise ArtifactError(f"{self.key(kept.name)} is gone; run again") from None
+                raise ArtifactError(f"{self.key(kept)} is gone; run again") from None
             if digest_file(aside) != kept.digest:
-                raise ArtifactError(f"{self.key(kept.name)} is not what a worker left; run again")
+                raise ArtifactError(f"{self.key(kept)} is not what a worker left; run again")
             aside.replace(path)
         return path
 
@@ -249,20 +264,20 @@ class S3Work:
     def lost(self, kept: Iterable[KeptFile]) -> set[str]:
         """By one listing."""
         files = list(kept)
-        sizes = self.place.sizes(self.key("")) if files else {}
-        return {file.name for file in files if sizes.get(self.key(file.name)) != file.size}
+        sizes = self.place.sizes(work_prefix(self.recipe)) if files else {}
+        return {file.name for file in files if sizes.get(self.key(file)) != file.size}
 
     def note(self, name: str, data: bytes) -> None:
         """One object."""
-        self.place.write(self.key(name), data)
+        self.place.write(self.note_key(name), data)
 
     def read_note(self, name: str) -> bytes | None:
         """The object's bytes."""
         try:
-            return self.place.read(self.key(name))
+            return self.place.read(self.note_key(name))
         except KeyError:
             return None
 
     def remove_note(self, name: str) -> None:
         """Delete the object."""
-        self.place.remove(self.key(name))
+        self.place.remove(self.note_key(name))

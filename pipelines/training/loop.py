@@ -108,8 +108,8 @@ def train_or_note(
 ) -> None:
     """`train` for a worker that is started again whenever it dies.
 
-    Dying, or a bucket that fails, may be cured by another try (WorkerLostError); an error in the
-    data or a diverged loss is not: it is noted in failure.json, and who finds a note leaves at once.
+    Another try may cure dying, or a bucket that fails (WorkerLostError), but no error in the data
+    and no diverged loss: that is noted in failure.json, and who finds a note leaves at once.
     """
     if run.read_note(FAILURE) is not None:
         return

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipelines.training.checkpoints import Checkpoint, checkpoint_name, list_checkpoints
+from storage.manifests import ArtifactError
 from storage.places import ASIDE, link_or_copy, write_file
 from storage.work import KeptFile, Work
 
@@ -76,15 +77,26 @@ class Run:
         }
 
     def push(self, path: Path) -> None:
-        """Let every worker reach a checkpoint that this one wrote; for the main worker alone."""
+        """Let every worker reach a checkpoint that this one wrote; for the main worker alone.
+
+        Raises:
+            ArtifactError: those before it are gone from the bucket, so that the run is not whole.
+        """
         if self.work.shared:
             return
         steps = {folder: step for step, folder in list_checkpoints(self.folder).items()}
+        index = json.loads(self.read_note(_INDEX) or b"{}")
+        if gone := [
+            step for step in steps.values() if step < steps[path] and str(step) not in index
+        ]:
+            raise ArtifactError(
+                f"the checkpoint after step {gone[-1]} is no longer in the bucket: another machine "
+                "sealed this training, or somebody removed it; run again"
+            )
         files = {
             file.name: asdict(self.work.keep(file, f"{_under(steps[path])}/{file.name}"))
             for file in sorted(path.iterdir())
         }
-        index = json.loads(self.read_note(_INDEX) or b"{}")
         index[str(steps[path])] = files
         self.note(_INDEX, json.dumps(index).encode())
         for older in steps:

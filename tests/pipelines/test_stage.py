@@ -252,6 +252,40 @@ def test_a_stage_resumed_after_a_change_of_its_sources_says_so(
     assert "was begun by other sources of stage plain" in made.warning
 
 
+def test_a_stage_resumed_on_another_machine_says_so(
+    s3_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(config: CountingConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        answer(ArtifactStore(s3_store, tmp_path / "one"), stage=replace(PLAIN, run=crash))
+    begun = stages.source_digest(__name__)
+    monkeypatch.setattr(stages, "source_digest", lambda _: "0" * 64)
+    made = answer(ArtifactStore(s3_store, tmp_path / "other"), stage=PLAIN)
+    assert made.artifact.record["resumed"] and made.artifact.record["resumed_from"] == [begun]
+
+
+def test_the_second_of_two_machines_that_make_one_artifact_shows_the_first_ones(
+    s3_store: str, tmp_path: Path
+) -> None:
+    first, second = (ArtifactStore(s3_store, tmp_path / name) for name in ("first", "second"))
+
+    def keep(config: CountingConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
+        out.note_kept([out.work.put("payload/far", b"kept in the bucket")])
+        if out.scratch.is_relative_to(tmp_path / "second"):  # the first one seals meanwhile
+            answer(first, stage=stage)
+            out.file("payload/far")
+        return {}
+
+    stage = replace(PLAIN, run=keep)
+    made = answer(second, stage=stage)
+    assert made.artifact.read("far") == b"kept in the bucket"
+    assert len(list(second.manifests())) == 1 and list(second.place.keys("work/")) == []
+    assert [problem for _, problem in second.verify()] == [""]
+    assert not [path for path in (second.local / "work").iterdir() if path.is_dir()]
+
+
 def test_the_source_digest_follows_imports_through_the_rooms(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

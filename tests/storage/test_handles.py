@@ -131,10 +131,53 @@ def test_another_byte_in_the_bucket_is_not_taken_for_a_kept_file(
     work = S3Work(s3_store, "recipe", tmp_path)
     kept = work.put("scratch/f", b"kept")
     assert work.file(kept).read_bytes() == b"kept"
-    work.place.write(work.key("scratch/f"), b"kepT")
+    work.place.write(work.key(kept), b"kepT")
     work.file(kept).write_bytes(b"kepT")
     with pytest.raises(ArtifactError, match="is not what a worker left"):
         work.file(kept)
+
+
+def test_a_late_upload_is_not_sealed_under_the_digest_of_another(
+    s3_store: str, tmp_path: Path
+) -> None:
+    store, recipe = ArtifactStore(s3_store, tmp_path), draft()["recipe"]
+    with store.work(recipe) as folder:
+        (folder / "payload").mkdir()
+        work = store.shared_work(folder)
+        kept = work.put("scratch/far", b"recorded")
+        work.put("scratch/far", b"too late")
+        assert work.lost([kept]) == set() and work.file(kept).read_bytes() == b"recorded"
+        manifest = store.seal(folder, draft(), {"far": kept})
+    assert store.open(manifest).read("far") == b"recorded"
+    assert [problem for _, problem in store.verify()] == [""]
+    assert list(store.place.keys("work/")) == []
+
+
+def test_a_sealing_given_up_leaves_no_list_for_the_next_one(
+    s3_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, recipe = ArtifactStore(s3_store, tmp_path), draft()["recipe"]
+    with store.work(recipe) as folder:
+        (folder / "payload").mkdir()
+        kept = store.shared_work(folder).put("scratch/f", b"far")
+        with monkeypatch.context() as patched:
+            patched.setattr(store, "_finish_sealing", lambda *_: None)
+            store.seal(folder, draft(), {"f": kept})
+        store.place.remove(f"work/{recipe}/scratch/f.{kept.digest[:16]}")
+        assert store.resume_sealing(folder) is None
+        (folder / "payload" / "f").write_bytes(b"near")
+        manifest = store.seal(folder, draft())
+    assert store.open(manifest).read("f") == b"near"
+
+
+def test_what_a_machine_left_of_sealed_work_another_one_clears(
+    s3_store: str, tmp_path: Path
+) -> None:
+    manifest = sealed(ArtifactStore(s3_store, tmp_path / "maker"))
+    S3Work(s3_store, manifest.recipe, tmp_path).put("scratch/f", b"left by a crash")
+    other = ArtifactStore(s3_store, tmp_path / "other")
+    other.discard(manifest.recipe)
+    assert list(other.place.keys("work/")) == []
 
 
 def test_two_deployments_on_one_store_show_their_own(tmp_path: Path) -> None:

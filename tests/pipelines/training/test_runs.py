@@ -14,6 +14,7 @@ from pipelines.training.checkpoints import list_checkpoints
 from pipelines.training.distributed import Workers
 from pipelines.training.loop import train
 from pipelines.training.runs import Run
+from storage.manifests import ArtifactError
 from storage.work import LocalWork, S3Work
 from tests.pipelines.training import toy
 from tests.pipelines.training.material import digests
@@ -71,3 +72,18 @@ def test_workers_of_one_machine_remove_the_same_checkpoint(
     monkeypatch.setattr(runs, "list_checkpoints", lambda _: listed)
     run.pull()
     assert [path.name for path in (run.folder / "checkpoints").iterdir()] == [pushed.name]
+
+
+def test_a_run_that_was_cleared_meanwhile_is_not_taken_for_whole(
+    s3_store: str, tmp_path: Path
+) -> None:
+    run = Run(S3Work(s3_store, "recipe", tmp_path))
+    trained(run, 2)
+    run.remove_note("checkpoints.json")  # another machine sealed the same training
+    beyond = run.folder / "checkpoints" / "step-000004"
+    shutil.copytree(run.folder / "checkpoints" / "step-000002", beyond)
+    with pytest.raises(ArtifactError, match="checkpoint after step 2 is no longer in the bucket"):
+        run.push(beyond)
+    run.pull()
+    trained(run, 4)
+    assert sorted(run.checkpoints()) == [2, 4], "from the start, and whole"
