@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipelines.curation import nodes as curation
-from pipelines.curation.sources import SOURCES, Source
+from pipelines.curation.sources import SOURCES, Source, named_once
 from pipelines.evaluation import nodes as evaluation
 from pipelines.node import Graph
 from pipelines.planner import nodes as planner
@@ -25,7 +25,7 @@ def build_graph(sources: Sequence[Source] = SOURCES) -> Graph:
     """The graph over some sources."""
     return Graph(
         (
-            *curation.nodes(sources),
+            *curation.nodes(named_once(sources)),
             *robot.NODES,
             *training.nodes(sources),
             *evaluation.NODES,

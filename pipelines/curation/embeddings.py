@@ -77,6 +77,8 @@ class Embedder:
     features: Callable[[Tensor], Tensor]
     width: int
     weights_sha256: str
+    patch: int = 1
+    """Side of the squares that an image is cut into: its own side must be a multiple, pixels."""
 
 
 @functools.cache
@@ -168,6 +170,11 @@ def run(config: EmbeddingsConfig, inputs: Inputs, out: Workspace) -> dict[str, A
     """Embed all scenes of this partition on Ray, chunk by chunk, and join the chunks in order."""
     # Loaded here too, so that a wrong folder is one clear line before any task starts.
     embedder = load_embedder(config.model, config.weights, out.execution.device)
+    if config.size % embedder.patch:
+        raise EmbedderError(
+            f"scene_embeddings.size = {config.size}: must be a multiple of the network's patch, "
+            f"{embedder.patch}"
+        )
     scenes = inputs["scenes"].table("scenes.parquet")
     scenes.sort(key=lambda scene: (scene["video_id"], scene["start_frame"]))
     size = max(CHUNK, 4 * config.batch)
@@ -208,16 +215,26 @@ def _load_dinov2(weights: str | None, device: str) -> Embedder:
     for path in (settings, tensors):
         if not path.is_file():
             raise EmbedderError(f"no {path}; {advice}")
-    kind = json.loads(settings.read_text()).get("model_type")
+    try:
+        kind = json.loads(settings.read_text())["model_type"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise EmbedderError(f"{settings} is no model's config ({error!r}); {advice}") from None
     if kind != "dinov2":
         raise EmbedderError(f"{settings}: model_type is {kind!r}, not 'dinov2'; {advice}")
     try:
         from transformers import Dinov2Model
     except ImportError:
         raise EmbedderError(f"no transformers: install the extra `hf`; {advice}") from None
-    network, report = Dinov2Model.from_pretrained(
-        weights, local_files_only=True, use_safetensors=True, output_loading_info=True
-    )
+    from models.checkpoints import load_metadata
+
+    try:
+        load_metadata(tensors)  # a damaged file is a ValueError here, whatever transformers raises
+        network, report = Dinov2Model.from_pretrained(
+            weights, local_files_only=True, use_safetensors=True, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        first = str(error).partition("\n")[0]
+        raise EmbedderError(f"{weights} cannot be loaded: {first}; {advice}") from error
     if missing := sorted(report["missing_keys"]):
         # transformers would fill them with random numbers and go on.
         raise EmbedderError(f"{tensors} lacks {len(missing)} tensors, first {missing[0]}; {advice}")
@@ -226,6 +243,7 @@ def _load_dinov2(weights: str | None, device: str) -> Embedder:
         features=lambda images: network(images).last_hidden_state[:, 0],
         width=network.config.hidden_size,
         weights_sha256=digest_file(tensors),
+        patch=network.config.patch_size,
     )
 
 

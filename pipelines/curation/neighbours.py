@@ -13,11 +13,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from storage.errors import InputError
+
+try:
+    import faiss
+except ModuleNotFoundError as missing:
+    if missing.name != "faiss":
+        raise
+    raise InputError("no faiss: install this package with the extra `cpu` or `gpu`") from None
 
 Vectors = NDArray[np.float32]
 

@@ -6,6 +6,7 @@ of the mixture and of the retrieval, and what the generator makes for it where n
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -34,6 +35,13 @@ class Source:
     """Whether clips of it are stored for evaluations, though it is not trained on."""
     buckets: int = 1
     """Partitions of the real data set, so that none has more than about twenty thousand files."""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch("[a-z][a-z0-9_]*", self.name):
+            raise ValueError(
+                f"Source.name is {self.name!r}: give small letters, digits and _, a letter first "
+                "(a hyphen parts a source from the number of its partition)"
+            )
 
 
 SOURCES = (
@@ -95,6 +103,14 @@ SOURCES = (
         retrieval_weight=0.05,
     ),
 )
+
+
+def named_once(sources: Sequence[Source]) -> Sequence[Source]:
+    """The sources as they are; ValueError if two have one name: their partitions would be one."""
+    names = [source.name for source in sources]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"two sources are called {twice[0]}; give each a name of its own")
+    return sources
 
 
 def mixture_weights(sources: Sequence[Source] = SOURCES) -> dict[str, float]:

@@ -17,6 +17,7 @@ from models.world_model import WorldModel, WorldModelConfig
 from pipelines.planner.world import ImaginedWorld
 from storage.artifacts import Artifact
 from storage.confined import check_path
+from storage.errors import InputError, curable
 
 Architecture = dict[str, Any]
 
@@ -25,11 +26,11 @@ def read_model(trained: Artifact) -> tuple[Architecture, str]:
     """The architecture of a finished training and the path of its final checkpoint.
 
     Raises:
-        ValueError: the artifact is not a finished training, or names no checkpoint of its own.
+        InputError: the artifact is not a finished training, or names no checkpoint of its own.
     """
     if not trained.has("model.json"):
         name = trained.manifest.name
-        raise ValueError(f"{name}: no model.json here, so this is not a finished training")
+        raise InputError(f"{name}: no model.json here, so this is not a finished training")
     model = trained.json("model.json")
     return model["architecture"], check_path(model["final"])
 
@@ -43,11 +44,12 @@ def open_encoder(trained: Artifact, device: str = "cpu") -> Encoder:
     """The target encoder (the moving average, which the paper evaluates) of a training.
 
     Raises:
-        ValueError: not a finished training, or weights that do not fit its architecture.
+        InputError: not a finished training, or weights that do not fit its architecture.
     """
     encoder = Encoder(EncoderConfig(**read_model(trained)[0]["encoder"]))
     path = weights_file(trained, "target_encoder")
-    load_into(encoder, load_weights(path), str(path))
+    with curable(trained.manifest.name):
+        load_into(encoder, load_weights(path), str(path))
     return encoder.eval().requires_grad_(False).to(torch.device(device))
 
 
@@ -55,9 +57,11 @@ def open_world_model(trained: Artifact, device: str = "cpu") -> WorldModel:
     """The world model of a post-training.
 
     Raises:
-        ValueError: not a finished training, or weights that do not fit its architecture.
+        InputError: not a finished training, or weights that do not fit its architecture.
     """
-    return load_world_model(read_model(trained)[0], weights_file(trained, "world_model"), device)
+    architecture, path = read_model(trained)[0], weights_file(trained, "world_model")
+    with curable(trained.manifest.name):
+        return load_world_model(architecture, path, device)
 
 
 def load_world_model(architecture: Architecture, path: Path, device: str = "cpu") -> WorldModel:

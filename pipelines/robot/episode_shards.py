@@ -19,6 +19,7 @@ from pipelines.settings import EVEN, Count, Natural, NotNegative, Positive, at_l
 from pipelines.stage import Inputs, Stage, Workspace
 from storage.artifacts import Artifact
 from storage.digests import digest_json
+from storage.errors import InputError
 from storage.frames import iterate
 from storage.pictures import VideoError
 from storage.shards import ShardWriter
@@ -243,9 +244,9 @@ def load_episode(artifact: Artifact, row: Mapping[str, Any]) -> tuple[Frames, St
     stored = io.BytesIO(artifact.span(shard, row["states_offset"], row["states_size"]))
     states = np.lib.format.read_array(stored, allow_pickle=False)
     if len(frames) != len(states):
-        raise ValueError(
+        raise InputError(
             f"{artifact.manifest.name}: {shard}: {row['key']} has {len(frames)} frames, "
-            f"{len(states)} states"
+            f"{len(states)} states; run `vjepa2 verify`, or make the artifact again"
         )
     return frames, states
 

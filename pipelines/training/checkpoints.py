@@ -25,7 +25,7 @@ from torch import Tensor, nn, optim
 from models.checkpoints import load_into, load_weights, save_weights
 from pipelines.stage import Workspace
 from storage.artifacts import Artifact
-from storage.errors import InputError
+from storage.errors import InputError, curable
 from storage.places import sync
 from storage.tables import write_table
 from storage.work import KeptFile, Work
@@ -133,7 +133,8 @@ def load_networks(checkpoint: Path, networks: Mapping[str, nn.Module]) -> None:
         path = checkpoint / f"{name}.safetensors"
         if not path.is_file():
             raise InputError(f"{checkpoint}: no {path.name} here")
-        load_into(network, load_weights(path), str(path))
+        with curable("checkpoint"):
+            load_into(network, load_weights(path), str(path))
 
 
 def optimizer_tensors(
@@ -155,7 +156,8 @@ def load_optimizer(
     Raises:
         ValueError: the file has state of a parameter that this training does not have.
     """
-    saved = load_weights(checkpoint / "optimizer.safetensors")
+    with curable("checkpoint"):
+        saved = load_weights(checkpoint / "optimizer.safetensors")
     for label, value in saved.items():
         name, key = label.rsplit("/", 1)
         if name not in names:

@@ -31,6 +31,7 @@ from models.preprocessing import ASPECT, IMAGENET_MEAN, IMAGENET_STD
 from pipelines.settings import Count, Positive, PositiveRange, Share, ShareRange, settings
 from pipelines.training.order import CROP, FLIP, START, ClipSampler, Draw, Uniforms
 from storage.artifacts import Artifact
+from storage.errors import InputError
 from storage.frames import frames_at
 from storage.video import decode_image
 
@@ -189,7 +190,7 @@ class ClipLoader:
         """[3, T, H, W]: the clip at (step, slot), or its first readable replacement.
 
         Raises:
-            RuntimeError: ATTEMPTS draws from the source failed in a row.
+            InputError: ATTEMPTS draws from the source failed in a row.
         """
         for attempt in range(ATTEMPTS):
             draw = self.sampler.draw(step, slot, attempt)
@@ -200,9 +201,10 @@ class ClipLoader:
                 continue
             return augment(pictures, draw.numbers, self.config)
         source = self.sampler.source(step, slot)
-        raise RuntimeError(
+        raise InputError(
             f"step {step}, slot {slot}: {ATTEMPTS} clips of source {source} in a row could not be "
-            f"read, the last because: {self._replaced[-1].reason}; run `vjepa2 verify`"
+            f"read, the last because: {self._replaced[-1].reason}; run `vjepa2 verify`, or give "
+            f"the source no weight (videomix22m.weights.{source}=0)"
         )
 
     def pictures(self, draw: Draw) -> Pictures:

@@ -24,7 +24,8 @@ from models.optimizer import update_average
 from models.predictor import Predictor, PredictorConfig
 from pipelines.settings import Count, Momentum, Natural, NotNegative, settings
 from pipelines.training.clips import ClipConfig, ClipLoader
-from pipelines.training.tasks import LoopSettings
+from pipelines.training.tasks import LoopSettings, check_shards
+from storage.errors import curable
 
 _MEASURED = (
     "loss", "masked_loss", "context_loss", "lr", "weight_decay", "ema", "gradient_norm",
@@ -65,6 +66,9 @@ class JepaConfig:
     """Steps between measurements of the features' rank and spread."""
     diagnose_clips: Count = 32
     """Clips, always the same ones, for those measurements."""
+
+    def __post_init__(self) -> None:
+        check_shards("batch", self.batch, self.gradient_shards)
 
 
 @dataclass(frozen=True)
@@ -150,19 +154,9 @@ class JepaTask:
 
     def loss(self, batch: ShardOfClips, step: int, shard: int) -> tuple[Tensor, dict[str, Tensor]]:
         """V-JEPA 2's loss on a shard, with masks drawn per clip of the global batch."""
-        clips = len(batch.video)
-        masks = []
-        for blocks in (self.config.short_range, self.config.long_range):
-            context, target = multiblock_masks(
-                self.grid,
-                clips,
-                blocks,
-                self.config.seed,
-                self.first_step + step,
-                numerics=self.described.encoder.numerics,
-                first=shard * clips,
-            )
-            masks.append((context.to(self.device), target.to(self.device)))
+        clips, step = len(batch.video), self.first_step + step
+        drawn = draw_masks(self.described, self.config, step, clips, first=shard * clips)
+        masks = [(context.to(self.device), target.to(self.device)) for context, target in drawn]
         out = pretraining_loss(
             self.encoder,
             self.target_encoder,
@@ -201,6 +195,25 @@ class JepaTask:
     def architecture(self) -> dict[str, Any]:
         """Configs of encoder and predictor, and the step this training branched off."""
         return self.described.record() | {"first_step": self.first_step}
+
+
+def draw_masks(
+    architecture: Networks, config: JepaConfig, step: int, clips: int, *, first: int = 0
+) -> list[tuple[Tensor, Tensor]]:
+    """Context and target of both masks, for `clips` of a step from the global batch's `first` on.
+
+    Raises:
+        InputError: the blocks of one leave nothing to see, or nothing to guess, on such clips.
+    """
+    masks = []
+    for name in ("short_range", "long_range"):
+        with curable(name):
+            mask = multiblock_masks(
+                architecture.encoder.grid, clips, getattr(config, name), config.seed, step,
+                numerics=architecture.encoder.numerics, first=first,
+            )  # fmt: skip
+        masks.append(mask)
+    return masks
 
 
 def seeded_networks(architecture: Networks, seed: int) -> tuple[Encoder, Encoder, Predictor]:

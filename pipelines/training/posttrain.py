@@ -40,7 +40,7 @@ from pipelines.training.robot_windows import (
     split_held_out,
 )
 from pipelines.training.runs import Run
-from pipelines.training.tasks import LoopSettings, with_real_precision
+from pipelines.training.tasks import LoopSettings, check_shards, with_real_precision
 from storage.errors import curable
 
 _MEASURED = (
@@ -105,6 +105,7 @@ class PosttrainConfig:
     """The rank test at the end."""
 
     def __post_init__(self) -> None:
+        check_shards("batch", self.batch, self.gradient_shards)
         if self.rollout_steps >= self.frames:
             raise ValueError(
                 f"rollout_steps = {self.rollout_steps}: windows of {self.frames} frames allow "

@@ -9,7 +9,6 @@ branch off one trunk; each names its step in model.json (`first_step`).
 from __future__ import annotations
 
 import functools
-import json
 from dataclasses import field, replace
 from typing import Any
 
@@ -28,6 +27,7 @@ from pipelines.training.jepa import (
     JepaConfig,
     JepaTask,
     Networks,
+    draw_masks,
     loop_settings,
 )
 from pipelines.training.loop import run_training
@@ -56,6 +56,7 @@ class PretrainConfig(JepaConfig):
     lr: Positive = 5.25e-4
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if (self.encoder.frames, self.encoder.size) != (self.clip.frames, self.clip.crop):
             raise ValueError(
                 f"encoder.frames, encoder.size = {self.encoder.frames}, {self.encoder.size} but "
@@ -120,19 +121,30 @@ def build_main(config: PretrainConfig, inputs: Inputs, device: torch.device) -> 
 
 def build_cooldown(config: CooldownConfig, inputs: Inputs, device: torch.device) -> JepaTask:
     """A cool-down on a device, with architecture and weights of the checkpoint it branches off."""
-    trunk = inputs["encoder"]
-    picked = pick_checkpoint(trunk, config.from_step)
-    start = trunk.folder(f"{picked}/") / picked
-    model = json.loads((start / "model.json").read_text())
+    networks, picked, step = branch(config, inputs)
     return JepaTask(
-        Networks.read(model["architecture"]).at(config.clip),
+        networks,
         config,
         open_clips(config, inputs),
         functools.partial(_rate, config.phases),
         device,
-        first_step=model["step"],
-        start_from=start,
+        first_step=step,
+        start_from=inputs["encoder"].folder(f"{picked}/") / picked,
     )
+
+
+def branch(config: CooldownConfig, inputs: Inputs) -> tuple[Networks, str, int]:
+    """The networks of a cool-down, the checkpoint that it branches off, and the steps behind it.
+
+    Raises:
+        InputError: there is no such checkpoint, or no network takes such clips.
+    """
+    trunk = inputs["encoder"]
+    picked = pick_checkpoint(trunk, config.from_step)
+    model = trunk.json(f"{picked}/model.json")
+    with curable("cooled_encoder.clip"):
+        networks = Networks.read(model["architecture"]).at(config.clip)
+    return networks, picked, model["step"]
 
 
 def open_clips(config: JepaConfig, inputs: Inputs) -> ClipLoader:
@@ -150,13 +162,17 @@ def open_clips(config: JepaConfig, inputs: Inputs) -> ClipLoader:
 
 def run_main(config: PretrainConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
     """Train the main phase; the payload holds its checkpoints and its log."""
+    with curable("encoder"):
+        draw_masks(config.networks, config, 0, 1)  # what cannot be is said before workers start
     build = functools.partial(build_main, config, inputs)
     return _train("encoder", config, build, config.warmup_steps + config.constant_steps, out)
 
 
 def run_cooldown(config: CooldownConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
     """Train a cool-down; the payload holds its checkpoints and its log."""
-    pick_checkpoint(inputs["encoder"], config.from_step)  # say so before workers start
+    networks, _, step = branch(config, inputs)  # what cannot be is said before workers start
+    with curable("cooled_encoder"):
+        draw_masks(networks, config, step, 1)
     build = functools.partial(build_cooldown, config, inputs)
     return _train("cooled_encoder", config, build, config.steps, out)
 

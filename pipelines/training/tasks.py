@@ -99,13 +99,20 @@ class LoopSettings:
     """Batches prepared ahead on a GPU machine; never changes a result."""
 
     def __post_init__(self) -> None:
-        if not is_power_of_two(self.gradient_shards):
-            raise ValueError(
-                f"gradient_shards = {self.gradient_shards}: must be a power of two, because shards "
-                "are summed in a binary tree"
-            )
-        if self.samples_per_step % self.gradient_shards:
-            raise ValueError(
-                f"samples_per_step: a batch of {self.samples_per_step} does not divide into "
-                f"gradient_shards = {self.gradient_shards}"
-            )
+        check_shards("samples_per_step", self.samples_per_step, self.gradient_shards)
+
+
+def check_shards(name: str, batch: int, shards: int) -> None:
+    """Refuse a number of gradient shards that no batch, or not this one, divides into.
+
+    Raises ValueError that begins with the name of a setting: gradient_shards, or the batch's.
+    """
+    if not is_power_of_two(shards):
+        raise ValueError(
+            f"gradient_shards = {shards}: must be a power of two, because shards are summed in a "
+            "binary tree"
+        )
+    if batch % shards:
+        raise ValueError(
+            f"{name}: a batch of {batch} does not divide into gradient_shards = {shards}"
+        )

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from pipelines.curation.ingest import SourceConfig
+from pipelines.curation.sources import SOURCES
 from pipelines.execution import ExecutionConfig
 from pipelines.graph import Key, key_name, open_inputs, statuses, upstream_keys
 from pipelines.node import Graph, Node, Profile, source_of
-from pipelines.nodes import GRAPH, PROFILES
+from pipelines.nodes import GRAPH, PROFILES, build_graph
 from pipelines.stage import Inputs, Stage, Workspace, recipe_inputs
 from storage.artifacts import ArtifactError, ArtifactStore
 from tests.build import build
@@ -29,6 +30,17 @@ ALL = (*CUT, "coin", "epic_kitchens")
 
 
 # ------------------------------------------------------------------ what is made from what
+
+
+@pytest.mark.parametrize("name", ["kinetics-400", "Mine", "", "a.b", "4k"])
+def test_a_source_whose_name_parts_its_partitions_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=r"Source\.name is .*: give small letters"):
+        replace(SOURCES[0], name=name)
+
+
+def test_two_sources_of_one_name_are_refused() -> None:
+    with pytest.raises(ValueError, match="two sources are called ssv2"):
+        build_graph((*SOURCES, SOURCES[0]))
 
 
 def test_partitions_are_sources_buckets_and_labs() -> None:

@@ -166,6 +166,26 @@ def test_folders_that_are_no_dinov2_are_refused(tmp_path: Path) -> None:
         load_embedder("dinov2", str(tmp_path / "dino"))
 
 
+def test_weights_that_cannot_be_loaded_are_refused(tmp_path: Path, given: Inputs) -> None:
+    tiny_dinov2(tmp_path / "dino")
+    settings, tensors = (tmp_path / "dino" / n for n in ("config.json", "model.safetensors"))
+    config = EmbeddingsConfig(weights=str(tmp_path / "dino"), size=58)
+    with pytest.raises(EmbedderError, match=r"size = 58: must be a multiple .* patch, \d+"):
+        run(config, given, workspace(tmp_path / "out"))
+    load_embedder.cache_clear()
+    real = json.loads(settings.read_text())
+    settings.write_text(json.dumps(real | {"hidden_size": 48, "num_attention_heads": 1}))
+    with pytest.raises(EmbedderError, match=r"dino cannot be loaded: .*; set scene_embeddings"):
+        load_embedder("dinov2", str(tmp_path / "dino"))
+    tensors.write_bytes(b"no tensors")
+    with pytest.raises(EmbedderError, match=r"dino cannot be loaded: .*; set scene_embeddings"):
+        load_embedder("dinov2", str(tmp_path / "dino"))
+    for text in ("{", "[]", "{}"):
+        settings.write_text(text)
+        with pytest.raises(EmbedderError, match=r"config.json is no model's config"):
+            load_embedder("dinov2", str(tmp_path / "dino"))
+
+
 def test_the_question_names_the_weights_not_their_folder(tmp_path: Path) -> None:
     for name in ("a", "b"):
         tiny_dinov2(tmp_path / name)

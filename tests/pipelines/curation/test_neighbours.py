@@ -4,6 +4,9 @@ vectors and seed alone, not on threads; what cannot work is refused in one line.
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import faiss
 import numpy as np
 import pytest
@@ -17,6 +20,18 @@ def groups(count: int = 4, each: int = 50, width: int = 8) -> np.ndarray:
     centres = np.eye(width)[:count].repeat(each, axis=0)
     vectors = centres + 0.01 * generator.standard_normal(centres.shape)
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_a_missing_faiss_is_told_with_what_to_install() -> None:
+    script = (
+        "import sys; sys.modules['faiss'] = None\n"
+        "from storage.errors import UserError\n"
+        "try: import pipelines.curation.neighbours\n"
+        "except UserError as told: print(told)"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "no faiss: install this package with the extra `cpu` or `gpu`" in done.stdout
 
 
 def test_planted_groups_become_the_clusters() -> None:

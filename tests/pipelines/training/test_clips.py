@@ -17,6 +17,7 @@ from pipelines.training import clips
 from pipelines.training.clips import ClipConfig, ClipLoader, augment, crop_box, frame_numbers
 from pipelines.training.order import CROP, FLIP, ClipSampler, uniforms
 from storage.artifacts import Artifact, ArtifactError, FileEntry, Manifest
+from storage.errors import InputError
 from storage.manifests import list_files
 from storage.payloads import LocalPayload
 from storage.shards import ShardWriter
@@ -206,7 +207,7 @@ def test_what_cannot_be_read_is_replaced_from_its_source_and_reported(
 def test_a_source_that_is_broken_stops_training(
     shards: tuple[dict[str, np.ndarray], Path],
 ) -> None:
-    with pytest.raises(RuntimeError, match=r"step 3, slot 1: 16 clips of source coin in a row"):
+    with pytest.raises(InputError, match=r"step 3, slot 1: 16 clips of source coin in a row"):
         loader(shards, SMALL, "coin").clip(3, 1)
 
 

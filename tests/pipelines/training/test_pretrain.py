@@ -6,6 +6,7 @@ checkpoint of the trunk, moments included, with its own size and rate; unreadabl
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +15,13 @@ import pytest
 import torch
 
 from models.checkpoints import load_weights
-from models.encoder import PUBLISHED
+from models.encoder import PUBLISHED, Encoder
+from pipelines.assignments import override
+from pipelines.nodes import GRAPH
+from pipelines.planner.weights import open_encoder
+from pipelines.settings import SettingError
 from pipelines.stage import Inputs
+from pipelines.training.checkpoints import load_networks
 from pipelines.training.jepa import JepaTask, seeded_networks
 from pipelines.training.pretrain import (
     PretrainConfig,
@@ -25,6 +31,7 @@ from pipelines.training.pretrain import (
     run_main,
 )
 from storage.artifacts import Artifact
+from storage.errors import UserError
 from storage.tables import read_table
 from tests.pipelines.builders import artifact, workspace
 from tests.pipelines.training import material
@@ -136,6 +143,59 @@ def test_cooldown_names_the_checkpoints_there_are(
     config = material.cooldown_config(from_step=3)
     with pytest.raises(ValueError, match=r"no checkpoint after step 3 .* there are: 2, 4"):
         run_cooldown(config, inputs, workspace(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"crop": 41}, r"^cooled_encoder\.clip: .*41"),
+        ({"frames": 3}, r"^cooled_encoder\.clip: .*3"),
+        ({"crop": 8}, r"^cooled_encoder: short_range: 8 blocks"),
+    ],
+)
+def test_a_cooldown_that_cannot_be_is_told_before_workers_start(
+    change: dict[str, int], message: str, trunk: Artifact, mixture: dict[str, Artifact],
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("pipelines.training.pretrain.run_training", lambda *_: pytest.fail("began"))
+    clip = material.ClipConfig(**({"frames": 6, "crop": 48} | change))
+    with pytest.raises(UserError, match=message):
+        run_cooldown(
+            material.cooldown_config(clip=clip),
+            Inputs({**mixture, "encoder": trunk}),
+            workspace(tmp_path),
+        )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"gradient_shards": 3}, "encoder: gradient_shards = 3: must be a power of two"),
+        ({"batch": 15}, "encoder: batch: a batch of 15 does not divide into gradient_shards = "),
+    ],
+)
+def test_shards_that_no_batch_divides_into_are_refused_as_settings(
+    change: dict[str, int], message: str
+) -> None:
+    [(name, value)] = change.items()
+    for section in ("encoder", "cooled_encoder", "world_model"):
+        with pytest.raises(SettingError, match=message.replace("encoder", section, 1)):
+            override(GRAPH.profiles["demo"], [f"{section}.{name}={value}"])
+
+
+def test_a_damaged_checkpoint_of_the_trunk_is_told_to_people(
+    trunk: Artifact, tmp_path: Path
+) -> None:
+    folder = tmp_path / "damaged"
+    shutil.copytree(trunk.payload.root, folder)
+    for name in ("encoder", "target_encoder"):
+        (folder / "checkpoints" / "step-000004" / f"{name}.safetensors").write_bytes(b"no weights")
+    told = "is not a readable safetensors file"
+    with pytest.raises(UserError, match=f"^encoder: .*{told}"):
+        open_encoder(artifact(folder, "encoder"))
+    networks = {"encoder": Encoder(material.ENCODER)}
+    with pytest.raises(UserError, match=told):
+        load_networks(folder / "checkpoints" / "step-000004", networks)
 
 
 def test_context_loss_is_learnt_and_logged(mixture: dict[str, Artifact], tmp_path: Path) -> None:

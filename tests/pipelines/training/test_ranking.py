@@ -158,7 +158,7 @@ def test_summary_means_by_hand() -> None:
 
 @pytest.mark.parametrize("change", [{"pairs": 1}, {"candidates": 1}, {"max_translation": 0.0}])
 def test_bad_configs(change: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=rf"ranking\.{next(iter(change))} = "):
+    with pytest.raises(ValueError, match=rf"RankingConfig\.{next(iter(change))} = "):
         RankingConfig(**change)  # type: ignore[arg-type]
 
 
