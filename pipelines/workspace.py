@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
 
 from storage.places import link_or_copy
 from storage.work import KeptFile, LocalWork, S3Work, Work
@@ -61,9 +62,10 @@ class Workspace:
         train_on_ray(worker, execution=self.execution, world=world, notes=self._ray_notes())
 
     def _ray_notes(self) -> str:
-        """Where Ray Train keeps notes that all its nodes can reach."""
+        """Where Ray Train keeps notes that all its nodes can reach; of a bucket, as a URI."""
         if isinstance(self.work, S3Work):
-            return f"{self.work.store}/{self.work.note_key('scratch/ray')}"
+            place = f"{self.work.store}/{self.work.note_key('scratch/ray')}"
+            return f"s3://{quote(place.removeprefix('s3://'))}"
         return str((self.scratch / "training").resolve())
 
     def note_kept(self, files: Iterable[KeptFile]) -> None:

@@ -28,9 +28,13 @@ from storage.tables import read_columns, read_table
 WHOLE = 1 << 20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Artifact:
     """One artifact, read where it lies.
+
+    It pickles with what tasks need: the files and where its media lie, without the recipe inputs,
+    parents and other record, which may name every file of a source. Equal are handles on the same
+    artifact in the same place.
 
     Paths are relative and posix, as the manifest lists them. Every method that takes one raises
     ArtifactError when the manifest does not list it, or when the file is not as it was sealed.
@@ -39,8 +43,16 @@ class Artifact:
     manifest: Manifest
     payload: Payload
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Artifact):
+            return NotImplemented
+        return (self.manifest.key, self.payload) == (other.manifest.key, other.payload)
+
     def __hash__(self) -> int:
         return hash(self.manifest.key)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"manifest": self.manifest.for_tasks(), "payload": self.payload}
 
     @property
     def content(self) -> str:

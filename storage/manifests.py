@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,11 @@ class Manifest:
         if path not in self.by_path:
             raise ArtifactError(f"{self.name} ({self.content[:12]}) has no file {path!a}")
         return self.by_path[path]
+
+    def for_tasks(self) -> Manifest:
+        """What opens the files, and nothing else: it can be neither written nor compared."""
+        media = {name: self.record[name] for name in ("media",) if name in self.record}
+        return replace(self, recipe_inputs={}, parents={}, record=media)
 
     def to_json(self) -> bytes:
         """The manifest's bytes; `seal` is a digest of all the rest, so a changed byte shows."""

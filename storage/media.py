@@ -29,6 +29,10 @@ class MediaError(UserError, ValueError):
     """A source or file that cannot be used; one line: where, what, what to do."""
 
 
+class ChangedMediaError(MediaError):
+    """A file that was replaced after the listing by which a recipe names it."""
+
+
 @dataclass(frozen=True)
 class Listing:
     """The files of a source, as one look at its folder or bucket found them."""
@@ -69,8 +73,10 @@ class Media(Protocol):
         """Whether there is such a file; a link counts, and `read` says where it leads."""
         ...
 
-    def read(self, path: str) -> bytes:
-        """The bytes of a file. Raises MediaError."""
+    def read(self, path: str, mark: str | None = None) -> bytes:
+        """The bytes of a file. Raises MediaError; ChangedMediaError when a `mark` of its listing
+        is given and the file has another one by now.
+        """
         ...
 
     def digests(self, paths: Sequence[str], book: Path) -> dict[str, str]:
@@ -155,8 +161,12 @@ class Folder:
         file = self.root / check_path(path)
         return file.is_symlink() or file.is_file()
 
-    def read(self, path: str) -> bytes:
-        """The bytes of a file; MediaError when it is missing, unreadable or leads out."""
+    def read(self, path: str, mark: str | None = None) -> bytes:
+        """The bytes of a file; MediaError when it is missing, unreadable or leads out.
+
+        A folder's listing has no marks.
+        """
+        del mark
         try:
             return self._inside(path).read_bytes()
         except OSError as error:
@@ -227,10 +237,18 @@ class Bucket:
         kept = getattr(_KEPT, "listings", None)
         return path in self.listing().marks if kept is not None else self.place.exists(path)
 
-    def read(self, path: str) -> bytes:
-        """The bytes of an object; MediaError when it is missing or its key is odd."""
+    def read(self, path: str, mark: str | None = None) -> bytes:
+        """The bytes of an object; MediaError when it is missing, its key is odd, or its ETag is no
+        longer `mark`.
+        """
+        from storage.s3 import ChangedError
+
         try:
-            return self.place.read(check_path(path))
+            return self.place.read(check_path(path), mark)
+        except ChangedError:
+            raise ChangedMediaError(
+                f"{self.location}: {path} changed since it was listed; run again"
+            ) from None
         except PathError as error:
             raise MediaError(f"{self.location}: {error}; give the object another key") from None
         except KeyError:

@@ -32,6 +32,10 @@ _WORK = Config(
 )
 
 
+class ChangedError(Exception):
+    """An object that was replaced since it was listed."""
+
+
 class S3Place:
     """`s3://bucket/prefix`. Endpoint and credentials come from boto3's own environment.
 
@@ -54,10 +58,21 @@ class S3Place:
                 "name, the credentials and AWS_ENDPOINT_URL"
             ) from None
 
-    def read(self, key: str) -> bytes:
-        """The bytes of an object; KeyError when there is no such object."""
+    def read(self, key: str, mark: str | None = None) -> bytes:
+        """The bytes of an object; KeyError when there is no such object.
+
+        Raises ChangedError when it no longer has the ETag `mark`, one of `marks`.
+        """
+        request = {"Bucket": self.bucket, "Key": self._name(key)}
+        if mark is not None:
+            request["IfMatch"] = f'"{mark}"'
         with self._speaking_of(key):
-            answer = self.client.get_object(Bucket=self.bucket, Key=self._name(key))
+            try:
+                answer = self.client.get_object(**request)
+            except ClientError as error:
+                if _code(error) not in _TAKEN:
+                    raise
+                raise ChangedError(f"{self.location}: {key} is no longer {mark}") from None
             return bytes(answer["Body"].read())
 
     def write(self, key: str, data: bytes) -> None:

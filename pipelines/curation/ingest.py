@@ -28,7 +28,7 @@ from pipelines.stage import Inputs, Stage, Workspace
 from storage.artifacts import Artifact
 from storage.digests import digest_bytes, digest_json
 from storage.errors import InputError
-from storage.media import MediaError, open_media
+from storage.media import ChangedMediaError, MediaError, open_media
 from storage.pictures import VideoError
 from storage.tables import QUARANTINE, write_table
 from storage.video import probe
@@ -171,14 +171,16 @@ def run(config: PartitionConfig, _: Inputs, out: Workspace) -> dict[str, Any]:
         chosen = [path for path in sorted(mine) if bucket_of(path, buckets) == bucket]
         write_labels(out.payload / "media" / LABELS, [mine[path] for path in chosen])
         items = {path: (mine[path], config.style, out.work) for path in chosen}
-        location = str(out.payload / "media")
+        location, marks = str(out.payload / "media"), {}
         results = out.map(_generate, items, noun=f"{name} files")
     else:
         location = config.source.location
-        chosen = open_media(location).listing().share(bucket, buckets, bucket_of)
-        results = out.map(_ingest, {p: (location, p) for p in chosen}, noun=f"{name} files")
+        listing = open_media(location).listing()
+        chosen, marks = listing.share(bucket, buckets, bucket_of), listing.marks
+        marked = {path: (location, path, marks.get(path)) for path in chosen}
+        results = out.map(_ingest, marked, noun=f"{name} files")
     rows, aside = _sorted_out(results, config.source.accept_damaged)
-    labels = read_labels(location)
+    labels = read_labels(location, marks.get(LABELS))
     for row in rows:
         label, split = labels.get(row["path"], (None, None))
         row |= {"source": name, "label": label, "split": split}
@@ -221,10 +223,12 @@ def _generate(item: tuple[SyntheticVideo, StyleConfig, Work]) -> dict[str, Any]:
     return _described(data)
 
 
-def _ingest(item: tuple[str, str]) -> dict[str, Any]:
-    location, path = item
+def _ingest(item: tuple[str, str, str | None]) -> dict[str, Any]:
+    location, path, mark = item
     try:
-        return _described(open_media(location).read(path))
+        return _described(open_media(location).read(path, mark))
+    except ChangedMediaError:  # no row: the recipe asks for the bytes that were listed
+        raise
     except MediaError as error:
         return {"reason": str(error)}
 

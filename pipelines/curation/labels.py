@@ -19,8 +19,10 @@ LABELS = "labels.csv"
 SPLITS = ("train", "validation")
 
 
-def read_labels(location: str) -> dict[str, tuple[str | None, str | None]]:
+def read_labels(location: str, mark: str | None = None) -> dict[str, tuple[str | None, str | None]]:
     """Path -> (label, split) from the labels.csv of a source; empty where there is none.
+
+    `mark` is that of the listing by which a recipe names the file, of a bucket.
 
     Raises:
         MediaError: a column is missing, or a split is neither train nor validation.
@@ -30,7 +32,7 @@ def read_labels(location: str) -> dict[str, tuple[str | None, str | None]]:
         return {}
     where = f"{location}: {LABELS}"
     try:
-        table = csv.DictReader(io.StringIO(media.read(LABELS).decode("utf-8-sig")))
+        table = csv.DictReader(io.StringIO(media.read(LABELS, mark).decode("utf-8-sig")))
         rows = list(table)
     except (UnicodeDecodeError, csv.Error) as error:
         raise MediaError(f"{where} cannot be read ({error}); save it as UTF-8 CSV") from None

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import torch
+from pyarrow.fs import FileSystem
 
 from pipelines import provenance
 from pipelines import stage as stages
@@ -25,6 +26,7 @@ from pipelines.execution import ExecutionConfig
 from pipelines.stage import Inputs, Stage, Workspace, differences, recipe_inputs
 from storage.artifacts import Artifact, ArtifactError, ArtifactStore
 from storage.digests import digest_json
+from storage.work import S3Work
 from tests.interrupts import heeding_ctrl_c
 from tests.pipelines.counting import ITEMS, CountingConfig, Inner, answer
 
@@ -480,3 +482,14 @@ def test_killed_and_interrupted_stages_end_as_undisturbed_ones(
     assert rerun.content == undisturbed.content
     assert len(rerun.manifest.files) == len(ITEMS) + 1
     assert list((tmp_path / "store" / "work").iterdir()) == []
+
+
+@pytest.mark.parametrize("prefix", ["plain", "a b", "50% off", "a#b?c", "ü+"])
+def test_ray_is_told_where_its_notes_go_whatever_the_prefix_is_called(
+    prefix: str, tmp_path: Path
+) -> None:
+    work = S3Work(f"s3://house/{prefix}", "recipe", tmp_path)
+    out = Workspace(tmp_path, tmp_path, None, ExecutionConfig(), work)
+    # As Ray Train opens it; the region alone spares the question where the bucket is.
+    _, path = FileSystem.from_uri(f"{out._ray_notes()}?region=us-east-1")
+    assert path == f"house/{prefix}/work/recipe/scratch/ray"

@@ -97,6 +97,22 @@ def test_a_handle_pickles_and_finds_a_cache_of_its_own(
         cache_folder(None)
 
 
+def test_a_handle_travels_without_what_no_task_reads(tmp_path: Path) -> None:
+    store = ArtifactStore(str(tmp_path))
+    asked = {"stage": "toy", "external_inputs": {f"{n}.mp4": "0" * 64 for n in range(20_000)}}
+    with store.work(digest_json(asked)) as work:
+        (work / "payload").mkdir()
+        (work / "payload" / "f").write_bytes(b"x")
+        record = {"media": "s3://bucket/videos", "metrics": {"bytes": list(range(20_000))}}
+        changes = {"recipe_inputs": asked, "recipe": digest_json(asked), "record": record}
+        here = store.handle(store.seal(work, draft() | changes))
+    assert here.has("f") and len(pickle.dumps(here)) < 2_000
+    there = pickle.loads(pickle.dumps(here))
+    assert there == here and there.read("f") == b"x"
+    assert there.record == {"media": "s3://bucket/videos"}
+    assert here.manifest.recipe_inputs == asked and "metrics" in here.record
+
+
 @pytest.mark.parametrize("path", ["shards/1.tar", "../manifests", "/etc/passwd", "shards/../x"])
 def test_only_what_the_manifest_lists_is_opened(far: Artifact, path: str) -> None:
     for ask in (far.file, far.read, far.table, lambda p: far.span(p, 0, 1)):

@@ -9,10 +9,10 @@ from pathlib import Path
 import boto3
 import pytest
 
-from pipelines.curation.ingest import RawVideosConfig, SourceConfig, observe
+from pipelines.curation.ingest import RawVideosConfig, SourceConfig, _ingest, observe
 from pipelines.execution import ExecutionConfig
 from storage import media
-from storage.media import Bucket, Folder, listings_kept, open_media
+from storage.media import Bucket, Folder, MediaError, listings_kept, open_media
 from storage.places import PlaceError
 from storage.s3 import S3Place
 
@@ -93,3 +93,16 @@ def test_an_error_of_the_bucket_is_one_line(s3_server: str, s3_store: str) -> No
         with pytest.raises(PlaceError, match="NoSuchBucket") as error:
             ask()
         assert "\n" not in str(error.value)
+
+
+def test_an_object_replaced_since_it_was_listed_is_not_read_for_the_one_listed(bucket: str) -> None:
+    found = open_media(bucket)
+    mark = found.listing().marks["videos/7.mp4"]
+    assert found.read("videos/7.mp4", mark) == b"7"
+    S3Place(bucket).write("videos/7.mp4", b"replaced")
+    told = r"videos/7\.mp4 changed since it was listed; run again"
+    with pytest.raises(MediaError, match=told):
+        found.read("videos/7.mp4", mark)
+    with pytest.raises(MediaError, match=told):  # no quarantine row: the recipe names the old bytes
+        _ingest((bucket, "videos/7.mp4", mark))
+    assert found.read("videos/7.mp4") == b"replaced"
