@@ -31,13 +31,22 @@ from pipelines.execution import ExecutionConfig
 from pipelines.progress import progress
 from pipelines.stage import Workspace
 from storage.errors import InputError, UserError
+from storage.manifests import ArtifactError
 from storage.work import KeptFile, noting_kept
 
 if TYPE_CHECKING:
     import torch
 
 Item = TypeVar("Item")
+_ADVICE = (
+    "if the machine ran out of memory, set fewer execution.workers or give it more; "
+    "then run again: what is done is kept"
+)
 _STOP_WITHIN = 10.0  # seconds
+
+
+class WorkersDiedError(UserError, RuntimeError):
+    """Processes of Ray ended without an error of their own, again and again."""
 
 
 def start(execution: ExecutionConfig) -> None:
@@ -83,8 +92,10 @@ def map_items(
         key -> result, in the order of the items.
 
     Raises:
-        RuntimeError: the function raised on an item, or its worker died again and again; the
-            message names the item.
+        InputError: the function raised an error that a person can cure.
+        ArtifactError: the journal cannot be read.
+        WorkersDiedError: the worker of an item died again and again, for want of memory say.
+        RuntimeError: the function raised another error. These messages name the item.
         TypeError: the function returned what JSON cannot hold.
     """
     journal = out.scratch / f"{noun.replace(' ', '-')}.jsonl"
@@ -126,6 +137,14 @@ def _run(
                 result = ray.get(ready[0])
             except ray.exceptions.RayTaskError as error:
                 raise _failure(f"{function.__name__} failed on {key}", error) from error
+            except (
+                ray.exceptions.WorkerCrashedError,
+                ray.exceptions.OutOfMemoryError,
+                ray.exceptions.NodeDiedError,
+            ) as error:
+                raise WorkersDiedError(
+                    f"{function.__name__} died on {key} ({type(error).__name__}); {_ADVICE}"
+                ) from error
             except ray.exceptions.RayError as error:
                 raise RuntimeError(f"{function.__name__} died on {key}: {error}") from error
             yield key, result
@@ -190,7 +209,7 @@ def _read_journal(path: Path) -> tuple[dict[str, Any], dict[str, list[KeptFile]]
             {e["key"]: [KeptFile(**file) for file in e.get("files", ())] for e in entries},
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise RuntimeError(f"{path} cannot be read ({error}); remove it and run again") from None
+        raise ArtifactError(f"{path} cannot be read ({error}); remove it and run again") from None
 
 
 Report = Callable[[Mapping[str, Any], Path | None], None]
@@ -217,7 +236,9 @@ def train_on_ray(
         restarts: how often all workers may be started again.
 
     Raises:
-        RuntimeError: workers went on dying, or there are fewer GPUs than workers.
+        InputError: there are fewer GPUs than workers.
+        WorkersDiedError: workers went on dying.
+        RuntimeError: workers went on raising an error of their own.
     """
     import torch
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
@@ -245,9 +266,18 @@ def train_on_ray(
     try:
         trainer.fit()
     except TrainingFailedError as error:
-        raise RuntimeError(
-            f"training gave up after {restarts} restarts of its workers, the last because: {error}"
+        if any(map(_is_bug, getattr(error, "worker_failures", {}).values())):
+            raise RuntimeError(f"training gave up after {restarts} restarts: {error}") from error
+        reason = str(error).strip().splitlines()[-1]  # those before are Ray's and the traceback
+        raise WorkersDiedError(
+            f"training gave up after {restarts} restarts of its workers ({reason}); {_ADVICE}"
         ) from error
+
+
+def _is_bug(failure: Exception) -> bool:
+    """Whether a worker ended by neither its death, nor a lost exchange, nor a silent bucket."""
+    told = isinstance(failure, ray.exceptions.RayError | UserError | RuntimeError)
+    return not told and not type(failure).__module__.startswith("ray.")
 
 
 def _run_worker(config: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from storage.digests import digest_json
-from storage.places import PlaceError
+from storage.places import PlaceError, expanded
 
 VARIABLE = "VJEPA2_CACHE"
 
@@ -22,10 +22,11 @@ def cache_folder(given: Path | None) -> Path:
     this user among the machine's temporary files.
 
     Raises:
-        PlaceError: the folder among the temporary files belongs to somebody else.
+        PlaceError: the folder among the temporary files belongs to somebody else, or VJEPA2_CACHE
+            is the home of a user that there is not.
     """
     if named := os.environ.get(VARIABLE):
-        return Path(named).expanduser().resolve()
+        return expanded(named).resolve()
     if given is not None and given.is_dir() and os.access(given, os.W_OK):
         return given
     own = Path(tempfile.gettempdir()) / f"vjepa2-cache-{os.getuid()}"

@@ -24,7 +24,8 @@ from storage.manifests import ArtifactError, FileEntry, Manifest
 from storage.payloads import Payload, fetch_all
 from storage.tables import read_columns, read_table
 
-# A table up to this size comes whole, so that its digest is checked; of a larger one, columns.
+# A table up to this size comes whole from a bucket, its digest checked on the way; of a larger one
+# only the columns, whose bytes no digest covers.
 WHOLE = 1 << 20
 
 
@@ -37,7 +38,9 @@ class Artifact:
     artifact in the same place.
 
     Paths are relative and posix, as the manifest lists them. Every method that takes one raises
-    ArtifactError when the manifest does not list it, or when the file is not as it was sealed.
+    ArtifactError when the manifest does not list it, or when the file is missing or has another
+    size than was sealed. Digests are checked when a file is fetched whole from a bucket, and by
+    `ArtifactStore.verify`; what lies on this machine already is opened as it is.
     """
 
     manifest: Manifest
@@ -83,7 +86,7 @@ class Artifact:
         return sorted(path for path in self.manifest.by_path if path.startswith(prefix))
 
     def file(self, path: str) -> Path:
-        """One whole file on this machine, fetched and checked if the store is a bucket."""
+        """One whole file on this machine; from a bucket it is fetched first, its digest checked."""
         with self._named():
             return self.payload.file(self.manifest.file(path))
 

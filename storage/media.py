@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from storage.confined import PathError, check_path, inside
 from storage.digests import digest_file
 from storage.errors import UserError
-from storage.places import write_file
+from storage.places import expanded, write_file
 
 # Not media: what a source says about itself.
 TABLES = ("labels.csv",)
@@ -134,7 +134,7 @@ class Folder:
     """A folder of this machine."""
 
     def __init__(self, location: str) -> None:
-        self.root = Path(location).expanduser().resolve()
+        self.root = expanded(location).resolve()
         self.location = str(self.root)
         if not self.root.is_dir():
             found = "is no folder" if self.root.exists() else "does not exist"
@@ -145,16 +145,25 @@ class Folder:
         return self.listing().paths
 
     def listing(self) -> Listing:
-        """One walk of the folder. Links to folders are listed, not followed."""
+        """One walk of the folder; MediaError for one in it that cannot be read.
+
+        Links to folders are listed, not followed.
+        """
         return _listing(self.location, self._look)
 
     def _look(self) -> Listing:
         found: list[str] = []
-        for folder, folders, files in os.walk(self.root):
+        for folder, folders, files in os.walk(self.root, onerror=self._refuse):
             here = Path(folder)
             links = [name for name in folders if (here / name).is_symlink()]
             found += [(here / name).relative_to(self.root).as_posix() for name in (*files, *links)]
         return Listing(_media(found, self.location), {})
+
+    def _refuse(self, error: OSError) -> None:
+        raise MediaError(
+            f"{self.location}: {error.filename} cannot be listed ({error.strerror}); make it "
+            "readable, or move it away"
+        ) from None
 
     def has(self, path: str) -> bool:
         """Whether there is such a file; a link counts, and `read` says where it leads."""

@@ -27,7 +27,8 @@ TRANSFERS = 8
 
 
 class Payload(Protocol):
-    """The files of one artifact. Every method raises ArtifactError for one that is not as sealed.
+    """The files of one artifact. Every method raises ArtifactError for one that is missing or has
+    another size than was sealed; digests are checked on the way from a bucket.
 
     Entries come from the artifact's manifest: no other path is ever opened.
     """
@@ -119,7 +120,7 @@ class LocalPayload:
             raise ArtifactError(f"{entry.path}: {error.strerror}; rematerialize it") from None
 
     def problem(self, entries: Iterable[FileEntry]) -> str:
-        """See Payload: by the sizes that the file system tells."""
+        """What is missing or of another size, by what the file system tells; "" for nothing."""
         for entry in entries:
             if not self.here(entry):
                 place = f"objects/{self.root.name}/{entry.path}"
@@ -190,7 +191,7 @@ class S3Payload:
         return data
 
     def problem(self, entries: Iterable[FileEntry]) -> str:
-        """See Payload: by one listing."""
+        """What is missing or of another size, by one listing of the bucket; "" for nothing."""
         sizes = self._place.sizes(object_key(self.content, ""))
         for entry in entries:
             key = object_key(self.content, entry.path)

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -86,6 +86,14 @@ def open_place(location: str) -> Place:
     return LocalPlace(Path(location))
 
 
+def expanded(path: Path | str) -> Path:
+    """A path with `~` made a home folder; PlaceError for one of a user that there is not."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise PlaceError(f"{path}: {error}; give the folder by its whole path") from None
+
+
 def check_key(location: str, key: str) -> str:
     """The key itself; PlaceError when it would lead out of the place."""
     if key.startswith("/") or ".." in key.split("/"):
@@ -101,7 +109,7 @@ class LocalPlace:
     """
 
     def __init__(self, root: Path) -> None:
-        self.root = root.expanduser().resolve()
+        self.root = expanded(root).resolve()
         self.location = str(self.root)
         try:
             self.root.mkdir(parents=True, exist_ok=True)
@@ -119,10 +127,8 @@ class LocalPlace:
 
     def read(self, key: str) -> bytes:
         """The bytes of a file; KeyError when there is no such file."""
-        try:
+        with self._speaking_of(key):
             return self.path(key).read_bytes()
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            raise KeyError(key) from None
 
     def write(self, key: str, data: bytes) -> None:
         """Replace a file: temporary file, fsync, atomic rename."""
@@ -149,12 +155,9 @@ class LocalPlace:
 
     def download(self, key: str, target: Path) -> None:
         """Copy a file out, renamed to its target when complete; KeyError when there is none."""
-        try:
-            with aside_of(target) as aside:
-                shutil.copyfile(self.path(key), aside)
-                aside.replace(target)
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            raise KeyError(key) from None
+        with self._speaking_of(key), aside_of(target) as aside:
+            shutil.copyfile(self.path(key), aside)
+            aside.replace(target)
 
     def copy(self, source: str, target: str) -> None:
         """Copy a file, renamed to its target when complete; KeyError when there is none."""
@@ -169,13 +172,28 @@ class LocalPlace:
         whole = self.path(prefix)
         # A prefix may end within a name: then its folder is searched.
         start = whole if prefix.endswith("/") or not prefix else whole.parent
-        found = (path for path in start.rglob("*") if not path.name.startswith(ASIDE))
-        names = (path.relative_to(self.root).as_posix() for path in found if path.is_file())
-        yield from sorted(name for name in names if name.startswith(prefix))
+        with self._speaking_of(prefix), suppress(KeyError):
+            names = [path.relative_to(self.root).as_posix() for path in _files_below(start)]
+            yield from sorted(name for name in names if name.startswith(prefix))
 
     def remove(self, key: str) -> None:
         """Delete a file; nothing happens when there is none."""
-        self.path(key).unlink(missing_ok=True)
+        with self._speaking_of(key), suppress(KeyError):
+            self.path(key).unlink(missing_ok=True)
+
+    @contextmanager
+    def _speaking_of(self, key: str) -> Iterator[None]:
+        """Turn what the system raises into KeyError (no such file) or PlaceError (all else)."""
+        try:
+            yield
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise KeyError(key) from None
+        except OSError as error:
+            raise self._failed(key, error) from error
+
+    def _failed(self, key: str, error: OSError) -> PlaceError:
+        advice = "check the disk and the folder's rights, then run again"
+        return PlaceError(f"store {self.location}: {key}: {error.strerror}; {advice}")
 
     @contextmanager
     def _aside(self, key: str) -> Iterator[Path]:
@@ -183,8 +201,20 @@ class LocalPlace:
             with aside_of(self.path(key)) as aside:
                 yield aside
         except OSError as error:
-            raise PlaceError(f"store {self.location}: {key}: {error.strerror}") from error
+            raise self._failed(key, error) from error
         sync(self.path(key).parent)
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Every whole file below a folder. Raises OSError for a folder that cannot be read."""
+
+    def refuse(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise error
+
+    for where, _, names in os.walk(folder, onerror=refuse):
+        found = (Path(where) / name for name in names if not name.startswith(ASIDE))
+        yield from (path for path in found if path.is_file())
 
 
 @contextmanager

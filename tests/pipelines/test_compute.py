@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 
 from pipelines import compute
-from pipelines.compute import map_items, start
+from pipelines.compute import WorkersDiedError, map_items, start, train_on_ray
 from pipelines.execution import ExecutionConfig
 from pipelines.stage import Workspace
+from pipelines.training.distributed import WorkerLostError
+from storage.errors import UserError
 from tests.absent import skip_at_home
 from tests.pipelines.builders import workspace
 
@@ -136,8 +138,36 @@ def test_a_journal_that_cannot_be_read_is_named(out: Workspace, text: str) -> No
 
 
 def test_a_worker_that_dies_is_told_with_its_item(out: Workspace) -> None:
-    with pytest.raises(RuntimeError, match="die_at_three died on k3"):
+    with pytest.raises(RuntimeError, match="die_at_three died on k3") as caught:
         map_items(die_at_three, {"k2": 2, "k3": 3}, out, noun="things")
+    assert isinstance(caught.value, UserError) and "fewer execution.workers" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        (compute.ray.exceptions.ActorDiedError(), WorkersDiedError),
+        (WorkerLostError("an exchange broke off"), WorkersDiedError),
+        (KeyError("a bug"), RuntimeError),
+    ],
+)
+def test_dead_workers_are_told_with_what_to_do_and_bugs_as_bugs(
+    failure: Exception, told: type[Exception], out: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Ray is imported by its own room first, which sets what Ray reads then.
+    from ray.train import WorkerGroupError
+    from ray.train.torch import TorchTrainer
+
+    def fit(_: object) -> None:
+        raise WorkerGroupError(f"Traceback ...\n{failure!r}", {0: failure})
+
+    monkeypatch.setattr(TorchTrainer, "fit", fit)
+    with pytest.raises(told, match="gave up after 3 restarts") as caught:
+        train_on_ray(print, execution=out.execution, world=1, notes=f"{out.scratch}/notes")
+    curable = told is WorkersDiedError
+    assert type(caught.value) is told and isinstance(caught.value, UserError) == curable
+    assert ("fewer execution.workers" in str(caught.value)) == curable
+    assert ("Traceback" in str(caught.value)) != curable
 
 
 def test_what_json_cannot_hold_is_told_with_its_item(out: Workspace) -> None:

@@ -3,8 +3,11 @@ told in a line: a bucket's errors come as PlaceError, a file that vanished becom
 
 from __future__ import annotations
 
+import errno
+import os
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -61,9 +64,9 @@ def test_a_folder_is_walked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "a.mp4").write_bytes(b"a")
     walks = []
 
-    def walk(root: Path):
+    def walk(root: Path, **how: Any):
         walks.append(root)
-        return before(root)
+        return before(root, **how)
 
     before = media.os.walk
     monkeypatch.setattr(media.os, "walk", walk)
@@ -106,3 +109,26 @@ def test_an_object_replaced_since_it_was_listed_is_not_read_for_the_one_listed(b
     with pytest.raises(MediaError, match=told):  # no quarantine row: the recipe names the old bytes
         _ingest((bucket, "videos/7.mp4", mark))
     assert found.read("videos/7.mp4") == b"replaced"
+
+
+def test_a_folder_that_cannot_be_listed_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"a")
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    scan = os.scandir
+
+    def scandir(path: Any) -> Any:  # rights would not keep root out
+        if Path(path) == closed:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(media.os, "scandir", scandir)
+    with pytest.raises(MediaError, match=r"closed cannot be listed \(Permission denied\); make it"):
+        Folder(str(tmp_path)).paths()
+
+
+def test_the_home_of_nobody_is_no_source() -> None:
+    with pytest.raises(PlaceError, match=r"^~no-such-user/videos: "):
+        open_media("~no-such-user/videos")

@@ -4,17 +4,18 @@ line, soon."""
 
 from __future__ import annotations
 
+import errno
 import socket
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from storage import s3
+from storage import places, s3
 from storage.places import LocalPlace, Place, PlaceError, open_place, write_file
 
 
@@ -227,3 +228,38 @@ def test_a_server_that_goes_away_is_one_line(s3_store: str, monkeypatch, tmp_pat
         with pytest.raises(PlaceError, match="check the connection") as caught:
             call()
         one_line(caught.value)
+
+
+def test_a_disk_that_fails_is_a_place_error_by_every_door(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = LocalPlace(tmp_path / "store")
+    place.write("a/b", b"x")
+
+    def broken(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    def closed(folder: Path, onerror: Callable[[OSError], None]) -> Iterator[None]:
+        onerror(PermissionError(errno.EACCES, "Permission denied", str(folder)))
+        yield from ()
+
+    monkeypatch.setattr(places.shutil, "copyfile", broken)
+    monkeypatch.setattr(Path, "read_bytes", broken)
+    monkeypatch.setattr(Path, "unlink", broken)
+    monkeypatch.setattr(places.os, "walk", closed)
+    for call in (
+        lambda: place.read("a/b"),
+        lambda: place.remove("a/b"),
+        lambda: list(place.keys("a/")),
+    ):
+        with pytest.raises(PlaceError, match="check the disk and the folder's rights"):
+            call()
+    monkeypatch.undo()
+    monkeypatch.setattr(places.shutil, "copyfile", broken)
+    with pytest.raises(PlaceError, match=r"a/b: Input/output error; check the disk"):
+        place.download("a/b", tmp_path / "target")
+
+
+def test_the_home_of_nobody_is_named() -> None:
+    with pytest.raises(PlaceError, match=r"^~no-such-user/store: .*give the folder by its whole"):
+        open_place("~no-such-user/store")
