@@ -11,8 +11,10 @@ from pipelines.evaluation.features import ViewConfig
 from pipelines.evaluation.planning import PlanningConfig
 from pipelines.evaluation.probe import ProbeConfig
 from pipelines.evaluation.probing import HeadConfig
-from pipelines.node import Node, those_of, whole
+from pipelines.node import Keys, Node, Profile, Read, source_of, those_of, whole
 from pipelines.planner.cem import PlannerConfig
+from pipelines.schemas import nearest
+from pipelines.settings import SettingError
 from storage.artifacts import Artifact
 
 PROBE_REPORT = """\
@@ -62,6 +64,17 @@ def _rate(told: Mapping[str, float]) -> str:
     return f"{told['successes']} of {told['trials']} = {share}"
 
 
+def _clips_of_its_source(partition: str | None, above: Keys, profile: Profile) -> Keys:
+    source = profile.probe_report.source
+    found = those_of("clip_shards", lambda _, __: (source,)).keys(partition, above, profile)
+    if not found:
+        known = dict.fromkeys(source_of(str(key)) for key in above)
+        raise SettingError(
+            f"probe_report.source = {source!r}: no clips of it are stored{nearest(source, known)}"
+        )
+    return found
+
+
 # A probe of one block: a few hundred clips do not train the paper's four.
 DEMO_PROBE = ProbeConfig(
     views=ViewConfig(frames=8, size=64, segments=1, train_views=2, views=1, crop_scale=(0.6, 1.0)),
@@ -101,7 +114,7 @@ NODES = (
         description=PROBE_REPORT,
         reads=(
             whole("cooled_encoder"),
-            those_of("clip_shards", lambda _, profile: (profile.probe_report.source,)),
+            Read("clip_shards", _clips_of_its_source),
         ),
         scales={"demo": DEMO_PROBE},
         seconds=46.0,

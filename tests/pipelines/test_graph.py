@@ -18,6 +18,7 @@ from pipelines.execution import ExecutionConfig
 from pipelines.graph import Key, key_name, open_inputs, statuses, upstream_keys
 from pipelines.node import Graph, Node, Profile, source_of
 from pipelines.nodes import GRAPH, PROFILES, build_graph
+from pipelines.settings import SettingError
 from pipelines.stage import Inputs, Stage, Workspace, recipe_inputs
 from storage.artifacts import ArtifactError, ArtifactStore
 from tests.build import build
@@ -149,6 +150,12 @@ def test_a_scale_that_is_none_and_two_thresholds_of_one_gate_are_refused() -> No
     stricter = (replace(cut.gates[0], threshold=0.1),)
     with pytest.raises(ValueError, match="two gates called quarantine_small have other thresholds"):
         Graph((raw, replace(cut, gates=stricter)))
+
+
+def test_a_probe_of_a_source_without_clips_is_refused_with_the_nearest() -> None:
+    odd = replace(DEMO, probe_report=replace(DEMO.probe_report, source="kinetic"))
+    with pytest.raises(SettingError, match=r"source = 'kinetic': .* did you mean kinetics"):
+        upstream_keys(GRAPH, GRAPH["probe_report"], None, odd)
 
 
 # ------------------------------------------------------------------ what is stale
