@@ -380,7 +380,9 @@ def test_a_lab_is_a_folder_of_the_root(tmp_path):
     (tmp_path / "secret" / "success").mkdir(parents=True)
     (root / "IRIS").symlink_to(tmp_path / "secret")
     for name in ("lab-../secret", f"lab-{tmp_path}/secret", "lab-IRIS", "lab-."):
-        with pytest.raises(ValueError, match=r"no lab '.*' in it; episodes\.labs may name AUTOLab"):
+        with pytest.raises(
+            ValueError, match=r"no lab '.*' in it; droid_episodes\.labs may name AUTOLab"
+        ):
             find_lab_folder(root, name)
 
 
