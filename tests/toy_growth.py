@@ -18,7 +18,6 @@ from storage.artifacts import Artifact
 # A source that is there to be evaluated on: neither trained on nor a retrieval target.
 TOY_SOURCE = Source(
     name="toy_benchmark",
-    about="Clips of one motion each, for an evaluation alone.",
     theme=Theme(backdrops=("sand",), labels="motion"),
     files=3,
     evaluated=True,

@@ -22,7 +22,6 @@ class Source:
     """One source of videos or pictures."""
 
     name: str
-    about: str
     theme: Theme
     """What the generator films for it."""
     files: int
@@ -45,59 +44,59 @@ class Source:
 
 
 SOURCES = (
+    # Something-Something v2: labelled, trained on, a target.
     Source(
         name="ssv2",
-        about="Something-Something v2: labelled, trained on, a target.",
         theme=Theme(backdrops=("planks", "paper"), labels="motion", broken=True),
         files=320,
         mixture_weight=0.056,
         retrieval_weight=0.125,
         buckets=4,
     ),
+    # Kinetics 400/600/700 (K710): labelled, trained on, a target.
     Source(
         name="kinetics",
-        about="Kinetics 400/600/700 (K710): labelled, trained on, a target.",
         theme=Theme(backdrops=("foliage", "sky", "sand"), labels="motion"),
         files=24,
         mixture_weight=0.188,
         retrieval_weight=0.7,
         buckets=16,
     ),
+    # HowTo100M: trained on.
     Source(
         name="howto100m",
-        about="HowTo100M: trained on.",
         theme=Theme(backdrops=("planks", "metal", "tiles", "paper", "foliage"), edited=2),
         files=8,
         mixture_weight=0.318,
         buckets=64,
     ),
+    # YT-Temporal-1B, the pool that is cut and curated.
     Source(
         name=POOL,
-        about="YT-Temporal-1B, the pool that is cut and curated.",
         # Nothing but the pool shows bricks, night or water.
         theme=Theme(backdrops=THEMES, edited=1, broken=True),
         files=100,
         mixture_weight=0.188,
         buckets=1024,
     ),
+    # ImageNet-1K: pictures, trained on as still clips.
     Source(
         name="imagenet",
-        about="ImageNet-1K: pictures, trained on as still clips.",
         theme=Theme(backdrops=THEMES, labels="shape"),
         files=16,
         mixture_weight=0.250,
         buckets=16,
     ),
+    # COIN: a target only.
     Source(
         name="coin",
-        about="COIN: a target only.",
         theme=Theme(backdrops=("metal", "planks")),
         files=8,
         retrieval_weight=0.125,
     ),
+    # EPIC-Kitchens: a target only.
     Source(
         name="epic_kitchens",
-        about="EPIC-Kitchens: a target only.",
         theme=Theme(backdrops=("tiles",)),
         files=8,
         retrieval_weight=0.05,
