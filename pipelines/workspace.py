@@ -85,7 +85,7 @@ class Workspace:
 
     def publish(self, kept: KeptFile, path: str) -> None:
         """`adopt` for a file that is in no book of this workspace."""
-        if self.shared is None or self.shared.shared:
+        if self.work.shared:
             target = self.payload / path
             target.unlink(missing_ok=True)
             target.parent.mkdir(parents=True, exist_ok=True)
