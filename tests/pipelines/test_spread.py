@@ -61,7 +61,9 @@ S3 = {
 NODE = """
 set -e
 hostname {name}
+mount --bind '{root}' /mnt
 mount -t tmpfs tmpfs /tmp
+[ -e '{root}' ] || {{ mkdir -p '{root}'; mount --bind /mnt '{root}'; }}  # a checkout below /tmp
 mount -t tmpfs tmpfs /dev/shm
 mkdir -p /tmp/home /tmp/here
 export HOME=/tmp/home TMPDIR=/tmp GLOO_SOCKET_IFNAME=eth0
@@ -103,7 +105,7 @@ class Nodes:
     def start(self, node: str, run: str, **environment: str) -> subprocess.Popen[str]:
         alone = ["unshare", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child",
                  "--mount-proc", "--propagation", "private"]  # fmt: skip
-        script = NODE.format(name=f"node-{node}", run=run)
+        script = NODE.format(name=f"node-{node}", root=ROOT, run=run)
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "VJEPA2_"))}
         with open(self.log / node, "w") as log:
             process = subprocess.Popen(
