@@ -11,7 +11,7 @@ from pipelines.evaluation.features import ViewConfig
 from pipelines.evaluation.planning import PlanningConfig
 from pipelines.evaluation.probe import ProbeConfig
 from pipelines.evaluation.probing import HeadConfig
-from pipelines.node import Keys, Node, Profile, Read, source_of, those_of, whole
+from pipelines.node import Keys, Node, Profile, Read, source_of, whole
 from pipelines.planner.cem import PlannerConfig
 from pipelines.schemas import nearest
 from pipelines.settings import SettingError
@@ -64,9 +64,9 @@ def _rate(told: Mapping[str, float]) -> str:
     return f"{told['successes']} of {told['trials']} = {share}"
 
 
-def _clips_of_its_source(partition: str | None, above: Keys, profile: Profile) -> Keys:
+def _clips_of_its_source(_: str | None, above: Keys, profile: Profile) -> Keys:
     source = profile.probe_report.source
-    found = those_of("clip_shards", lambda _, __: (source,)).keys(partition, above, profile)
+    found = tuple(key for key in above if source_of(str(key)) == source)
     if not found:
         known = dict.fromkeys(source_of(str(key)) for key in above)
         raise SettingError(
