@@ -106,7 +106,10 @@ def map_items(
     todo = {key: item for key, item in items.items() if key not in done}
     if todo:
         start(out.execution)
-        with open(journal, "a") as stream, progress(noun, len(items), len(done)) as bar:
+        with (
+            open(journal, "a") as stream,
+            progress(noun, len(items), len(items) - len(todo)) as bar,
+        ):
             for key, (result, files) in _run(function, todo, out.execution.workers):
                 line = _journal_line(function, key, result, files)
                 stream.write(line)
