@@ -5,6 +5,8 @@ Shapes: B batch, M masked tokens, K context tokens, D width, T frames, HW tokens
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,6 +15,27 @@ from torch import Tensor
 def normalise(features: Tensor) -> Tensor:
     """Layer norm over the last axis, no weights, epsilon 1e-5: what targets are."""
     return F.layer_norm(features, (features.shape[-1],))
+
+
+Centre = Literal["none", "clip", "time"]
+"""What targets lose before their layer norm: nothing, their mean over the clip, or over time."""
+
+
+def centred(features: Tensor, frames: int, centre: Centre) -> Tensor:
+    """Features [B, T*HW, D] less what stays the same in a clip.
+
+    "clip": less their mean over all tokens, so that no colour of the whole clip is left to guess;
+    "time": less their mean over the `frames` time steps at each place, so that nothing that stands
+    still is left. A clip of one time step has no mean to lose but itself: ValueError.
+    """
+    if centre == "none":
+        return features
+    if centre == "clip":
+        return features - features.mean(dim=1, keepdim=True)
+    if frames < 2:
+        raise ValueError(f"centre is 'time' on clips of {frames} time step: nothing would be left")
+    steps = features.unflatten(1, (frames, -1))
+    return (steps - steps.mean(dim=1, keepdim=True)).flatten(1, 2)
 
 
 def jepa_loss(predicted: Tensor, target: Tensor, exponent: float = 1.0) -> Tensor:

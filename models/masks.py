@@ -206,6 +206,11 @@ def _generator(*parts: object) -> torch.Generator:
     return source
 
 
+def uniform(*parts: object) -> float:
+    """A number in [0, 1) that depends on what it is asked for alone."""
+    return torch.rand(1, generator=_generator(*parts)).item()
+
+
 def _seed(*parts: object) -> int:
     """A seed of 63 bits from anything with a stable repr."""
     digest = hashlib.sha256(repr(parts).encode()).digest()

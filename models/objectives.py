@@ -13,7 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from models.isotropy import isotropy_loss
 from models.losses import (
+    Centre,
+    centred,
     change_weights,
     context_loss,
     jepa_loss,
@@ -31,11 +34,13 @@ class PretrainingLoss:
     """Losses of one batch, and features to judge collapse by."""
 
     total: Tensor
-    """What is minimised: masked + context_weight * context."""
+    """What is minimised: masked + context_weight * context + isotropy_weight * isotropy."""
     masked: Tensor
     """Mean over masks of the L1 on masked tokens."""
     context: Tensor | None
     """Mean over masks of the L1 on context tokens; None where its weight is 0."""
+    isotropy: Tensor | None
+    """Mean over masks of SIGReg on the encoder's features; None without directions."""
     features: Tensor
     """[B, N, D] layer-normed targets."""
 
@@ -48,17 +53,25 @@ def pretraining_loss(
     masks: Masks,
     grid: Grid,
     *,
+    weights: Sequence[float] | None = None,
     exponent: float = 1.0,
     context_weight: float = 0.0,
+    centre: Centre = "none",
+    isotropy_weight: float = 0.0,
+    directions: Tensor | None = None,
 ) -> PretrainingLoss:
     """V-JEPA 2's loss: predict the target encoder's features of what the encoder did not see.
 
     The target encoder sees the whole clip once for all masks, without gradient; masks count alike
-    whatever their size. A context weight needs a predictor with a context head.
+    whatever their size, or by `weights`. A context weight needs a predictor with a context head;
+    an isotropy weight needs `directions` [D, K] (see models/isotropy.py). `centre` says what
+    targets lose before their layer norm (see `models.losses.centred`).
     """
+    if bool(isotropy_weight) != (directions is not None):
+        raise ValueError("isotropy_weight and directions go together: give both, or neither")
     with torch.no_grad():
-        features = normalise(target_encoder(video))
-    masked, contextual = [], []
+        features = normalise(centred(target_encoder(video), grid[0], centre))
+    masked, contextual, spread = [], [], []
     for context, target in masks:
         seen = encoder(video, context)
         if context_weight:
@@ -71,11 +84,29 @@ def pretraining_loss(
         else:
             predicted = predictor(seen, context, target, grid, mask_index=0)
         masked.append(jepa_loss(predicted, pick(features, target), exponent))
-    loss = torch.stack(masked).mean()
-    if not contextual:
-        return PretrainingLoss(loss, loss.detach(), None, features)
-    aside = torch.stack(contextual).mean()
-    return PretrainingLoss(loss + context_weight * aside, loss.detach(), aside.detach(), features)
+        if directions is not None:
+            spread.append(isotropy_loss(seen.flatten(0, 1), directions))
+    loss = total = _mean(masked, weights)
+    aside = isotropy = None
+    if contextual:
+        aside = _mean(contextual, weights)
+        total = total + context_weight * aside
+    if spread:
+        isotropy = _mean(spread, weights)
+        total = total + isotropy_weight * isotropy
+    return PretrainingLoss(total, loss.detach(), _detached(aside), _detached(isotropy), features)
+
+
+def _detached(term: Tensor | None) -> Tensor | None:
+    return None if term is None else term.detach()
+
+
+def _mean(terms: Sequence[Tensor], weights: Sequence[float] | None) -> Tensor:
+    """The mean of the masks' terms, by weight if there are any."""
+    if weights is None:
+        return torch.stack(list(terms)).mean()
+    shares = torch.tensor(weights, device=terms[0].device) / sum(weights)
+    return (torch.stack(list(terms)) * shares).sum()
 
 
 def distances(context: Tensor, target: Tensor, grid: Grid) -> Tensor:

@@ -48,6 +48,14 @@ def set_rates(optimizer: torch.optim.Optimizer, lr: float, weight_decay: float) 
             group["weight_decay"] = weight_decay
 
 
+def shorten(gradients: Iterable[Tensor | None], norm: float, most: float | None) -> None:
+    """Scale gradients, whose norm together is `norm`, in place to at most `most`; None: not."""
+    if most is not None and norm > most:
+        for gradient in gradients:
+            if gradient is not None:
+                gradient.mul_(most / norm)
+
+
 @torch.no_grad()
 def update_average(target: nn.Module, online: nn.Module, momentum: float) -> None:
     """Move the target's parameters towards the online ones: θ' = m θ' + (1 - m) θ."""

@@ -62,8 +62,8 @@ def stand_ins(home: Path, my_videos: Path, tmp_path: Path) -> dict[str, str]:
         "path/to/one.mp4": videos[0]["path"],
         "/my/videos": str(my_videos),
         "my-store": str(tmp_path / "my-store"),
-        "encoder.constant_steps=200": "encoder.constant_steps=4",
-        "cooled_encoder.from_step=120": "cooled_encoder.from_step=4",
+        "encoder.decay_steps=200": "encoder.decay_steps=4",
+        "cooled_encoder.from_step=650": "cooled_encoder.from_step=4",
     }
 
 

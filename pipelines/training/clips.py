@@ -64,6 +64,8 @@ class ClipConfig:
     """Width over height of the crop before it is made square, from and to."""
     flip: Share = 0.5
     """Probability that a clip is mirrored."""
+    still: bool = False
+    """Whether every frame is the middle one of its window: a control without motion."""
 
 
 def frame_numbers(frames: int, fps: float, config: ClipConfig, start: float) -> NDArray[np.int64]:
@@ -75,7 +77,8 @@ def frame_numbers(frames: int, fps: float, config: ClipConfig, start: float) -> 
     """
     steps = np.floor(np.arange(config.frames) * (fps / config.fps) + 1e-9).astype(np.int64)
     room = max(0, frames - 1 - int(steps[-1]))
-    return np.minimum(int(start * (room + 1)) + steps, frames - 1)
+    numbers = np.minimum(int(start * (room + 1)) + steps, frames - 1)
+    return np.full_like(numbers, numbers[len(numbers) // 2]) if config.still else numbers
 
 
 def crop_box(

@@ -17,23 +17,27 @@ from torch import Tensor, nn
 
 from models.diagnostics import effective_rank, feature_std
 from models.encoder import Encoder, EncoderConfig
-from models.losses import normalise
-from models.masks import LONG_RANGE, SHORT_RANGE, MultiblockConfig, multiblock_masks
+from models.isotropy import random_directions
+from models.losses import Centre, normalise
+from models.mask_mixture import Mask, MaskMixture, mixture_masks
 from models.objectives import pretraining_loss
 from models.optimizer import update_average
 from models.predictor import Predictor, PredictorConfig
-from pipelines.settings import Count, Momentum, Natural, NotNegative, settings
+from models.schedules import ema_momentum
+from models.seeds import Initialisation, seeded_networks
+from pipelines.settings import Count, Momentum, Natural, NotNegative, Positive, settings
 from pipelines.training.clips import ClipConfig, ClipLoader
 from pipelines.training.tasks import LoopSettings, check_shards
+from storage.digests import digest_json
 from storage.errors import curable
 
 _MEASURED = (
-    "loss", "masked_loss", "context_loss", "lr", "weight_decay", "ema", "gradient_norm",
-    "effective_rank", "feature_std", "replaced_clips",
+    "loss", "masked_loss", "context_loss", "isotropy_loss", "lr", "weight_decay", "ema",
+    "gradient_norm", "effective_rank", "feature_std", "replaced_clips",
 )  # fmt: skip
 LOG_COLUMNS = {"step": "int64"} | dict.fromkeys(_MEASURED, "float64")
 
-CLIP_CACHE = 256 << 20
+CLIP_CACHE = 1 << 30
 """Bytes of decoded clips that each worker keeps; changes how fast a clip comes, never which."""
 
 
@@ -51,13 +55,22 @@ class JepaConfig:
     """Parts of the batch whose gradients are computed apart; 24 clips each by default."""
     weight_decay: NotNegative = 0.04
     ema: Momentum = 0.99925
-    """Momentum of the target encoder."""
-    short_range: MultiblockConfig = SHORT_RANGE
-    """The mask of many small blocks."""
-    long_range: MultiblockConfig = LONG_RANGE
-    """The mask of few large blocks."""
+    """Momentum of the target encoder at the start."""
+    ema_end: Momentum | None = None
+    """Its momentum at the end, to which it rises evenly; None: it stays."""
+    max_gradient_norm: Positive | None = None
+    """Longer gradients are shortened to this norm; None: they stay as they are."""
+    masks: MaskMixture = field(default_factory=MaskMixture)
+    """What is hidden."""
+    centre: Centre = "none"
+    """What targets lose before their layer norm: nothing, their mean over the "clip", or over
+    "time" at each place, so that nothing that stands still is left to guess."""
     context_weight: NotNegative = 0.0
     """Weight of an L1 on the context tokens too, as in V-JEPA 2.1; 0 is V-JEPA 2."""
+    isotropy_weight: NotNegative = 0.0
+    """Weight of SIGReg on the encoder's features (LeJEPA); 0 is V-JEPA 2."""
+    isotropy_directions: Count = 64
+    """Random directions that SIGReg looks along in each step."""
     precision: Literal["bfloat16", "float32"] = "bfloat16"
     """Arithmetic on a GPU: bfloat16 or float32; a CPU computes in float32."""
     checkpoint_every: Count = 3000
@@ -77,15 +90,20 @@ class Networks:
 
     encoder: EncoderConfig
     predictor: PredictorConfig
+    initialisation: Initialisation = "published"
 
     def record(self) -> dict[str, Any]:
         """As JSON-able values."""
-        return {"encoder": asdict(self.encoder), "predictor": asdict(self.predictor)}
+        return asdict(self)
 
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> Networks:
         """The inverse of `record`."""
-        return cls(EncoderConfig(**record["encoder"]), PredictorConfig(**record["predictor"]))
+        return cls(
+            EncoderConfig(**record["encoder"]),
+            PredictorConfig(**record["predictor"]),
+            record["initialisation"],
+        )
 
     def at(self, clip: ClipConfig) -> Networks:
         """The same networks on clips of another size or length."""
@@ -110,6 +128,7 @@ class JepaTask:
         config: JepaConfig,
         clips: ClipLoader,
         rate: Callable[[int], float],
+        steps: int,
         device: torch.device,
         *,
         first_step: int = 0,
@@ -117,16 +136,17 @@ class JepaTask:
     ) -> None:
         """A task on a device.
 
-        `rate` gives the learning rate of a step. A training that branches off another one gives
-        its checkpoint (`start_from`) and the steps behind it (`first_step`): clips and masks go on
-        from there instead of starting again.
+        `rate` gives the learning rate of each of the `steps` of this phase. A training that
+        branches off another one gives its checkpoint (`start_from`) and the steps behind it
+        (`first_step`): clips and masks go on from there instead of starting again.
         """
-        self.config, self.clips, self.rate, self.device = config, clips, rate, device
+        self.config, self.clips, self.device = config, clips, device
+        self.rate, self.steps = rate, steps
         self.described = architecture
         self.first_step, self.start_from = first_step, start_from
         self.grid = architecture.encoder.grid
         self.encoder, self.target_encoder, self.predictor = (
-            network.to(device) for network in seeded_networks(architecture, config.seed)
+            network.to(device) for network in build_networks(architecture, config.seed)
         )
         self.networks: dict[str, nn.Module] = {
             "encoder": self.encoder,
@@ -137,10 +157,13 @@ class JepaTask:
 
     def schedule(self, step: int) -> dict[str, float]:
         """Learning rate, weight decay and momentum of a step."""
+        start, end = self.config.ema, self.config.ema_end
         return {
             "lr": self.rate(step),
             "weight_decay": self.config.weight_decay,
-            "ema": self.config.ema,
+            "ema": start
+            if end is None
+            else ema_momentum(step, start=start, end=end, steps=self.steps - 1),
         }
 
     def batch(self, step: int, shard: int) -> ShardOfClips:
@@ -156,26 +179,40 @@ class JepaTask:
         """V-JEPA 2's loss on a shard, with masks drawn per clip of the global batch."""
         clips, step = len(batch.video), self.first_step + step
         drawn = draw_masks(self.described, self.config, step, clips, first=shard * clips)
-        masks = [(context.to(self.device), target.to(self.device)) for context, target in drawn]
+        weights = [mask.weight for mask in drawn]
         out = pretraining_loss(
             self.encoder,
             self.target_encoder,
             self.predictor,
             batch.video.to(self.device, non_blocking=True),
-            masks,
+            [(mask.context.to(self.device), mask.target.to(self.device)) for mask in drawn],
             self.grid,
+            weights=None if len(set(weights)) == 1 else weights,
             context_weight=self.config.context_weight,
+            centre=self.config.centre,
+            isotropy_weight=self.config.isotropy_weight,
+            directions=self._directions(step),
         )
         # The loop takes the mean over shards: times their number, it is the count of the step.
         replaced = torch.tensor(float(batch.replaced * self.config.gradient_shards))
         scalars = {"masked_loss": out.masked, "replaced_clips": replaced.to(self.device)}
         if out.context is not None:
             scalars["context_loss"] = out.context
+        if out.isotropy is not None:
+            scalars["isotropy_loss"] = out.isotropy
         return out.total, scalars
 
-    def after_step(self) -> None:
+    def _directions(self, step: int) -> Tensor | None:
+        """Where SIGReg looks in a step, the same for every shard; None where it weighs nothing."""
+        if not self.config.isotropy_weight:
+            return None
+        seed = int(digest_json(["isotropy", self.config.seed, step])[:15], 16)
+        width, count = self.described.encoder.width, self.config.isotropy_directions
+        return random_directions(width, count, seed, self.device)
+
+    def after_step(self, step: int) -> None:
         """Move the target encoder towards the encoder."""
-        update_average(self.target_encoder, self.encoder, self.config.ema)
+        update_average(self.target_encoder, self.encoder, self.schedule(step)["ema"])
 
     @torch.no_grad()
     def diagnose(self) -> dict[str, float]:
@@ -199,30 +236,26 @@ class JepaTask:
 
 def draw_masks(
     architecture: Networks, config: JepaConfig, step: int, clips: int, *, first: int = 0
-) -> list[tuple[Tensor, Tensor]]:
-    """Context and target of both masks, for `clips` of a step from the global batch's `first` on.
+) -> list[Mask]:
+    """Masks of a step for `clips` of it, from the global batch's clip number `first` on.
 
     Raises:
         InputError: the blocks of one leave nothing to see, or nothing to guess, on such clips.
     """
-    masks = []
-    for name in ("short_range", "long_range"):
-        with curable(name):
-            mask = multiblock_masks(
-                architecture.encoder.grid, clips, getattr(config, name), config.seed, step,
-                numerics=architecture.encoder.numerics, first=first,
-            )  # fmt: skip
-        masks.append(mask)
-    return masks
+    with curable("masks"):
+        return mixture_masks(
+            architecture.encoder.grid, clips, config.masks, config.seed, step,
+            numerics=architecture.encoder.numerics, first=first,
+        )  # fmt: skip
 
 
-def seeded_networks(architecture: Networks, seed: int) -> tuple[Encoder, Encoder, Predictor]:
+def build_networks(architecture: Networks, seed: int) -> tuple[Encoder, Encoder, Predictor]:
     """Encoder, target encoder (its copy) and predictor, with weights that depend on the seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        encoder = Encoder(architecture.encoder)
-        predictor = Predictor(architecture.predictor)
+    encoder, predictor = seeded_networks(
+        architecture.encoder, architecture.predictor, seed, architecture.initialisation
+    )
     target = copy.deepcopy(encoder).requires_grad_(False)
+    assert predictor is not None
     return encoder, target, predictor
 
 
@@ -236,4 +269,5 @@ def loop_settings(noun: str, config: JepaConfig, steps: int) -> LoopSettings:
         checkpoint_every=config.checkpoint_every,
         diagnose_every=config.diagnose_every,
         precision=config.precision,
+        max_gradient_norm=config.max_gradient_norm,
     )

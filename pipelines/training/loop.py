@@ -7,7 +7,7 @@ loss is no longer finite. It never chooses "the latest" of anything but its own 
 bytes are promised for the same device type and CPU capability.
 
     step t:  lr, decay = schedules(t);  gradient = tree sum over shards s of d loss(t, s) / shards;
-             AdamW;  task.after_step();  every checkpoint_every steps: write, then report
+             AdamW;  task.after_step(t);  every checkpoint_every steps: write, then report
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from models.optimizer import adamw, set_rates
+from models.optimizer import adamw, set_rates, shorten
 from pipelines.stage import Workspace
 from pipelines.training.batches import Batches
 from pipelines.training.checkpoints import (
@@ -219,12 +219,13 @@ class Trainer:
         norm = float(torch.stack([g.norm() for g in gradients if g is not None]).norm())
         row = {"step": step + 1, **scalars, **schedule, "gradient_norm": norm}
         self._refuse_non_finite(row)
+        shorten(gradients, norm, self.settings.max_gradient_norm)
         set_rates(self.optimizer, schedule["lr"], schedule["weight_decay"])
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
             parameter.grad = gradient
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.task.after_step()
+        self.task.after_step(step)
         return row
 
     def restore(self, folder: Path) -> int:

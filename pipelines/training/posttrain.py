@@ -212,7 +212,7 @@ class PosttrainTask:
         )
         return out.total, {"teacher_forcing": out.teacher_forcing, "rollout": out.rollout}
 
-    def after_step(self) -> None:
+    def after_step(self, _: int) -> None:
         """Nothing follows the optimizer here."""
 
     def diagnose(self) -> dict[str, float]:

@@ -15,8 +15,10 @@ from typing import Any
 import torch
 
 from models.encoder import PUBLISHED, EncoderConfig
+from models.mask_mixture import check_masks
 from models.predictor import PredictorConfig
-from models.schedules import Phase, by_phase
+from models.schedules import Phase, by_phase, cosine
+from models.seeds import Initialisation
 from pipelines.settings import Count, Natural, NotNegative, Positive, settings
 from pipelines.stage import Inputs, Stage, Workspace
 from pipelines.training.checkpoints import pick_checkpoint, publish
@@ -27,7 +29,6 @@ from pipelines.training.jepa import (
     JepaConfig,
     JepaTask,
     Networks,
-    draw_masks,
     loop_settings,
 )
 from pipelines.training.loop import run_training
@@ -48,12 +49,19 @@ class PretrainConfig(JepaConfig):
     predictor_width: Count = 384
     predictor_depth: Count = 12
     predictor_heads: Count = 12
+    initialisation: Initialisation = "published"
+    """"published": weights of deviation 0.02; "fan_in": 1 / sqrt(inputs), which networks a hundred
+    wide need."""
     warmup_steps: Count = 12_000
     """Steps over which the rate rises from lr_start to lr."""
-    constant_steps: Count = 228_000
+    constant_steps: Natural = 228_000
     """Steps at lr."""
+    decay_steps: Natural = 0
+    """Steps over which it falls to lr_end, as half a cosine; the paper leaves that to the
+    cool-down."""
     lr_start: NotNegative = 1e-4
     lr: Positive = 5.25e-4
+    lr_end: NotNegative = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -62,6 +70,7 @@ class PretrainConfig(JepaConfig):
                 f"encoder.frames, encoder.size = {self.encoder.frames}, {self.encoder.size} but "
                 f"clip.frames, clip.crop = {self.clip.frames}, {self.clip.crop}: must be equal"
             )
+        check_hidden(self, self.networks)
 
     @property
     def networks(self) -> Networks:
@@ -77,12 +86,26 @@ class PretrainConfig(JepaConfig):
                 context_head=self.context_weight > 0,
                 numerics=self.encoder.numerics,
             )
-        return Networks(self.encoder, predictor)
+        return Networks(self.encoder, predictor, self.initialisation)
+
+    @property
+    def steps(self) -> int:
+        """Steps of the main phase."""
+        return self.warmup_steps + self.constant_steps + self.decay_steps
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step."""
+        late = step - self.warmup_steps - self.constant_steps
+        if late < 0:
+            return by_phase(step, self.phases)
+        return cosine(late, start=self.lr, final=self.lr_end, steps=self.decay_steps)
 
     @property
     def phases(self) -> tuple[Phase, ...]:
-        """The learning rate over the steps."""
+        """The learning rate over the steps before it falls."""
         warm = Phase(name="warm-up", steps=self.warmup_steps, start=self.lr_start, end=self.lr)
+        if not self.constant_steps:
+            return (warm,)
         flat = Phase(name="constant", steps=self.constant_steps, start=self.lr, end=self.lr)
         return (warm, flat)
 
@@ -107,6 +130,27 @@ class CooldownConfig(JepaConfig):
         """The learning rate over the steps."""
         return (Phase(name="cool-down", steps=self.steps, start=self.lr, end=self.lr_end),)
 
+    def rate(self, step: int) -> float:
+        """The learning rate of a step."""
+        return by_phase(step, self.phases)
+
+
+def check_hidden(config: JepaConfig, networks: Networks) -> None:
+    """Refuse masks, or targets, that leave nothing to see or to guess on clips of these networks.
+
+    Raises ValueError that begins with the name of a setting.
+    """
+    grid = networks.encoder.grid
+    if config.centre == "time" and grid[0] < 2:
+        raise ValueError(
+            f"centre = 'time', but clip.frames = {config.clip.frames} makes one time step: nothing "
+            "would be left to guess"
+        )
+    try:
+        check_masks(grid, config.masks, networks.encoder.numerics)
+    except ValueError as error:
+        raise ValueError(f"masks.{error}") from None
+
 
 def _main_phase(encoder: EncoderConfig) -> EncoderConfig:
     return replace(encoder, frames=16, size=256)
@@ -115,8 +159,7 @@ def _main_phase(encoder: EncoderConfig) -> EncoderConfig:
 def build_main(config: PretrainConfig, inputs: Inputs, device: torch.device) -> JepaTask:
     """The main phase on a device."""
     clips = open_clips(config, inputs)
-    rate = functools.partial(_rate, config.phases)
-    return JepaTask(config.networks, config, clips, rate, device)
+    return JepaTask(config.networks, config, clips, config.rate, config.steps, device)
 
 
 def build_cooldown(config: CooldownConfig, inputs: Inputs, device: torch.device) -> JepaTask:
@@ -126,7 +169,8 @@ def build_cooldown(config: CooldownConfig, inputs: Inputs, device: torch.device)
         networks,
         config,
         open_clips(config, inputs),
-        functools.partial(_rate, config.phases),
+        config.rate,
+        config.steps,
         device,
         first_step=step,
         start_from=inputs["encoder"].folder(f"{picked}/") / picked,
@@ -162,17 +206,15 @@ def open_clips(config: JepaConfig, inputs: Inputs) -> ClipLoader:
 
 def run_main(config: PretrainConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
     """Train the main phase; the payload holds its checkpoints and its log."""
-    with curable("encoder"):
-        draw_masks(config.networks, config, 0, 1)  # what cannot be is said before workers start
     build = functools.partial(build_main, config, inputs)
-    return _train("encoder", config, build, config.warmup_steps + config.constant_steps, out)
+    return _train("encoder", config, build, config.steps, out)
 
 
 def run_cooldown(config: CooldownConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
     """Train a cool-down; the payload holds its checkpoints and its log."""
-    networks, _, step = branch(config, inputs)  # what cannot be is said before workers start
+    networks, _, _ = branch(config, inputs)  # what cannot be is said before workers start
     with curable("cooled_encoder"):
-        draw_masks(networks, config, step, 1)
+        check_hidden(config, networks)
     build = functools.partial(build_cooldown, config, inputs)
     return _train("cooled_encoder", config, build, config.steps, out)
 
@@ -197,15 +239,11 @@ def _train(
     return metrics | speed
 
 
-def _rate(phases: tuple[Phase, ...], step: int) -> float:
-    return by_phase(step, phases)
-
-
 ENCODER = Stage(
-    "encoder", version=2, config=PretrainConfig, run=run_main, resolve=with_real_precision,
+    "encoder", version=3, config=PretrainConfig, run=run_main, resolve=with_real_precision,
     on_device=True,
 )  # fmt: skip
 COOLED_ENCODER = Stage(
-    "cooled_encoder", version=2, config=CooldownConfig, run=run_cooldown,
+    "cooled_encoder", version=3, config=CooldownConfig, run=run_cooldown,
     resolve=with_real_precision, on_device=True,
 )  # fmt: skip

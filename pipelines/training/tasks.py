@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.execution import ExecutionConfig
-from pipelines.settings import Count, Momentum, Natural, settings
+from pipelines.settings import Count, Momentum, Natural, Positive, settings
 from pipelines.training.distributed import is_power_of_two
 
 
@@ -45,7 +45,7 @@ class Task(Protocol):
         """The shard's loss [] and further scalars [] for the log (same names for every shard)."""
         ...
 
-    def after_step(self) -> None:
+    def after_step(self, step: int, /) -> None:
         """What follows the optimizer's step, e.g. the moving average of the target encoder."""
         ...
 
@@ -93,6 +93,8 @@ class LoopSettings:
     precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic on a GPU: float32, or bfloat16 (autocast). A CPU always computes in float32."""
     betas: tuple[Momentum, Momentum] = (0.9, 0.999)
+    max_gradient_norm: Positive | None = None
+    """Longer gradients are shortened to this norm; None: they stay as they are."""
     activation_checkpointing: bool = False
     """Whether blocks are computed again in the backward pass; never changes a result."""
     prefetch: Natural = 2

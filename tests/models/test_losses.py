@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from models.losses import (
+    centred,
     change_weights,
     context_loss,
     jepa_loss,
@@ -23,6 +24,18 @@ def test_normalise() -> None:
     # Mean 3, variance 8/3; epsilon 1e-5 is too small to see.
     out = normalise(tensor(1, 3, 5, shape=(1, 1, 3)))
     assert out.flatten().tolist() == pytest.approx([-1.224743, 0.0, 1.224743], abs=1e-5)
+
+
+def test_centred_targets_lose_what_stays() -> None:
+    # Two time steps of two places, one channel: the first place stands still at 4.
+    features = tensor(4, 1, 4, 7, shape=(1, 4, 1))
+    assert centred(features, 2, "none") is features
+    assert centred(features, 2, "clip").flatten().tolist() == [0, -3, 0, 3]
+    assert centred(features, 2, "time").flatten().tolist() == [0, -3, 0, 3]
+    still = tensor(4, 1, 4, 1, shape=(1, 4, 1))
+    assert centred(still, 2, "clip").any() and not centred(still, 2, "time").any()
+    with pytest.raises(ValueError, match="clips of 1 time step"):
+        centred(features, 1, "time")
 
 
 def test_jepa_loss_is_a_plain_mean() -> None:

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from models.encoder import Encoder, EncoderConfig
-from models.losses import jepa_loss, normalise
+from models.isotropy import random_directions
+from models.losses import centred, jepa_loss, normalise
 from models.objectives import distances, pretraining_loss, world_model_loss
 from models.predictor import Predictor, PredictorConfig
 from models.tokens import pick
@@ -63,6 +64,35 @@ def test_context_weight() -> None:
     assert both.total.item() == pytest.approx(both.masked.item() + 0.5 * both.context.item())
     both.total.backward()
     assert predictor.predictor_proj_context.weight.grad.abs().max() > 0
+
+
+def test_masks_by_weight_and_centred_targets() -> None:
+    encoder, target, predictor = parts()
+    with torch.no_grad():
+        features = normalise(centred(target(VIDEO), GRID[0], "time"))
+        terms = [
+            jepa_loss(predictor(encoder(VIDEO, c), c, t, GRID), pick(features, t)) for c, t in MASKS
+        ]
+    loss = pretraining_loss(
+        encoder, target, predictor, VIDEO, MASKS, GRID, weights=(3.0, 1.0), centre="time"
+    )
+    expected = (3 * terms[0].item() + terms[1].item()) / 4
+    assert loss.total.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_isotropy_beside_the_loss() -> None:
+    encoder, target, predictor = parts()
+    along = random_directions(24, 8, 0, torch.device("cpu"))
+    plain = pretraining_loss(encoder, target, predictor, VIDEO, MASKS, GRID)
+    both = pretraining_loss(
+        encoder, target, predictor, VIDEO, MASKS, GRID, isotropy_weight=0.5, directions=along
+    )
+    assert plain.isotropy is None and both.isotropy is not None
+    assert both.total.item() == pytest.approx(
+        plain.total.item() + 0.5 * both.isotropy.item(), rel=1e-5
+    )
+    with pytest.raises(ValueError, match="go together"):
+        pretraining_loss(encoder, target, predictor, VIDEO, MASKS, GRID, isotropy_weight=0.5)
 
 
 def test_distances() -> None:

@@ -2,6 +2,7 @@
 
 - Biases and norms are not decayed, weights and mask tokens are; frozen parameters are in no group.
 - One step is AdamW's, worked out by hand, and decay alone shrinks by lr times decay.
+- Gradients longer than allowed are shortened together.
 - The moving average is m θ' + (1 - m) θ.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.optimizer import adamw, parameter_groups, set_rates, update_average
+from models.optimizer import adamw, parameter_groups, set_rates, shorten, update_average
 from models.predictor import Predictor
 from models.world_model import WorldModel
 from tests.models.test_predictor import TINY
@@ -60,3 +61,13 @@ def test_average() -> None:
     assert online.weight.flatten().tolist() == [5.0, 5.0]
     with pytest.raises(ValueError, match="2 parameters and the online module 1"):
         update_average(target, torch.nn.Linear(2, 1, bias=False), 0.5)
+
+
+def test_long_gradients_are_shortened_together() -> None:
+    long, short = torch.full((4,), 3.0), torch.full((4,), 4.0)
+    shorten([long, None, short], 10.0, None)
+    shorten([long, None, short], 10.0, 20.0)
+    assert long[0] == 3.0
+    shorten([long, None, short], 10.0, 5.0)
+    assert torch.cat([long, short]).norm().item() == pytest.approx(5.0)
+    assert long[0] == 1.5

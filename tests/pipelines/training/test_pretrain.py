@@ -16,17 +16,19 @@ import torch
 
 from models.checkpoints import load_weights
 from models.encoder import PUBLISHED, Encoder
+from models.mask_mixture import TEMPORAL, MaskMixture
 from pipelines.assignments import override
 from pipelines.nodes import GRAPH
 from pipelines.planner.weights import open_encoder
 from pipelines.settings import SettingError
 from pipelines.stage import Inputs
 from pipelines.training.checkpoints import load_networks
-from pipelines.training.jepa import JepaTask, seeded_networks
+from pipelines.training.jepa import JepaTask, build_networks
 from pipelines.training.pretrain import (
     PretrainConfig,
     build_cooldown,
     build_main,
+    open_clips,
     run_cooldown,
     run_main,
 )
@@ -77,7 +79,7 @@ def test_target_encoder_is_the_moving_average(mixture: dict[str, Artifact], tmp_
     out = workspace(tmp_path)
     config = material.pretrain_config(constant_steps=1, warmup_steps=1, checkpoint_every=1)
     run_main(config, Inputs(mixture), out)
-    expected = seeded_networks(config.networks, config.seed)[0].state_dict()
+    expected = build_networks(config.networks, config.seed)[0].state_dict()
     for step in (1, 2):
         folder = out.payload / "checkpoints" / f"step-{step:06d}"
         online = load_weights(folder / "encoder.safetensors")
@@ -150,7 +152,7 @@ def test_cooldown_names_the_checkpoints_there_are(
     [
         ({"crop": 41}, r"^cooled_encoder\.clip: .*41"),
         ({"frames": 3}, r"^cooled_encoder\.clip: .*3"),
-        ({"crop": 8}, r"^cooled_encoder: short_range: 8 blocks"),
+        ({"crop": 8}, r"^cooled_encoder: masks.short_range: 8 blocks"),
     ],
 )
 def test_a_cooldown_that_cannot_be_is_told_before_workers_start(
@@ -205,6 +207,64 @@ def test_context_loss_is_learnt_and_logged(mixture: dict[str, Artifact], tmp_pat
     for row in read_table(out.payload / "log.parquet"):
         together = row["masked_loss"] + 0.5 * row["context_loss"]
         assert row["loss"] == pytest.approx(together, rel=1e-5)
+
+
+SMALL = MaskMixture(short_range=None, long_range=None, temporal=TEMPORAL)
+ONE_FRAME = replace(material.ENCODER, tubelet=1)
+
+
+def test_ramps_clipping_and_terms_are_logged(mixture: dict[str, Artifact], tmp_path: Path) -> None:
+    out = workspace(tmp_path)
+    config = material.pretrain_config(
+        encoder=ONE_FRAME, masks=SMALL, centre="time", initialisation="fan_in", warmup_steps=1,
+        constant_steps=1, decay_steps=2, lr_end=1e-4, ema=0.5, ema_end=0.8, isotropy_weight=0.1,
+        isotropy_directions=4, max_gradient_norm=1e-3,
+    )  # fmt: skip
+    run_main(config, Inputs(mixture), out)
+    log = read_table(out.payload / "log.parquet")
+    assert [row["lr"] for row in log] == pytest.approx([1e-3, 1e-3, 5.5e-4, 1e-4])
+    assert [row["ema"] for row in log] == pytest.approx([0.5, 0.6, 0.7, 0.8])
+    for row in log:
+        assert row["loss"] == pytest.approx(row["masked_loss"] + 0.1 * row["isotropy_loss"])
+        assert row["gradient_norm"] > 1e-3  # as it was before it was shortened
+    architecture = json.loads((out.payload / "model.json").read_text())["architecture"]
+    assert architecture["initialisation"] == "fan_in"
+
+
+def test_a_clip_may_stand_still(mixture: dict[str, Artifact]) -> None:
+    config = material.pretrain_config()
+    still = replace(config, clip=replace(config.clip, still=True))
+    moving, stopped = (open_clips(c, Inputs(mixture)).batch(0, range(4)) for c in (config, still))
+    assert torch.equal(stopped, stopped[:, :, :1].expand_as(stopped))
+    assert not torch.equal(moving, moving[:, :, :1].expand_as(moving))
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (["masks.temporal.temporal_scale=[1.0, 1.0]"], r"masks\.temporal: 1 blocks of \(4, 4, 4\)"),
+        (
+            ["encoder.frames=1", "clip.frames=1", "centre=none"],
+            r"masks\.temporal: 1 blocks of \(1, 4, 4\) tokens leave fewer than 1 context",
+        ),
+        (["encoder.frames=1", "clip.frames=1"], r"centre = 'time', but clip\.frames = 1"),
+        (["encoder.tubelet=3"], "4 frames of 32 pixels do not divide into tubelets of 3"),
+        (["masks.temporal=null"], "are all absent or weigh nothing"),
+        (["masks.use=some"], r"masks\.use"),
+    ],
+)
+def test_what_cannot_be_hidden_is_refused_as_a_setting(settings: list[str], told: str) -> None:
+    with pytest.raises(SettingError, match=told):
+        override(GRAPH.profiles["demo"], [f"encoder.{setting}" for setting in settings])
+
+
+def test_the_papers_masks_stay_its_own() -> None:
+    for section in ("encoder", "cooled_encoder"):
+        config = getattr(GRAPH.profiles["paper"], section)
+        assert config.masks == MaskMixture() and config.centre == "none"
+        assert config.isotropy_weight == 0 and config.max_gradient_norm is None
+        assert config.ema_end is None
+    assert GRAPH.profiles["paper"].encoder.initialisation == "published"
 
 
 def test_sizes_must_agree() -> None:

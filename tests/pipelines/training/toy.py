@@ -46,7 +46,7 @@ class ToyTask:
         loss = (self.network(batch) - wanted).abs().mean()
         return loss, {"twice": 2 * loss.detach()}
 
-    def after_step(self) -> None:
+    def after_step(self, _: int) -> None:
         with torch.no_grad():
             for mean, now in zip(self.average.parameters(), self.network.parameters(), strict=True):
                 mean.lerp_(now, 0.1)
