@@ -30,18 +30,15 @@ def probe_report(report: Artifact, _: Inputs) -> Mapping[str, bytes]:
 
 
 def planning_report(report: Artifact, _: Inputs) -> Mapping[str, bytes]:
-    """Shares of goals reached, energies, and films of the first trials."""
-    told = _report(report)["policies"]
-    rates = {policy: labs["pooled"]["reached"] for policy, labs in told.items()}
-    trials = next(iter(rates.values()))["trials"]
-    drawn = {
-        "reached": scores.score_bars(
-            {policy: _interval(rate) for policy, rate in rates.items()},
-            None,
-            "share of goals reached",
-            f"Reaching within the limit: {trials} trials a policy, 95 % intervals",
-        )
-    }
+    """Shares of goals reached in unseen and seen labs, energies, films of the first trials."""
+    told = _report(report)
+    near = f"within {100 * told['settings']['success']:g} cm"
+    drawn = {}
+    for labs, name in (("unseen", "pooled"), ("seen", "seen")):
+        found = {policy: by[name] for policy, by in told["policies"].items() if name in by}
+        for when, which in (("ended", "reached"), ("passed", "passed")):
+            if found:
+                drawn[f"{when} {near}, {labs} labs"] = _shares(found, which, f"{when} {near}", labs)
     for path in report.files("landscape-"):
         lab = path.removeprefix("landscape-").removesuffix(".npz")
         drawn[f"energy, {lab}"] = _landscape(np.load(report.file(path)))
@@ -50,6 +47,18 @@ def planning_report(report: Artifact, _: Inputs) -> Mapping[str, bytes]:
         if name.endswith("-000"):  # the first trial of each lab
             drawn[f"rollout {name}"] = _rollout(np.load(report.file(path)), name)
     return drawn
+
+
+def _shares(found: Mapping[str, Mapping[str, Any]], which: str, what: str, labs: str) -> bytes:
+    """Bars of the policies' rates, `which` of them, in labs of one kind."""
+    rates = {policy: summary[which] for policy, summary in found.items()}
+    trials = next(iter(rates.values()))["trials"]
+    return scores.score_bars(
+        {policy: _interval(rate) for policy, rate in rates.items()},
+        None,
+        f"share that {what}",
+        f"Reaching in {labs} labs: {trials} trials a policy, 95 % intervals",
+    )
 
 
 def planner_bundle(bundle: Artifact, _: Inputs) -> Mapping[str, bytes]:

@@ -6,8 +6,13 @@ the arm truly there, and lets a policy make `steps` motions. It succeeds if the 
 motion, with random motions, and with motions straight to the goal by someone who knows where it is:
 the first two say what success is worth, the last that it was possible.
 
+What counts is reaching in labs that neither recordings nor pretraining have seen; labs of the
+recordings are reported apart.
+
 Inputs: `cooled_encoder`, `world_model`. Payload:
-    report.json            success counts with 95 % Wilson intervals, distances, the settings
+    report.json            policies: policy -> "pooled" over the unseen labs, each lab, and "seen"
+                           over the recorded ones, if any: success counts with 95 % Wilson
+                           intervals, distances; landscapes; settings
     trials.parquet         lab, policy, trial, step, distance (m), stayed
     films/<lab>-<n>.npz    frames uint8 [T+1, H, W, 3], goal uint8 [H, W, 3], distances_cm [T+1]
     landscape-<lab>.npz    energy_xz [Z, X], energy_xy [Y, X], axis_cm [G], truth_cm [3]
@@ -29,6 +34,7 @@ from pipelines.evaluation.reaching import (
     energy_landscape,
     run_trial,
 )
+from pipelines.robot.roles import check_labs, labs_of
 from pipelines.settings import NOT_EMPTY, Count, Natural, Positive, plain, settings
 from pipelines.stage import Inputs, Stage, Workspace
 from storage.tables import write_table
@@ -47,8 +53,11 @@ TRIALS = {
 class PlanningConfig(ReachConfig):
     """How the planner is tried out."""
 
-    labs: Annotated[tuple[str, ...], NOT_EMPTY] = ("lab-a", "lab-b")
-    """Labs to reach in."""
+    labs: Annotated[tuple[str, ...], NOT_EMPTY] = labs_of("evaluation", 2)
+    """Labs to reach in that nothing was trained in: lab-500 to lab-599; settings are found in
+    lab-400 to lab-499."""
+    seen_labs: tuple[str, ...] = ()
+    """Labs of the recordings to reach in, reported apart."""
     trials: Count = 10
     """Trials in each lab (the paper: 10 a task)."""
     success: Positive = 0.04
@@ -58,6 +67,8 @@ class PlanningConfig(ReachConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_labs("labs", self.labs, "tuning", "evaluation")
+        check_labs("seen_labs", self.seen_labs, "recording")
         if self.success >= self.nearest:
             raise ValueError(
                 f"success is {self.success}, nearest {self.nearest}: want 0 < success < nearest "
@@ -100,7 +111,7 @@ def planned_trials(config: PlanningConfig, inputs: Inputs, out: Workspace) -> di
     )
     trials = {}
     for policy in POLICIES:
-        for lab in config.labs:
+        for lab in (*config.labs, *config.seen_labs):
             for number in range(config.trials):
                 keep = policy == "planner" and number < config.films
                 film = f"payload/films/{lab}-{number:03d}.npz" if keep else None
@@ -128,15 +139,16 @@ def rows_of(trials: Mapping[str, Trial], results: Mapping[str, Any]) -> list[dic
 def judge(
     config: PlanningConfig, trials: Mapping[str, Trial], results: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    """Policy -> lab, or "pooled" over the labs -> summary."""
+    """Policy -> lab, "pooled" over the unseen labs, or "seen" over the others -> summary."""
 
     def of(policy: str, labs: Sequence[str]) -> dict[str, Any]:
         chosen = [k for k, t in trials.items() if t.policy == policy and t.lab in labs]
         return summarise([results[key] for key in chosen], config.success)
 
+    groups = {"pooled": config.labs, "seen": config.seen_labs}
+    groups |= {lab: (lab,) for lab in (*config.labs, *config.seen_labs)}
     return {
-        policy: {"pooled": of(policy, config.labs)}
-        | {lab: of(policy, [lab]) for lab in config.labs}
+        policy: {name: of(policy, labs) for name, labs in groups.items() if labs}
         for policy in POLICIES
     }
 
@@ -150,7 +162,7 @@ def run(config: PlanningConfig, inputs: Inputs, out: Workspace) -> dict[str, Any
             lab, "planner", config.trials, config, inputs["cooled_encoder"],
             inputs["world_model"], out.execution.device, out.work, f"payload/landscape-{lab}.npz",
         )
-        for lab in config.labs
+        for lab in (*config.labs, *config.seen_labs)
     }  # fmt: skip
     landscapes = out.map(energy_landscape, states, noun="landscapes")
     policies = judge(config, trials, results)
@@ -161,7 +173,7 @@ def run(config: PlanningConfig, inputs: Inputs, out: Workspace) -> dict[str, Any
 
 
 def headline(policies: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The numbers worth showing: per policy, pooled over the labs."""
+    """The numbers worth showing: per policy, pooled over the unseen labs, and the seen apart."""
     shown: dict[str, Any] = {}
     for policy, by_lab in policies.items():
         pooled = by_lab["pooled"]
@@ -169,12 +181,15 @@ def headline(policies: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
             f"{policy}_reached": pooled["reached"]["rate"],
             f"{policy}_reached_low": pooled["reached"]["low"],
             f"{policy}_reached_high": pooled["reached"]["high"],
+            f"{policy}_passed": pooled["passed"]["rate"],
             f"{policy}_final_cm_median": pooled["final_cm"]["median"],
             f"{policy}_final_cm_mean": pooled["final_cm"]["mean"],
             f"{policy}_closed": pooled["closed"],
         }
+        if seen := by_lab.get("seen"):
+            shown[f"{policy}_reached_in_seen_labs"] = seen["reached"]["rate"]
     trials = policies["planner"]["pooled"]["reached"]["trials"]
     return shown | {"trials_per_policy": trials}
 
 
-STAGE = Stage("planning_report", version=1, config=PlanningConfig, run=run, on_device=True)
+STAGE = Stage("planning_report", version=2, config=PlanningConfig, run=run, on_device=True)

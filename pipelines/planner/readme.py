@@ -37,8 +37,9 @@ start with goals a few centimetres away. It has been tried in simulation only.
 
 ## What was measured
 
-Reaching in simulation, {steps} motions from {nearest_cm:g} to {farthest_cm:g} cm away; a trial
-succeeds if the hand ends within {success_cm:g} cm. 95 % Wilson intervals.
+Reaching in simulation, {steps} motions from {nearest_cm:g} to {farthest_cm:g} cm away, in
+{unseen} labs that neither recordings nor pretraining have seen; a trial succeeds if the hand ends
+within {success_cm:g} cm. 95 % Wilson intervals.
 
 | policy | reached | share | interval | final distance, median | distance closed |
 |---|---|---|---|---|---|
@@ -76,6 +77,7 @@ def write_readme(
         nearest_cm=100 * settings["nearest"],
         farthest_cm=100 * settings["farthest"],
         success_cm=100 * settings["success"],
+        unseen=len(settings["labs"]),
         reaching="\n".join(_reaching(planning["policies"])),
         chance=probe["chance"],
         clips=probe["validation_clips"],

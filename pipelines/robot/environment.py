@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.robot.simulator import WORKSPACE, Simulator
+from pipelines.robot.scene import WORKSPACE
+from pipelines.robot.simulator import Simulator
 from storage.errors import InputError
 
 Array = NDArray[np.float64]

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pipelines.execution import ExecutionConfig
 from pipelines.robot.arms import arm_files, load_arm
@@ -18,9 +18,7 @@ from pipelines.robot.droid import (
     find_lab_folder,
     read_episode,
 )
-from pipelines.robot.labs import LABS
-from pipelines.robot.recorder import FAULTS, record
-from pipelines.robot.simulator import Simulator
+from pipelines.robot.roles import check_labs, labs_of, number_of
 from pipelines.settings import (
     EVEN,
     Count,
@@ -39,6 +37,9 @@ from storage.places import write_file
 from storage.tables import QUARANTINE, write_table
 from storage.work import Work
 
+if TYPE_CHECKING:
+    from pipelines.robot.simulator import Simulator
+
 GENERATED = "generated"
 # Episodes a task records or reads: enough to be worth a task, few enough to show progress.
 _BATCH = 8
@@ -51,8 +52,8 @@ class EpisodesConfig:
 
     location: str = GENERATED
     """"generated", or the folder of a raw DROID copy (the one that holds the labs)."""
-    labs: tuple[str, ...] = ("a", "b")
-    """Labs to take: of the simulator "a" and "b", of a folder the names of its sub-folders."""
+    labs: tuple[str, ...] = labs_of("recording", 2)
+    """Labs to take: of the simulator lab-000 to lab-399, of a folder its sub-folders' names."""
     episodes: Count = 1000
     """Generated episodes a lab."""
     frames: Annotated[int, at_least(2)] = 250
@@ -75,12 +76,12 @@ class EpisodesConfig:
     """Of everything that is drawn."""
 
     def __post_init__(self) -> None:
-        unknown = sorted({f"lab-{lab}" for lab in self.labs} - set(LABS))
-        if unknown and self.location == GENERATED:
-            raise ValueError(
-                f"labs names {unknown[0].removeprefix('lab-')!r}; the simulator has "
-                f"{', '.join(name.removeprefix('lab-') for name in sorted(LABS))}"
-            )
+        if self.location == GENERATED:
+            check_labs("labs", self.labs, "recording")
+            return
+        names = [lab.removeprefix("lab-") for lab in self.labs]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"labs names {twice[0]!r} twice: name each folder once")
 
 
 def narrow(config: EpisodesConfig, _: str | None) -> EpisodesConfig:
@@ -134,6 +135,9 @@ def _cached_digest(path: Path, cache: Path) -> str:
 @functools.lru_cache(maxsize=1)
 def _simulator(config: EpisodesConfig, lab: str) -> Simulator:
     """One per process, reset for every episode."""
+    # Imported here: settings and folders are read without the simulator.
+    from pipelines.robot.simulator import Simulator
+
     return Simulator(
         lab,
         config.seed,
@@ -167,16 +171,20 @@ def record_batch(batch: Batch) -> list[dict[str, Any]]:
 
 def _record(batch: Batch, number: int, room: Path) -> list[str]:
     """Record one episode into a folder; the names of its files, <lab>/<outcome>/..."""
+    from pipelines.robot.recorder import FAULTS, record
+
     config = batch.config
-    # Faults go to the last episodes, so that asking for more never changes the first ones.
+    # Faults go to the last episodes, so that asking for more never changes the first ones; labs of
+    # one fault each begin with different ones.
     late = number - (config.episodes - config.faulty)
+    fault = FAULTS[(number_of(batch.lab) + late) % len(FAULTS)] if late >= 0 else None
     files = record(
         _simulator(config, batch.lab),
         seed=config.seed,
         number=number,
         frames=config.frames,
         container_fps=config.container_fps,
-        fault=FAULTS[late % len(FAULTS)] if late >= 0 else None,
+        fault=fault,
     )
     for path, data in files.items():
         target = room / batch.lab / path

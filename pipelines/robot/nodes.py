@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pipelines.gates import quarantine_small
 from pipelines.node import Node, Profile, same
 from pipelines.robot import episode_shards, episodes
+from pipelines.robot.roles import labs_of
 
 DROID_EPISODES = """\
 Robot episodes of one lab in the raw DROID layout, as they came from the robot.
@@ -31,9 +34,14 @@ DROID_LABS = (
 
 
 def labs(profile: Profile) -> tuple[str, ...]:
-    """One partition a lab."""
-    return tuple(f"lab-{lab}" for lab in profile.droid_episodes.labs)
+    """One partition a lab: those of the simulator by their names, `AUTOLab` as `lab-AUTOLab`."""
+    return tuple(f"lab-{lab.removeprefix('lab-')}" for lab in profile.droid_episodes.labs)
 
+
+# Many labs, few episodes in each: what is learned must hold in labs that were never recorded.
+SHORT = episodes.EpisodesConfig(
+    labs=labs_of("recording", 8), episodes=50, frames=12, hz=4.0, frame_size=128, faulty=1
+)
 
 NODES = (
     Node(
@@ -43,8 +51,8 @@ NODES = (
         partitions=labs,
         gates=(quarantine_small("episodes.parquet", "episode"),),
         scales={
-            "demo": episodes.EpisodesConfig(episodes=200, frames=12, hz=4.0, frame_size=128),
-            "laptop": episodes.EpisodesConfig(episodes=1000, frames=12, hz=4.0, frame_size=128),
+            "demo": SHORT,
+            "laptop": replace(SHORT, labs=labs_of("recording", 16), episodes=100),
             "paper": episodes.EpisodesConfig(location="/data/droid", labs=DROID_LABS),
         },
         seconds=18.0,

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from pipelines.robot.hdf5 import write_hdf5
 from pipelines.robot.policies import DECISIONS_PER_SECOND, Grasp, Policy, Reach, Wander, spread
 from pipelines.robot.poses import matrix_to_euler
-from pipelines.robot.simulator import WORKSPACE, Simulator
+from pipelines.robot.scene import WORKSPACE
+from pipelines.robot.simulator import Simulator
 from storage.digests import digest_json, unit_interval
 from storage.video import encode
 

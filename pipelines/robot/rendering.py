@@ -112,11 +112,24 @@ def _waves(u: Array, v: Array) -> Array:
     return 0.5 + 0.25 * np.sin(2 * np.pi * u) + 0.25 * np.sin(2 * np.pi * (v + 0.3 * np.sin(u)))
 
 
+def _stripes(u: Array, v: Array) -> Array:
+    return np.floor(u + v) % 2
+
+
+def _tiles(u: Array, v: Array) -> Array:
+    across, along = np.floor(u), np.floor(v)
+    seam = (u - across < 0.08) | (v - along < 0.08)
+    tone = _noise(across * 37.719 + along * 12.9898)
+    return np.where(seam, 1.0, 0.4 * tone)
+
+
 PATTERNS: Mapping[str, Callable[[Array, Array], Array]] = {
     "checks": _checks,
     "planks": _planks,
     "bricks": _bricks,
     "waves": _waves,
+    "stripes": _stripes,
+    "tiles": _tiles,
 }
 
 

@@ -14,6 +14,9 @@ from pipelines.robot.labs import Lab, Part, Surface, Thing
 
 STILL, ARM, MOVABLE = 0, 1, 2
 
+# Where the point between the finger tips may go: low and high corner, metres, table top at z = 0.
+WORKSPACE = (np.array([0.30, -0.28, 0.02]), np.array([0.62, 0.28, 0.42]))
+
 # Where movable things are laid out, and how far apart at least, metres.
 _ZONE = ((0.38, -0.22), (0.60, 0.22))
 _APART = 0.13

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.robot.arms import DAMPING, FRANKA, STIFFNESS, Arm, damped_step
-from pipelines.robot.labs import Lab, find_lab
+from pipelines.robot.blueprint import find_lab
+from pipelines.robot.labs import Lab
 from pipelines.robot.poses import (
     apply_action,
     euler_to_matrix,
@@ -23,15 +24,13 @@ from pipelines.robot.poses import (
     rotation_vector,
 )
 from pipelines.robot.rendering import Hits, RayRenderer, place_camera
-from pipelines.robot.scene import ARM, lay_out, scene_xml, surfaces
+from pipelines.robot.scene import ARM, WORKSPACE, lay_out, scene_xml, surfaces
 from storage.digests import digest_json
 from storage.errors import InputError
 
 Array = NDArray[np.float64]
 Frame = NDArray[np.uint8]
 
-# Where the point between the finger tips may go: low and high corner, metres, table top at z = 0.
-WORKSPACE: tuple[Array, Array] = (np.array([0.30, -0.28, 0.02]), np.array([0.62, 0.28, 0.42]))
 # Camera jitter of one: half ranges in degrees, degrees, share of the distance.
 JITTER = (8.0, 3.0, 0.05)
 

@@ -83,13 +83,18 @@ def test_evaluations_stand_beside_their_baselines(house):
         "encoders": {"pretrained": {"accuracy": rate(12)}, "random": {"accuracy": rate(7)}},
         "controls": {"still": {"accuracy": rate(3)}}, "chance": 0.125,
     }})  # fmt: skip
-    pooled = {"reached": rate(14), "final_cm": {"median": 3.2}, "closed": 0.81}
-    seal(house, "planning_report", {"report.json": {"policies": {"planner": {"pooled": pooled}}}})
+    unseen = {"reached": rate(14), "passed": rate(15), "final_cm": {"median": 3.2}, "closed": 0.81}
+    seen = {"reached": rate(19), "passed": rate(20), "final_cm": {"median": 1.2}, "closed": 0.97}
+    seal(house, "planning_report", {"report.json": {
+        "policies": {"planner": {"pooled": unseen, "seen": seen}}, "settings": {"success": 0.04},
+    }})  # fmt: skip
     text = told(house, "world_model", "probe_report", "planning_report")
     assert "2.00 [1.50, 2.50] of 48 candidates (chance 23.5)" in text
     assert "pretrained 12 of 20 = 60% [10%, 90%], random 7 of 20 = 35%" in text
     assert "still 3 of 20" in text and "chance 0.125" in text
-    assert "planner   reached 14 of 20 = 70% [10%, 90%], ended 3.2 cm away (median)" in text
+    assert "planner in unseen labs  ended within 4 cm 14 of 20 = 70% [10%, 90%], " in text
+    assert "passed within 4 cm 15, ended 3.2 cm away (median), closed 81%" in text
+    assert "planner in seen labs    ended within 4 cm 19 of 20 = 95%" in text
 
 
 def test_the_planner_is_a_path_that_can_be_copied(house):

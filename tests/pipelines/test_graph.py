@@ -26,6 +26,7 @@ from tests.build import build
 DEMO = PROFILES["demo"]
 NODES = GRAPH.nodes
 YT1B = tuple(f"yt1b-{bucket:02d}" for bucket in range(4))
+LABS = tuple(f"lab-{number:03d}" for number in range(8))
 CUT = ("ssv2", "kinetics", "howto100m", *YT1B, "imagenet")
 ALL = (*CUT, "coin", "epic_kitchens")
 
@@ -50,7 +51,7 @@ def test_partitions_are_sources_buckets_and_labs() -> None:
     assert set(keys["scene_embeddings"]) == {*YT1B, "kinetics", "ssv2", "coin", "epic_kitchens"}
     assert keys["curated_scenes"] == YT1B
     assert set(keys["clip_shards"]) == set(CUT)
-    assert keys["droid_episodes"] == keys["episode_shards"] == ("lab-a", "lab-b")
+    assert keys["droid_episodes"] == keys["episode_shards"] == LABS
     whole = ("clusters", "videomix22m", "encoder", "cooled_encoder", "world_model",
              "probe_report", "planning_report", "planner_bundle")  # fmt: skip
     assert all(keys[asset] == (None,) for asset in whole)
@@ -96,13 +97,13 @@ EXPECTED: dict[Key, set[Key]] = {
     ("clip_shards", "ssv2"): {("raw_videos", "ssv2"), ("scenes", "ssv2")},
     ("clip_shards", "imagenet"): {("raw_videos", "imagenet"), ("scenes", "imagenet")},
     ("videomix22m", None): parts("clip_shards", *CUT),
-    ("droid_episodes", "lab-a"): set(),
-    ("episode_shards", "lab-b"): {("droid_episodes", "lab-b")},
+    ("droid_episodes", "lab-000"): set(),
+    ("episode_shards", "lab-001"): {("droid_episodes", "lab-001")},
     ("encoder", None): {("videomix22m", None), *parts("clip_shards", *CUT)},
     ("cooled_encoder", None): {
         ("encoder", None), ("videomix22m", None), *parts("clip_shards", *CUT)
     },
-    ("world_model", None): {("cooled_encoder", None), *parts("episode_shards", "lab-a", "lab-b")},
+    ("world_model", None): {("cooled_encoder", None), *parts("episode_shards", *LABS)},
     ("probe_report", None): {("cooled_encoder", None), ("clip_shards", "ssv2")},
     ("planning_report", None): {("cooled_encoder", None), ("world_model", None)},
     ("planner_bundle", None): {
@@ -156,6 +157,26 @@ def test_a_probe_of_a_source_without_clips_is_refused_with_the_nearest() -> None
     odd = replace(DEMO, probe_report=replace(DEMO.probe_report, source="kinetic"))
     with pytest.raises(SettingError, match=r"source = 'kinetic': .* did you mean kinetics"):
         upstream_keys(GRAPH, GRAPH["probe_report"], None, odd)
+
+
+def test_a_lab_is_called_seen_only_where_it_is_recorded() -> None:
+    def above(profile: Profile) -> tuple[Key, ...]:
+        return upstream_keys(GRAPH, GRAPH["planning_report"], None, profile)
+
+    def planned(profile: Profile, *labs: str) -> Profile:
+        return replace(profile, planning_report=replace(profile.planning_report, seen_labs=labs))
+
+    assert above(planned(DEMO, "lab-007")) == above(planned(DEMO)) == above(DEMO)
+    with pytest.raises(
+        SettingError,
+        match=r"planning_report\.seen_labs names 'lab-008', which is not in droid_episodes\.labs: "
+        r"recorded are lab-000, .*lab-007$",
+    ):
+        above(planned(DEMO, "lab-000", "lab-008"))
+    paper = PROFILES["paper"]
+    assert paper.planning_report.seen_labs == ()  # a real robot's labs are not the simulator's
+    with pytest.raises(SettingError, match="no lab of the simulator is recorded"):
+        above(planned(paper, "lab-000"))
 
 
 # ------------------------------------------------------------------ what is stale
@@ -338,7 +359,7 @@ def test_another_type_of_device_is_another_recipe_where_it_gives_other_bits(walk
     }  # fmt: skip
     on_gpu = walk.states(executed(device="cuda"))
     assert on_gpu["scene_embeddings", "coin"] == ("stale", "device: cpu -> cuda")
-    assert on_gpu["episode_shards", "lab-a"][0] == "fresh"
+    assert on_gpu["episode_shards", "lab-000"][0] == "fresh"
     assert {key for key, (state, _) in on_gpu.items() if state == "stale"} == below(
         *((asset, key) for asset in devices for key in GRAPH[asset].keys(DEMO))
     )

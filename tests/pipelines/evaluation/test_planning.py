@@ -1,5 +1,6 @@
 """Claims: every policy meets the same goals; who knows the goal reaches it, who stays does not;
-counts and distances are those of the trials; the report comes out the same again and resumes."""
+counts and distances are those of the trials, unseen labs and seen ones apart; the report comes out
+the same again and resumes."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ from tests.pipelines.builders import map_in_turn, workspace
 
 SEARCH = PlannerConfig(samples=8, iterations=2, elites=3, gripper=False)
 CONFIG = PlanningConfig(
-    search=SEARCH, labs=("lab-a",), trials=1, steps=4, frame_size=32, films=1, landscape_points=5
+    search=SEARCH, labs=("lab-500",), trials=1, steps=4, frame_size=32, films=1, landscape_points=5
 )
 
 
@@ -33,7 +34,7 @@ def a_trial(
 ) -> Trial:
     trained = trainings["cooled_encoder"], trainings["world_model"]
     work = LocalWork(folder / "payload", folder / "scratch")
-    return Trial("lab-a", policy, 0, config, *trained, "cpu", work, film)
+    return Trial("lab-500", policy, 0, config, *trained, "cpu", work, film)
 
 
 def test_knowing_the_goal_reaches_it_and_staying_does_not(trainings):
@@ -94,23 +95,30 @@ def test_landscape_is_centred_on_the_motion_that_was_made(trainings, tmp_path):
 
 def test_report_has_every_number_and_comes_out_the_same(trainings, tmp_path, monkeypatch):
     monkeypatch.setattr(Workspace, "map", map_in_turn)
-    digests = set()
+    both, digests = replace(CONFIG, seen_labs=("lab-000",)), set()
     for name in ("one", "two"):
         out = workspace(tmp_path / name)
-        metrics = run(CONFIG, Inputs(trainings), out)
+        metrics = run(both, Inputs(trainings), out)
         digests.add(content_digest(list_files(out.payload)))
     assert len(digests) == 1
     report = json.loads((out.payload / "report.json").read_text())
     assert set(report["policies"]) == {"planner", "random", "still", "straight"}
-    assert report["policies"]["still"]["lab-a"]["reached"]["successes"] == 0
+    still = report["policies"]["still"]
+    assert set(still) == {"pooled", "lab-500", "seen", "lab-000"}
+    assert still["pooled"] == still["lab-500"] != still["seen"] == still["lab-000"]
+    assert still["pooled"]["reached"]["successes"] == still["seen"]["passed"]["successes"] == 0
+    assert metrics["still_reached_in_seen_labs"] == metrics["still_passed"] == 0
     assert report["settings"]["search"]["samples"] == 8
     rows = read_table(out.payload / "trials.parquet")
-    assert len(rows) == 4 * 5
-    last = [row["distance"] for row in rows if row["policy"] == "planner"][-1]
+    assert len(rows) == 2 * 4 * 5
+    planner = [row for row in rows if (row["policy"], row["lab"]) == ("planner", "lab-500")]
+    last = planner[-1]["distance"]
     assert metrics["planner_final_cm_mean"] == pytest.approx(100 * last)
     assert sorted(p.name for p in out.payload.rglob("*.npz")) == [
-        "lab-a-000.npz",
-        "landscape-lab-a.npz",
+        "lab-000-000.npz",
+        "lab-500-000.npz",
+        "landscape-lab-000.npz",
+        "landscape-lab-500.npz",
     ]
 
 
@@ -133,6 +141,17 @@ def test_bad_settings_say_what_is_allowed():
         PlanningConfig(success=0.5)
     with pytest.raises(ValueError, match=r"labs = \(\): must name at least one"):
         PlanningConfig(labs=())
+    for lab, role in (("lab-000", "recording"), ("lab-999", "pretraining")):
+        with pytest.raises(
+            ValueError,
+            match=rf"PlanningConfig\.labs names '{lab}', a lab for {role}: choose from lab-400 to "
+            "lab-599$",
+        ):
+            PlanningConfig(labs=("lab-500", lab))
+    with pytest.raises(ValueError, match="seen_labs names 'lab-500', a lab for evaluation: choose"):
+        PlanningConfig(seen_labs=("lab-500",))
+    with pytest.raises(ValueError, match="labs names 'hall', which is no lab: choose from lab-400"):
+        PlanningConfig(labs=("hall",))
     with pytest.raises(ValueError, match="nearest <= farthest"):
         PlanningConfig(nearest=0.4)
     assert STAGE.config().trials == 10  # the paper's

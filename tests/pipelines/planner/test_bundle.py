@@ -54,7 +54,8 @@ def upstream(tmp_path, tiny_world) -> Inputs:
     )
     pooled = {"reached": RATE, "final_cm": {"median": 2.5}, "closed": 0.9}
     policies = ("planner", "random", "still", "straight")
-    settings = {"seed": 11, "steps": 10, "nearest": 0.2, "farthest": 0.3, "success": 0.04}
+    settings = {"seed": 11, "steps": 10, "nearest": 0.2, "farthest": 0.3, "success": 0.04,
+                "labs": ["lab-500"]}  # fmt: skip
     planning = {
         "settings": settings | {"search": plain(SEARCH)},
         "policies": {policy: {"pooled": pooled} for policy in policies},

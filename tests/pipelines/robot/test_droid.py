@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 import pytest
 
+from pipelines.robot.blueprint import find_lab
 from pipelines.robot.droid import (
     EPISODES,
     EpisodeError,
@@ -26,12 +27,13 @@ from pipelines.robot.droid import (
 from pipelines.robot.hdf5 import write_hdf5
 from pipelines.robot.poses import euler_to_matrix
 from pipelines.robot.recorder import FAULTS, record, write_slate
-from pipelines.robot.simulator import WORKSPACE, Simulator
+from pipelines.robot.scene import WORKSPACE
+from pipelines.robot.simulator import Simulator
 from pipelines.robot.trajectory import TrajectoryError, read_trajectory
 from storage.frames import iterate
 
 FRAMES = 5
-SERIAL = "20103212"
+SERIAL = find_lab("lab-000").camera_serial
 # What DROID's own converter and readers take from a trajectory.
 KEYS = [
     "observation/robot_state/cartesian_position",
@@ -56,7 +58,7 @@ KEYS = [
 
 @functools.cache
 def simulator() -> Simulator:
-    return Simulator("lab-a", 0, 32, samples=1, hz=15.0)
+    return Simulator("lab-000", 0, 32, samples=1, hz=15.0)
 
 
 def recorded(number: int = 0, fault: str | None = None) -> dict[str, bytes]:
@@ -69,28 +71,28 @@ def recorded(number: int = 0, fault: str | None = None) -> dict[str, bytes]:
 def root(tmp_path):
     """A lab with one sound episode."""
     for path, data in recorded().items():
-        target = tmp_path / "lab-a" / path
+        target = tmp_path / "lab-000" / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)
     return tmp_path
 
 
 def only(root):
-    [folder] = find_episodes(root / "lab-a")
+    [folder] = find_episodes(root / "lab-000")
     return folder
 
 
 def test_the_layout_is_droids(root):
     folder = only(root)
     lab, outcome, date, stamp = folder.relative_to(root).parts
-    assert (lab, date) == ("lab-a", "2023-03-01")
+    assert (lab, date) == ("lab-000", "2023-03-01")
     assert outcome in ("success", "failure")
     assert datetime.datetime.strptime(stamp.replace("__", "_0"), "%a_%b_%d_%H:%M:%S_%Y")
     metadata = json.loads(next(folder.glob("metadata_*.json")).read_bytes())
     assert f"metadata_{metadata['uuid']}.json" in [path.name for path in folder.iterdir()]
     assert metadata["ext1_cam_serial"] == SERIAL
-    assert (root / "lab-a" / metadata["left_mp4_path"]).is_file()
-    assert (root / "lab-a" / metadata["hdf5_path"]).is_file()
+    assert (root / "lab-000" / metadata["left_mp4_path"]).is_file()
+    assert (root / "lab-000" / metadata["hdf5_path"]).is_file()
     assert metadata["success"] == (outcome == "success")
     assert (folder / "recordings" / "MP4" / f"{SERIAL}.mp4").is_file()
 
@@ -128,13 +130,13 @@ def test_bytes_depend_on_seed_lab_and_number_alone():
     time.sleep(1.1)  # HDF5 counts its time stamps in seconds
     assert recorded(3) == first
     assert set(other) != set(first)
-    fresh = Simulator("lab-a", 99, 32, samples=1, hz=15.0)
+    fresh = Simulator("lab-000", 99, 32, samples=1, hz=15.0)
     again = record(fresh, seed=1, number=3, frames=FRAMES, container_fps=60.0)
     assert again == first
 
 
 def test_recordings_do_not_depend_on_what_else_is_in_memory():
-    arm, seen = Simulator("lab-a", 0, 64, samples=1), set()
+    arm, seen = Simulator("lab-000", 0, 64, samples=1), set()
     rng = np.random.default_rng()  # any sizes will do
     for _ in range(12):
         clutter = [np.full(rng.integers(1, 100_000), 7.0) for _ in range(30)]
@@ -145,16 +147,16 @@ def test_recordings_do_not_depend_on_what_else_is_in_memory():
 
 
 def test_slates_are_unique_and_need_no_clock():
-    slates = [write_slate(0, "lab-a", number) for number in range(200)]
+    slates = [write_slate(0, "lab-000", number) for number in range(200)]
     assert len({slate.folder for slate in slates}) == 200
     assert len({slate.uuid for slate in slates}) == 200
-    assert slates[5] == write_slate(0, "lab-a", 5)
-    assert slates[5] != write_slate(1, "lab-a", 5)
+    assert slates[5] == write_slate(0, "lab-000", 5)
+    assert slates[5] != write_slate(1, "lab-000", 5)
 
 
 def test_motions_are_diverse_and_stay_in_the_box():
     moves = []
-    arm = Simulator("lab-b", 0, 16, samples=1)
+    arm = Simulator("lab-001", 0, 16, samples=1)
     for number in range(12):
         files = record(arm, seed=0, number=number, frames=8, container_fps=4.0)
         [data] = [data for path, data in files.items() if path.endswith(".h5")]
@@ -244,7 +246,7 @@ def test_what_is_wrong_is_said(root, name, reason):
 @pytest.mark.parametrize("fault", FAULTS)
 def test_the_recorders_faults_are_real(tmp_path, fault):
     for path, data in recorded(1, fault).items():
-        target = tmp_path / "lab-a" / path
+        target = tmp_path / "lab-000" / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)
     if fault == "short recording":  # found only by decoding: see test_episode_shards
@@ -266,7 +268,7 @@ def test_files_that_change_later_are_refused(root):
     assert len(trajectory.states) == FRAMES
     path = root / row["mp4"]
     path.write_bytes(video[:-1] + b"?")
-    with pytest.raises(EpisodeError, match=r"20103212\.mp4 has changed"):
+    with pytest.raises(EpisodeError, match=rf"{SERIAL}\.mp4 has changed"):
         open_episode(root, row)
 
 
@@ -351,7 +353,7 @@ def test_no_path_leads_out_of_the_root(tmp_path, root, name, reason):
     outside = root.with_name(f"{tmp_path.name}-outside")
     before = read_episode(root, only(root)).row
     lead_out(root, name, outside)
-    [folder] = find_episodes(root / "lab-a")
+    [folder] = find_episodes(root / "lab-000")
     with pytest.raises(EpisodeError, match=reason) as error:
         read_episode(root, folder)
     assert "\n" not in str(error.value)
@@ -363,11 +365,11 @@ def test_no_path_leads_out_of_the_root(tmp_path, root, name, reason):
 
 
 @pytest.mark.parametrize("column", ["path", "mp4"])
-@pytest.mark.parametrize("start", ["../", "lab-a/../../", "/"])
+@pytest.mark.parametrize("start", ["../", "lab-000/../../", "/"])
 def test_a_table_cannot_name_files_elsewhere(root, column, start):
     row = read_episode(root, only(root)).row
     outside = root.with_name(f"{root.name}-outside")
-    shutil.copytree(root / "lab-a", outside / "lab-a")
+    shutil.copytree(root / "lab-000", outside / "lab-000")
     there = f"{outside}/" if start == "/" else f"{start}{outside.name}/"
     assert (root / there / row[column]).exists()
     with pytest.raises(EpisodeError, match="leads out of the episodes' folder"):

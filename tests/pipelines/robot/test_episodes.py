@@ -38,7 +38,7 @@ def psnr(one, two):
     return 10 * np.log10(255**2 / np.mean((one.astype(float) - two) ** 2))
 
 
-def build(folder, config=RECORDING, shards=SHARDS, partition="lab-a"):
+def build(folder, config=RECORDING, shards=SHARDS, partition="lab-000"):
     """Both artifacts of a lab, made by their stages."""
     store = ArtifactStore(str(folder / "store"))
     execution = ExecutionConfig(workers=2, cache=folder / "cache")
@@ -101,7 +101,7 @@ def test_samples_are_what_was_seen_and_measured(built):
         assert frames.dtype == np.uint8
         trajectory, _ = open_episode(recorded.payload.root, rows[row["episode"]])
         assert (states == positive_roll(trajectory.states[: row["frames"]])).all()
-        assert (row["fps"], row["lab"]) == (4.0, "lab-a")
+        assert (row["fps"], row["lab"]) == (4.0, "lab-000")
         assert states[:, 3].min() > 2  # points down: near pi, on one branch
 
 
@@ -109,9 +109,9 @@ def test_the_first_frame_is_the_simulators(built):
     _, packed = built
     first = min(packed.table("index.parquet"), key=lambda row: row["episode"][15:])
     number = next(
-        n for n in range(COUNT) if digest_json(["uuid", 5, "lab-a", n])[:8] in first["episode"]
+        n for n in range(COUNT) if digest_json(["uuid", 5, "lab-000", n])[:8] in first["episode"]
     )
-    camera = Simulator("lab-a", int(digest_json(["scene", 5, "lab-a", number])[:12], 16), 32)
+    camera = Simulator("lab-000", int(digest_json(["scene", 5, "lab-000", number])[:12], 16), 32)
     frames, states = load_episode(packed, first)
     assert np.allclose(states[0], camera.state(), atol=1e-9)
     assert psnr(frames[0], camera.observe()[0]) > 28
@@ -149,7 +149,7 @@ def test_h264_shards_are_near_lossless(built):
 def test_a_users_folder_works_like_the_simulators(built, tmp_path):
     recorded, packed = built
     # The same lab elsewhere and under another name, as a user's own robot would be.
-    shutil.copytree(recorded.payload.root / "lab-a", tmp_path / "droid" / "AUTOLab")
+    shutil.copytree(recorded.payload.root / "lab-000", tmp_path / "droid" / "AUTOLab")
     config = EpisodesConfig(location=str(tmp_path / "droid"), labs=("AUTOLab",))
     theirs, shards = build(tmp_path, config, partition="lab-AUTOLab")
     assert theirs.record["media"] == str(tmp_path / "droid")
@@ -166,38 +166,38 @@ def test_a_users_folder_works_like_the_simulators(built, tmp_path):
 
 def test_a_changed_file_is_a_changed_question(built, tmp_path):
     recorded, _ = built
-    shutil.copytree(recorded.payload.root / "lab-a", tmp_path / "droid" / "lab-a")
-    shutil.copytree(recorded.payload.root / "lab-a", tmp_path / "droid" / "lab-b")
+    shutil.copytree(recorded.payload.root / "lab-000", tmp_path / "droid" / "lab-000")
+    shutil.copytree(recorded.payload.root / "lab-000", tmp_path / "droid" / "lab-001")
     config = EpisodesConfig(location=str(tmp_path / "droid"))
     execution = ExecutionConfig(cache=tmp_path / "cache")
-    before = [observe(config, lab, execution) for lab in ("lab-a", "lab-b")]
-    assert before == [observe(config, lab, execution) for lab in ("lab-a", "lab-b")]
-    path = next((tmp_path / "droid" / "lab-a").rglob("*.mp4"))
+    before = [observe(config, lab, execution) for lab in ("lab-000", "lab-001")]
+    assert before == [observe(config, lab, execution) for lab in ("lab-000", "lab-001")]
+    path = next((tmp_path / "droid" / "lab-000").rglob("*.mp4"))
     path.write_bytes(path.read_bytes()[:-1] + b"?")
-    after = [observe(config, lab, execution) for lab in ("lab-a", "lab-b")]
+    after = [observe(config, lab, execution) for lab in ("lab-000", "lab-001")]
     assert after[0] != before[0]
     assert after[1] == before[1]
 
 
 def test_one_lab_does_not_depend_on_the_others():
-    both, one = EpisodesConfig(labs=("a", "b")), EpisodesConfig(labs=("a",))
-    assert narrow(both, "lab-a") == narrow(one, "lab-a")
-    assert narrow(both, "lab-a") != narrow(dataclasses.replace(both, seed=1), "lab-a")
+    both, one = EpisodesConfig(labs=("lab-000", "lab-001")), EpisodesConfig(labs=("lab-000",))
+    assert narrow(both, "lab-000") == narrow(one, "lab-000")
+    assert narrow(both, "lab-000") != narrow(dataclasses.replace(both, seed=1), "lab-000")
     # What is recorded in the simulator does not matter to a folder.
     folder = EpisodesConfig(location="/data/droid", episodes=3)
-    assert narrow(folder, "lab-a") == narrow(dataclasses.replace(folder, episodes=4), "lab-a")
+    assert narrow(folder, "lab-000") == narrow(dataclasses.replace(folder, episodes=4), "lab-000")
 
 
 @pytest.fixture(scope="module")
 def fast(tmp_path_factory):
     """A folder with one episode of 30 rows at 15 Hz whose container claims 60."""
     folder = tmp_path_factory.mktemp("fast")
-    arm = Simulator("lab-b", 0, 32, samples=1, hz=15.0)
+    arm = Simulator("lab-001", 0, 32, samples=1, hz=15.0)
     for path, data in record(arm, seed=0, number=0, frames=30, container_fps=60.0).items():
-        target = folder / "lab-b" / path
+        target = folder / "lab-001" / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)
-    [episode] = episodes.find_episodes(folder / "lab-b")
+    [episode] = episodes.find_episodes(folder / "lab-001")
     return folder, read_episode(folder, episode)
 
 
@@ -222,9 +222,9 @@ def test_short_is_short_by_the_chosen_clock(fast):
 
 def test_recordings_that_do_not_fit_are_refused(fast, tmp_path):
     folder, episode = fast
-    arm = Simulator("lab-b", 0, 32, samples=1, hz=15.0)
+    arm = Simulator("lab-001", 0, 32, samples=1, hz=15.0)
     shorter = record(arm, seed=0, number=0, frames=27, container_fps=60.0)
-    shutil.copytree(folder / "lab-b", tmp_path / "lab-b")
+    shutil.copytree(folder / "lab-001", tmp_path / "lab-001")
     video = tmp_path / episode.row["mp4"]
     video.write_bytes(next(data for path, data in shorter.items() if path.endswith(".mp4")))
     row = read_episode(tmp_path, tmp_path / episode.row["path"]).row
@@ -241,7 +241,14 @@ def test_recordings_that_do_not_fit_are_refused(fast, tmp_path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: EpisodesConfig(labs=("c",)), "names 'c'; the simulator has a, b"),
+        (lambda: EpisodesConfig(labs=("a",)), "labs names 'a', which is no lab: choose from lab-0"),
+        (
+            lambda: EpisodesConfig(labs=("lab-500",)),
+            r"EpisodesConfig\.labs names 'lab-500', a lab for evaluation: choose from lab-000 to "
+            "lab-399$",
+        ),
+        (lambda: EpisodesConfig(labs=("lab-007", "lab-007")), "labs names 'lab-007' twice"),
+        (lambda: EpisodesConfig(location="/d", labs=("A", "lab-A")), "labs names 'A' twice"),
         (lambda: EpisodesConfig(hz=0.0), r"EpisodesConfig\.hz = 0\.0"),
         (lambda: EpisodesConfig(frame_size=33), "size = .*: must be even and at least"),
         (lambda: EpisodesConfig(episodes=0), "at least 1"),
@@ -270,26 +277,26 @@ def test_another_arm_is_another_question(tmp_path):
     description.write_text(json.dumps(fields))
     config = dataclasses.replace(RECORDING, arm=str(description), labs=(), faulty=0)
     execution = ExecutionConfig(cache=tmp_path / "cache")
-    before = observe(config, "lab-a", execution)
-    assert observe(RECORDING, "lab-a", execution) == {}
+    before = observe(config, "lab-000", execution)
+    assert observe(RECORDING, "lab-000", execution) == {}
     # The same arm under another name records the same bytes.
     for arm in (str(description), "franka"):
         same = dataclasses.replace(config, arm=arm)
         work = LocalWork(tmp_path / arm[-4:], tmp_path / f"scratch-{arm[-4:]}")
-        episodes.record_batch(episodes.Batch(same, "lab-a", [0], work))
+        episodes.record_batch(episodes.Batch(same, "lab-000", [0], work))
     mine, ours = ({p.name: p.read_bytes() for p in (tmp_path / name).rglob("*.*") if p.is_file()}
                   for name in ("json", "anka"))  # fmt: skip
     assert mine == ours
     assert len(mine) == 3
     model = tmp_path / "mine" / "mine.xml"
     model.write_text(model.read_text().replace('kp="4500"', 'kp="4400"'))
-    assert observe(config, "lab-a", execution) != before
+    assert observe(config, "lab-000", execution) != before
 
 
 def test_what_leads_out_of_a_folder_is_quarantined_unread(ray_cluster, tmp_path):
     """The secret is a good recording: one row says why it was not taken, no digest of it leaks."""
     root, outside = tmp_path / "droid", tmp_path / "outside"
-    arm = Simulator("lab-a", 0, 32, samples=1, hz=4.0)
+    arm = Simulator("lab-000", 0, 32, samples=1, hz=4.0)
     for number in range(2):
         for path, data in record(arm, seed=2, number=number, frames=4, container_fps=4.0).items():
             target = root / "A" / path

@@ -1,5 +1,5 @@
-"""Claims: light, shadow and camera are what a hand computes; two labs look different; what the
-arm does can be seen; a frame's bytes depend on the scene alone."""
+"""Claims: light, shadow and camera are what a hand computes; patterns vary; a frame's bytes
+depend on the scene alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pipelines.robot.labs import LAB_A, LABS, Camera, Surface
+from pipelines.robot.blueprint import find_lab
+from pipelines.robot.labs import Camera, Surface
 from pipelines.robot.rendering import (
     PATTERNS,
     Hits,
@@ -19,10 +20,11 @@ from pipelines.robot.rendering import (
     surface_colour,
 )
 from pipelines.robot.scene import ARM, STILL
-from pipelines.robot.simulator import WORKSPACE, Simulator
+from pipelines.robot.simulator import Simulator
 
+LAB = find_lab("lab-000")
 STRAIGHT_DOWN = View(np.array([0.0, 0.0, 2.0]), np.eye(3), 60.0)
-LAMP = dataclasses.replace(LAB_A, light=(0.0, 0.0, 3.0), light_colour=(1, 1, 1), ambient=0.5)
+LAMP = dataclasses.replace(LAB, light=(0.0, 0.0, 3.0), light_colour=(1, 1, 1), ambient=0.5)
 
 
 class FlatWorld:
@@ -86,7 +88,7 @@ def test_rays_pass_through_their_pixels():
 
 
 def test_jitter_moves_the_camera_around_its_target():
-    camera = LAB_A.camera
+    camera = LAB.camera
     still = place_camera(camera, np.zeros(3))
     moved = place_camera(camera, np.array([5.0, -2.0, 0.1]))
     reach = [np.linalg.norm(view.position - camera.target) for view in (still, moved)]
@@ -99,10 +101,10 @@ def test_jitter_moves_the_camera_around_its_target():
 
 
 def test_extrinsics_look_ahead_along_z():
-    view = place_camera(LAB_A.camera, np.zeros(3))
+    view = place_camera(LAB.camera, np.zeros(3))
     position, rotation = view.extrinsics()
-    target = rotation.T @ (np.asarray(LAB_A.camera.target) - position)
-    assert np.allclose(target, [0, 0, LAB_A.camera.distance], atol=1e-9)
+    target = rotation.T @ (np.asarray(LAB.camera.target) - position)
+    assert np.allclose(target, [0, 0, LAB.camera.distance], atol=1e-9)
     assert np.linalg.det(rotation) == pytest.approx(1.0)
     assert (rotation.T @ [0, 0, 1.0])[1] < 0  # up in the world is up (-y) in the image
 
@@ -122,41 +124,8 @@ def test_patterns_mix_two_colours_and_vary(pattern):
     assert (surface_colour(surface, points, side) == surface_colour(surface, deeper, side)).all()
 
 
-def test_labs_look_different_and_so_do_seeds():
-    frames = {}
-    for lab in LABS:
-        arm = Simulator(lab, 0, 64)
-        for seed in (0, 1):
-            arm.reset(seed)
-            frames[lab, seed] = arm.observe()[0].astype(float)
-    between = np.abs(frames["lab-a", 0] - frames["lab-b", 0]).mean()
-    within = np.abs(frames["lab-a", 0] - frames["lab-a", 1]).mean()
-    assert between > 40
-    assert 2 < within < between
-    for frame in frames.values():
-        assert frame.std() > 30  # no flat picture
-
-
-@pytest.mark.parametrize("lab", sorted(LABS))
-def test_the_camera_sees_the_workspace_and_a_move_in_it(lab):
-    arm = Simulator(lab, 2, 64)
-    extent = np.tan(np.radians(arm.view.fov) / 2)
-    for x in (WORKSPACE[0][0], WORKSPACE[1][0]):
-        for y in (WORKSPACE[0][1], WORKSPACE[1][1]):
-            for z in (WORKSPACE[0][2], WORKSPACE[1][2]):
-                local = (np.array([x, y, z]) - arm.view.position) @ arm.view.axes
-                assert np.abs(local[:2] / -local[2] / extent).max() < 1.05
-    for axis in range(3):
-        arm.reset(2)
-        arm.move_to(np.array([0.45, 0.0, 0.25]))
-        before = arm.observe()[0].astype(int)
-        arm.move_to(np.array([0.45, 0.0, 0.25]) + 0.05 * np.eye(3)[axis])
-        changed = np.abs(arm.observe()[0] - before).max(axis=2) > 20
-        assert 0.01 < changed.mean() < 0.3
-
-
 def test_finer_rays_give_the_mean_of_coarse_pixels():
-    fine = Simulator("lab-a", 4, 64, samples=1).observe()[0].astype(float)
-    coarse = Simulator("lab-a", 4, 32, samples=2).observe()[0]
+    fine = Simulator("lab-000", 4, 64, samples=1).observe()[0].astype(float)
+    coarse = Simulator("lab-000", 4, 32, samples=2).observe()[0]
     mean = fine.reshape(32, 2, 32, 2, 3).mean(axis=(1, 3))
     assert np.abs(mean - coarse).max() <= 1
