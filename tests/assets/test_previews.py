@@ -7,6 +7,8 @@ empty or broken.
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -18,6 +20,7 @@ from pipelines.stage import Inputs
 from storage.artifacts import ArtifactStore
 from storage.video import encode
 from tests.build import build
+from tests.pipelines.builders import artifact
 
 
 @pytest.fixture(scope="module")
@@ -77,3 +80,19 @@ def test_a_scene_that_cannot_be_decoded_is_grey_on_the_sheet(house, monkeypatch)
     frame = curation._scene_frame(None, {"start": 0.0, "end": 1.0})
     assert frame.shape == (curation.SIDE, curation.SIDE, 3)
     assert np.ptp(frame) == 0
+
+
+def test_reaching_is_drawn_for_unseen_and_seen_labs_apart(tmp_path):
+    rate = {"successes": 3, "trials": 4, "rate": 0.75, "low": 0.3, "high": 0.95}
+    found = {"reached": rate, "passed": rate}
+    told = {"settings": {"success": 0.04}, "policies": {"planner": {"pooled": found}}}
+
+    def names() -> set[str]:
+        (tmp_path / "report.json").write_text(json.dumps(told))
+        report = artifact(tmp_path, "planning_report")
+        return set(PREVIEWS["planning_report"](report, Inputs({})))
+
+    unseen = {"ended within 4 cm, unseen labs", "passed within 4 cm, unseen labs"}
+    assert names() == unseen
+    told["policies"]["planner"]["seen"] = found
+    assert names() == unseen | {name.replace("unseen", "seen") for name in unseen}
