@@ -27,7 +27,7 @@ def build_graph(sources: Sequence[Source] = SOURCES) -> Graph:
         (
             *curation.nodes(named_once(sources)),
             *robot.NODES,
-            *training.nodes(sources),
+            *training.nodes(),
             *evaluation.NODES,
             *planner.NODES,
         )

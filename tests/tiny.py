@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 TINY = (
     "raw_videos.internet.counts.ssv2=32",
-    "raw_videos.internet.counts.kinetics=4",
+    "raw_videos.internet.counts.kinetics=24",
     "raw_videos.internet.counts.howto100m=2",
     "raw_videos.internet.counts.yt1b=12",
     "raw_videos.internet.counts.imagenet=4",

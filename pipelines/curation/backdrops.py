@@ -1,4 +1,7 @@
-"""Backgrounds of ten themes, each with its texture and range of colours.
+"""Backgrounds of eleven themes, each with its texture and range of colours.
+
+`noise` is the plain one: grey, isotropic, lit alike everywhere, so that nothing which stays the
+same in a clip tells one clip from another.
 
 Only additions, products, comparisons and remainders of arrays: the same pixels everywhere.
 """
@@ -15,6 +18,9 @@ Plane = npt.NDArray[np.float32]
 Random = np.random.Generator
 Colour = tuple[int, int, int]
 
+KNOTS = 5.5
+"""Pixels between the knots of `noise`."""
+
 
 def _grain(random: Random, height: int, width: int, rows: int, columns: int) -> Plane:
     """Smooth noise in [0, 1]: a random grid of rows x columns knots, interpolated linearly."""
@@ -29,6 +35,33 @@ def _grain(random: Random, height: int, width: int, rows: int, columns: int) -> 
     column, across = between(width, columns)
     bands = knots[row] + (knots[row + 1] - knots[row]) * down[:, None]
     return bands[:, column] + (bands[:, column + 1] - bands[:, column]) * across[None, :]
+
+
+def _noise(random: Random, height: int, width: int) -> Plane:
+    """Smooth noise: random knots KNOTS pixels apart, interpolated by cubics through them."""
+
+    def between(length: int) -> tuple[npt.NDArray[np.int64], list[Plane]]:
+        place = np.arange(length, dtype=np.float32) * np.float32(1.0 / KNOTS)
+        knot = place.astype(np.int64)
+        t = place - knot.astype(np.float32)
+        # Catmull-Rom: what each of the four knots around a place contributes.
+        weights = [
+            ((2 - t) * t - 1) * t, (3 * t - 5) * t * t + 2, ((4 - 3 * t) * t + 1) * t,
+            (t - 1) * t * t,
+        ]  # fmt: skip
+        return knot, [weight * np.float32(0.5) for weight in weights]
+
+    down, rows = between(height)
+    across, columns = between(width)
+    knots = random.random((int(down[-1]) + 4, int(across[-1]) + 4), dtype=np.float32)
+    # Added up one after the other: the order of a library's sum is its own affair.
+    bands = np.zeros((height, knots.shape[1]), np.float32)
+    for step, weight in enumerate(rows):
+        bands += knots[down + step] * weight[:, None]
+    waves = np.zeros((height, width), np.float32)
+    for step, weight in enumerate(columns):
+        waves += bands[:, across + step] * weight
+    return np.clip((waves - np.float32(0.5)) * np.float32(1.2) + np.float32(0.5), 0, 1)
 
 
 def _axes(height: int, width: int) -> tuple[Plane, Plane]:
@@ -122,19 +155,34 @@ _THEMES: dict[str, tuple[Callable[[Random, int, int], Plane], Colour, Colour]] =
     "sand": (_sand, (170, 130, 80), (245, 220, 170)),
     "water": (_water, (0, 50, 90), (90, 200, 215)),
     "metal": (_metal, (50, 52, 58), (205, 208, 215)),
+    "noise": (_noise, (8, 8, 8), (247, 247, 247)),
 }
 THEMES = tuple(_THEMES)
+UNTINTED = ("noise",)
+"""Themes whose colours are the same in every picture."""
+
+
+def texture(theme: str, random: Random, height: int, width: int) -> tuple[Plane, Plane]:
+    """How far each point [height, width] is from one colour to another, and the two [2, 3]."""
+    drawn, dark, bright = _THEMES[theme]
+    palette = np.array([dark, bright], np.float32)
+    if theme not in UNTINTED:
+        light = np.float32(random.uniform(0.55, 1.15))
+        tint = random.uniform(-35.0, 35.0, (2, 3)).astype(np.float32)
+        palette = np.clip((palette + tint) * light, 0, 255)
+    return drawn(random, height, width).astype(np.float32), palette
+
+
+def coloured(amount: Plane, palette: Plane) -> Pixels:
+    """A texture [height, width] in its two colours: [height, width, 3]."""
+    canvas = palette[0] + (palette[1] - palette[0]) * amount[..., None]
+    return (np.clip(canvas, 0, 255) + np.float32(0.5)).astype(np.uint8)
 
 
 def backdrop(theme: str, random: Random, height: int, width: int) -> tuple[Pixels, Plane]:
     """A background [height, width, 3] and its two colours [2, 3], tinted and lit at random."""
-    texture, dark, bright = _THEMES[theme]
-    light = np.float32(random.uniform(0.55, 1.15))
-    tint = random.uniform(-35.0, 35.0, (2, 3)).astype(np.float32)
-    palette = np.clip((np.array([dark, bright], np.float32) + tint) * light, 0, 255)
-    amount = texture(random, height, width)[..., None]
-    canvas = palette[0] + (palette[1] - palette[0]) * amount
-    return (np.clip(canvas, 0, 255) + np.float32(0.5)).astype(np.uint8), palette
+    amount, palette = texture(theme, random, height, width)
+    return coloured(amount, palette), palette
 
 
 def contrasting(random: Random, palette: Plane) -> Plane:

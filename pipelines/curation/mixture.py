@@ -87,9 +87,11 @@ def source_table(
             entry["held_out"] += 1
     for source, entry in table.items():
         if entry["weight"] > 0 and not entry["samples"]:
+            held = f" ({entry['held_out']} are for validation)" if entry["held_out"] else ""
             raise InputError(
-                f"mixture: source {source} has weight {entry['weight']} but no clip to train on; "
-                f"add files to it, or set videomix22m.weights.{source}=0 and raise the others"
+                f"mixture: source {source} has weight {entry['weight']} but no clip to train "
+                f"on{held}; add files to it, or set videomix22m.weights.{source}=0 and raise the "
+                "others"
             )
     return table
 

@@ -16,7 +16,14 @@ from pipelines.curation import (
     scenes,
 )
 from pipelines.curation.ingest import RawVideosConfig, SourceConfig
-from pipelines.curation.sources import POOL, SOURCES, Source, mixture_weights, retrieval_weights
+from pipelines.curation.sources import (
+    POOL,
+    SOURCES,
+    Source,
+    generated_weights,
+    mixture_weights,
+    retrieval_weights,
+)
 from pipelines.gates import Gate, Verdict, quarantine_small
 from pipelines.node import Node, Partitions, Profile, every, same, those_of, whole
 from storage.artifacts import Artifact
@@ -46,8 +53,8 @@ One unit vector per scene: what a pretrained image network sees in its middle fr
 
 PAPER uses DINOv2 ViT-L from a local folder; DEMO uses a network whose weights come inside a
 package, so that nothing is downloaded. Made for the YT1B buckets and for the four retrieval
-targets they are compared with. Payload: `embeddings.npy` [N, D] float32, `rows.parquet` in the
-same order, `quarantine.parquet`."""
+targets they are compared with, `target_scenes` of each. Payload: `embeddings.npy` [N, D]
+float32, `rows.parquet` in the same order, `quarantine.parquet`."""
 
 CLUSTERS = """\
 k-means over all YT1B scenes, and the nearest cluster of every target video.
@@ -77,9 +84,9 @@ VIDEOMIX22M = """\
 All sources as one weighted training set: the paper's VideoMix22M.
 
 Weights: SSv2 0.056, Kinetics 0.188, HowTo100M 0.318, YT1B 0.188, ImageNet 0.250 (images become
-still clips). No bytes are copied: `index.parquet` lists every clip of every shard,
-`mixture.json` the weights. Change one with `--set videomix22m.weights.yt1b=…` (they sum to
-one)."""
+still clips); where the sources are generated, those of `Source.generated_weight`. No bytes are
+copied: `index.parquet` lists every clip of every shard, `mixture.json` the weights. Change one
+with `--set videomix22m.weights.yt1b=…` (they sum to one)."""
 
 
 def partitions_of(*sources: str) -> Partitions:
@@ -114,13 +121,16 @@ def _weights_match(artifact: Artifact) -> Verdict:
     return Verdict(passed, f"{listed}; sum {total:.6g}{lacking}", {**told["weights"]})
 
 
+CLIPS = those_of("clip_shards", lambda _, profile: profile.videomix22m.weights)
+"""The clips of all sources that the mixture has a weight for."""
+
 WEIGHTS_MATCH = Gate("weights_match", "sources are drawn as asked", _weights_match)
 
 
 def _raw_videos(sources: Sequence[Source]) -> dict[str, RawVideosConfig]:
     """Where the videos come from: generated, and for PAPER a folder or bucket for every source."""
     demo = ingest.generated(sources, **{POOL: 4})
-    counts = {"ssv2": 1600, "kinetics": 120, "howto100m": 40, "yt1b": 500, "imagenet": 80}
+    counts = {"ssv2": 9000, "kinetics": 9000, "howto100m": 40, "yt1b": 500, "imagenet": 80}
     known = {name: count for name, count in counts.items() if name in demo.sources}
     there = {s.name: SourceConfig(location=f"/data/{s.name}", buckets=s.buckets) for s in sources}
     more = replace(demo.internet, counts={**demo.internet.counts, **known})
@@ -156,7 +166,9 @@ def _files(sources: Sequence[Source]) -> tuple[Node, ...]:
             reads=(same("raw_videos"), same("scenes")),
             gates=(quarantine_small("rows.parquet", "scene_id"),),
             scales={
-                "demo": embeddings.EmbeddingsConfig(model="efficientnet_lite0", size=128),
+                "demo": embeddings.EmbeddingsConfig(
+                    model="efficientnet_lite0", size=128, target_scenes=120
+                ),
                 "paper": embeddings.EmbeddingsConfig(weights="/data/dinov2-large", batch=256),
             },
         ),
@@ -187,7 +199,8 @@ def _curation(sources: Sequence[Source]) -> tuple[Node, ...]:
 
 
 def _clips(sources: Sequence[Source]) -> tuple[Node, ...]:
-    trained = mixture_weights(sources)
+    weights, generated = mixture_weights(sources), generated_weights(sources)
+    trained = weights | generated
     clips = [s.name for s in sources if s.name in trained or s.evaluated]
     return (
         Node(
@@ -198,14 +211,15 @@ def _clips(sources: Sequence[Source]) -> tuple[Node, ...]:
                 same("curated_scenes", only=(POOL,)),
             ),
             gates=(quarantine_small("index.parquet", "key"),),
-            scales={"demo": clip_shards.ClipShardsConfig(short_side=80, shard_samples=100)},
+            scales={"demo": clip_shards.ClipShardsConfig(short_side=64, shard_samples=100)},
             seconds=1.5,
         ),
         Node(
             stage=mixture.STAGE, group="curation", description=VIDEOMIX22M,
-            reads=(those_of("clip_shards", lambda _, __: trained),), gates=(WEIGHTS_MATCH,),
-            scales=dict.fromkeys(
-                ("demo", "paper"), mixture.MixtureConfig(weights=trained)
-            ),
+            reads=(CLIPS,), gates=(WEIGHTS_MATCH,),
+            scales={
+                "demo": mixture.MixtureConfig(weights=generated),
+                "paper": mixture.MixtureConfig(weights=weights),
+            },
         ),
     )  # fmt: skip

@@ -1,4 +1,5 @@
-"""Draws one shot: a body that moves by one simple law in front of a textured background.
+"""Draws one shot: a body that moves by one simple law in front of a textured background, or a
+texture alone that a camera pans over, zooms into or rolls on (`camera`).
 
 A still does not tell the law. How things look (theme, colours, shape, camera) is drawn from another
 random stream than how they move; and at any instant the body is anywhere, of any size and turned
@@ -19,7 +20,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.curation.backdrops import backdrop, contrasting
+from pipelines.curation.backdrops import backdrop, coloured, contrasting, texture
+from pipelines.curation.camera import MOVES, SIDE, film, move_of, view_of
 from storage.digests import canonical_json
 
 Pixels = npt.NDArray[np.uint8]
@@ -37,6 +39,7 @@ class Shot:
     key: tuple[str | int, ...]
     theme: str
     motion: str
+    """A law of MOTIONS, or one of the camera's MOVES: then there is no body."""
     seconds: float
 
 
@@ -204,6 +207,9 @@ def stamp(picture: Pixels, pose: Pose, shape: str, colours: Plane) -> None:
 
 def draw(shot: Shot, height: int, width: int, fps: float) -> Iterator[Pixels]:
     """Frames [height, width, 3] of the shot, `fps` a second; at least one."""
+    if shot.motion in MOVES:
+        yield from _filmed(shot, height, width, fps)
+        return
     look, short = stream(*shot.key, "look"), min(height, width)
     room = round(DRIFT * short) + 1
     canvas, palette = backdrop(shot.theme, look, height + 2 * room, width + 2 * room)
@@ -220,6 +226,16 @@ def draw(shot: Shot, height: int, width: int, fps: float) -> Iterator[Pixels]:
         for pose in _around(law(way, step / fps), way):
             stamp(picture, pose, shape, colours)
         yield picture
+
+
+def _filmed(shot: Shot, height: int, width: int, fps: float) -> Iterator[Pixels]:
+    """What the camera sees of a texture."""
+    look, count = stream(*shot.key, "look"), max(1, round(shot.seconds * fps))
+    surface, palette = texture(shot.theme, look, SIDE, SIDE)
+    view, move = view_of(look), move_of(shot.motion, stream(*shot.key, "way"), count / fps)
+    times = [(step + 0.5 - count / 2) / fps for step in range(count)]
+    for picture in film(surface, view, move, height, width, times):
+        yield coloured(picture, palette)
 
 
 def _around(pose: Pose, way: Way) -> Iterator[Pose]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pipelines.curation.backdrops import THEMES
 from pipelines.curation.internet import Theme
@@ -28,6 +29,8 @@ class Source:
     """How many files the generator makes."""
     mixture_weight: float | None = None
     """Probability that a training clip comes from it (table 1); None: never trained on."""
+    generated_weight: float | None = None
+    """The same where the generator stands in for all sources; None: never trained on there."""
     retrieval_weight: float | None = None
     """Its weight as a retrieval target (table 11); None: no target."""
     evaluated: bool = False
@@ -43,22 +46,35 @@ class Source:
             )
 
 
+# A probe of 1,000 clips; whatever else is made is trained on.
+HELD_OUT: dict[str, Any] = {"validation": (25, 57), "validation_files": 2280}
+
 SOURCES = (
     # Something-Something v2: labelled, trained on, a target.
     Source(
         name="ssv2",
-        theme=Theme(backdrops=("planks", "paper"), labels="motion", broken=True),
-        files=320,
+        # The world made for motion: noise, of which nothing but its movement can be told.
+        theme=Theme(backdrops=("noise",), labels="motion", moves="camera", broken=True, **HELD_OUT),
+        files=2280,
         mixture_weight=0.056,
+        generated_weight=0.5,
         retrieval_weight=0.125,
         buckets=4,
     ),
     # Kinetics 400/600/700 (K710): labelled, trained on, a target.
     Source(
         name="kinetics",
-        theme=Theme(backdrops=("foliage", "sky", "sand"), labels="motion"),
-        files=24,
+        # The same moves over coloured things that show them in every direction (sky and planks do
+        # not: nothing in them tells where along a streak one is).
+        theme=Theme(
+            backdrops=("foliage", "bricks", "paper", "tiles"),
+            labels="motion",
+            moves="camera",
+            **HELD_OUT,
+        ),
+        files=2280,
         mixture_weight=0.188,
+        generated_weight=0.35,
         retrieval_weight=0.7,
         buckets=16,
     ),
@@ -68,15 +84,17 @@ SOURCES = (
         theme=Theme(backdrops=("planks", "metal", "tiles", "paper", "foliage"), edited=2),
         files=8,
         mixture_weight=0.318,
+        generated_weight=0.05,
         buckets=64,
     ),
     # YT-Temporal-1B, the pool that is cut and curated.
     Source(
         name=POOL,
-        # Nothing but the pool shows bricks, night or water.
+        # Nothing but the pool shows night, sand, sky or water.
         theme=Theme(backdrops=THEMES, edited=1, broken=True),
         files=100,
         mixture_weight=0.188,
+        generated_weight=0.1,
         buckets=1024,
     ),
     # ImageNet-1K: pictures, trained on as still clips.
@@ -85,6 +103,8 @@ SOURCES = (
         theme=Theme(backdrops=THEMES, labels="shape"),
         files=16,
         mixture_weight=0.250,
+        # A still is the same at all times: nothing to learn motion from.
+        generated_weight=0.0,
         buckets=16,
     ),
     # COIN: a target only.
@@ -115,6 +135,11 @@ def named_once(sources: Sequence[Source]) -> Sequence[Source]:
 def mixture_weights(sources: Sequence[Source] = SOURCES) -> dict[str, float]:
     """Source -> probability that a training clip comes from it, of those that are trained on."""
     return {s.name: s.mixture_weight for s in sources if s.mixture_weight is not None}
+
+
+def generated_weights(sources: Sequence[Source] = SOURCES) -> dict[str, float]:
+    """As `mixture_weights`, where all sources are generated."""
+    return {s.name: s.generated_weight for s in sources if s.generated_weight is not None}
 
 
 def retrieval_weights(sources: Sequence[Source] = SOURCES) -> dict[str, float]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from models.encoder import EncoderConfig
 from models.mask_mixture import TEMPORAL, MaskMixture
 from models.preprocessing import Preprocessing
-from pipelines.curation.sources import SOURCES, Source, mixture_weights
-from pipelines.node import Node, every, those_of, whole
+from pipelines.curation.nodes import CLIPS
+from pipelines.node import Node, every, whole
 from pipelines.training import posttrain, pretrain
 from pipelines.training.clips import ClipConfig
 from pipelines.training.gates import (
@@ -163,20 +163,18 @@ LAPTOP_WORLD_MODEL = replace(
 )  # fmt: skip
 
 
-def nodes(sources: Sequence[Source] = SOURCES) -> tuple[Node, ...]:
-    """The nodes of this group over some sources, upstream first."""
-    trained = mixture_weights(sources)
-    clips = those_of("clip_shards", lambda _, __: trained)
+def nodes() -> tuple[Node, ...]:
+    """The nodes of this group, upstream first."""
     return (
         Node(
             stage=pretrain.ENCODER, group="training", description=ENCODER,
-            reads=(whole("videomix22m"), clips), gates=(LOSS_FINITE, FEATURES_NOT_COLLAPSED),
+            reads=(whole("videomix22m"), CLIPS), gates=(LOSS_FINITE, FEATURES_NOT_COLLAPSED),
             scales={"demo": DEMO_ENCODER, "laptop": LAPTOP_ENCODER},
             seconds=65.0, summary=loss_line,
         ),
         Node(
             stage=pretrain.COOLED_ENCODER, group="training", description=COOLED_ENCODER,
-            reads=(whole("encoder"), whole("videomix22m"), clips),
+            reads=(whole("encoder"), whole("videomix22m"), CLIPS),
             gates=(LOSS_FINITE, FEATURES_NOT_COLLAPSED),
             scales={"demo": DEMO_COOLED_ENCODER, "laptop": LAPTOP_COOLED_ENCODER},
             seconds=30.0, summary=loss_line,

@@ -1,11 +1,13 @@
 """Claims: photographs of the same thing lie closer than others; a scene's vector does not depend on
-workers or on what is embedded beside it; DINOv2 gives the class token of a local model; a folder
-that is no DINOv2 model is refused in one line; what cannot be decoded is quarantined.
+workers or on what is embedded beside it; of a target, no more scenes are embedded than asked for,
+training ones first, and growing changes few of them; DINOv2 gives the class token of a local model;
+a folder that is no DINOv2 model is refused in one line; what cannot be decoded is quarantined.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +17,13 @@ import torch
 
 from models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from pipelines.curation import embeddings
+from pipelines.curation.embedders import EmbedderError, embed, load_embedder
 from pipelines.curation.embeddings import (
-    EmbedderError,
     EmbeddingsConfig,
     centre_square,
-    embed,
-    load_embedder,
+    chosen_scenes,
     observe,
+    partition_config,
     run,
 )
 from pipelines.execution import ExecutionConfig
@@ -30,7 +32,7 @@ from storage.frames import middle_frame
 from storage.tables import read_table
 from storage.video import decode_image, encode, encode_image, probe
 from tests.pipelines.builders import workspace
-from tests.pipelines.curation.builders import content, inputs, moving, raw_videos, scenes
+from tests.pipelines.curation.builders import content, inputs, moving, raw_videos, scene, scenes
 
 LITE = EmbeddingsConfig(model="efficientnet_lite0", size=64)
 
@@ -95,6 +97,32 @@ def test_a_vector_depends_on_its_scene_alone(
     same = [near[a, b] for a in range(7) for b in range(a) if paths[a] == paths[b]]
     other = [near[a, b] for a in range(7) for b in range(a) if paths[a] != paths[b]]
     assert len(same) == 3 and min(same) > max(other)
+
+
+def test_no_more_scenes_of_a_target_are_embedded_than_asked_for(
+    given: Inputs, tmp_path: Path
+) -> None:
+    few = replace(LITE, target_scenes=3)
+    out = workspace(tmp_path, "coin", workers=1)
+    assert run(few, given, out)["scenes"] + len(read_table(out.payload / "quarantine.parquet")) == 3
+    assert partition_config(few, "coin") == few
+    assert partition_config(few, "yt1b-03") == LITE, "the pool is embedded whole"
+
+
+def test_chosen_scenes_are_training_ones_that_growing_leaves_in_place() -> None:
+    rows = [
+        scene(f"{n}", video_id=f"{97 * n % 200:03d}", split="validation" if n % 2 else "train")
+        for n in range(200)
+    ]
+    chosen = chosen_scenes(rows[:100], 20)
+    assert len(chosen) == 20
+    assert {row["split"] for row in chosen} == {"train"}
+    assert [row["video_id"] for row in chosen] == sorted(row["video_id"] for row in chosen)
+    # The sample of twice as many takes what has the smallest hashes again, where it is still in.
+    ids, more = ({r["scene_id"] for r in chosen_scenes(rows[:n], 20)} for n in (100, 200))
+    assert len(ids & more) > 0 and all(int(name) >= 100 for name in more - ids)
+    assert len(chosen_scenes(rows[:100], 60)) == 60, "validation fills up"
+    assert len(chosen_scenes(rows, None)) == 200
 
 
 def test_what_cannot_be_decoded_is_quarantined(given: Inputs, tmp_path: Path) -> None:
@@ -200,7 +228,9 @@ def test_the_question_names_the_weights_not_their_folder(tmp_path: Path) -> None
     }
 
 
-@pytest.mark.parametrize("change", [{"model": "resnet"}, {"size": 63}, {"size": 0}, {"batch": 0}])
+@pytest.mark.parametrize(
+    "change", [{"model": "resnet"}, {"size": 63}, {"size": 0}, {"batch": 0}, {"target_scenes": 0}]
+)
 def test_settings_are_checked(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"EmbeddingsConfig.{next(iter(change))} = "):
         EmbeddingsConfig(**change)

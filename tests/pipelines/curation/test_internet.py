@@ -15,11 +15,13 @@ import numpy as np
 import pytest
 
 from pipelines.curation.backdrops import THEMES
+from pipelines.curation.camera import MOVES
 from pipelines.curation.ingest import InternetConfig
 from pipelines.curation.internet import (
     BREAKAGES,
     StyleConfig,
     SyntheticVideo,
+    Theme,
     make,
     shots_of,
     synthetic_videos,
@@ -31,19 +33,24 @@ from storage.frames import iterate
 from storage.pictures import VideoError
 from storage.video import decode_image, probe
 
-STYLE = StyleConfig(sides=(48, 64), shot_seconds=(1.0, 1.5), clip_seconds=(1.0, 1.2))
+STYLE = StyleConfig(
+    sides=(48, 64), shot_seconds=(1.0, 1.5), clip_seconds=(1.0, 1.2),
+    camera_sides=(48, 64), camera_seconds=(1.0, 1.2),
+)  # fmt: skip
 
 
 def way(number: int = 0) -> Way:
     return _way(stream("test", number), 4 / 3, 1.0)
 
 
+BODIES = "bodies"
 THEME_OF = {source.name: source.theme for source in SOURCES}
+FILMS = THEME_OF | {BODIES: Theme(backdrops=("planks", "paper"), labels="motion")}
 
 
 def filmed(source: str, count: int, broken: int, style: StyleConfig) -> Iterator[SyntheticVideo]:
     """Files of a source under its own theme."""
-    return synthetic_videos(source, THEME_OF[source], count, broken, style)
+    return synthetic_videos(source, FILMS[source], count, broken, style)
 
 
 def test_a_file_depends_on_seed_source_and_index_alone() -> None:
@@ -75,14 +82,17 @@ def test_paths_are_unique_and_stay_below_the_source() -> None:
         assert not any(path.startswith(("/", ".")) or ".." in path for path in paths)
 
 
-def test_containers_codecs_sizes_and_rates_vary() -> None:
-    found = [probe(make(video, STYLE)) for video in filmed("ssv2", 40, 0, STYLE)]
+@pytest.mark.parametrize(
+    ("source", "rates"), [(BODIES, STYLE.rates), ("kinetics", STYLE.camera_rates)]
+)
+def test_containers_codecs_sizes_and_rates_vary(source: str, rates: tuple[int, ...]) -> None:
+    found = [probe(make(video, STYLE)) for video in filmed(source, 40, 0, STYLE)]
     kinds = Counter((item.container, item.codec) for item in found)
     assert set(kinds) == {
         ("mov", "h264"), ("matroska", "vp9"), ("avi", "mpeg4"), ("matroska", "h264"),
         ("mov", "mpeg4"),
     }  # fmt: skip
-    assert {round(item.fps) for item in found} == set(STYLE.rates)
+    assert {round(item.fps) for item in found} == set(rates)
     assert len({(item.width, item.height) for item in found}) > 20
     sides = [min(item.width, item.height) for item in found]
     assert 46 <= min(sides) < max(sides) <= 66
@@ -113,21 +123,43 @@ def test_targets_look_like_part_of_the_pool_only() -> None:
     targets = {"kinetics", "ssv2", "coin", "epic_kitchens"}
     seen = {shots_of(p, STYLE)[0].theme for s in targets for p in filmed(s, 40, 0, STYLE)}
     assert seen == {theme for s in targets for theme in THEME_OF[s].backdrops}
-    assert set(THEMES) - seen == {"bricks", "night", "water"}
+    assert set(THEMES) - seen == {"night", "sand", "sky", "water"}
+
+
+def classes(clips: list[SyntheticVideo], split: str) -> Counter[str | None]:
+    return Counter(clip.label for clip in clips if clip.split == split)
 
 
 def test_classes_are_balanced_and_independent_of_the_look() -> None:
-    clips = list(filmed("ssv2", 320, 0, STYLE))
-    assert Counter(clip.label for clip in clips) == dict.fromkeys(MOTIONS, 40)
-    for split, share in (("train", 30), ("validation", 10)):
-        counted = Counter(clip.label for clip in clips if clip.split == split)
-        assert counted == dict.fromkeys(MOTIONS, share)
+    clips = list(filmed(BODIES, 320, 0, STYLE))
+    assert classes(clips, "train") == dict.fromkeys(MOTIONS, 30)
+    assert classes(clips, "validation") == dict.fromkeys(MOTIONS, 10)
     themes = Counter((clip.label, shots_of(clip, STYLE)[0].theme) for clip in clips)
     assert all(
-        8 <= themes[motion, theme] <= 32
-        for motion in MOTIONS
-        for theme in THEME_OF["ssv2"].backdrops
+        8 <= themes[motion, theme] <= 32 for motion in MOTIONS for theme in FILMS[BODIES].backdrops
     )
+
+
+@pytest.mark.parametrize("source", ["ssv2", "kinetics"])
+def test_the_motion_worlds_hold_out_a_thousand_and_grow_by_what_is_trained_on(source: str) -> None:
+    clips = list(filmed(source, 2600, 0, STYLE))
+    assert classes(clips[:2280], "train") == dict.fromkeys(MOVES, 160)
+    assert classes(clips, "validation") == dict.fromkeys(MOVES, 125)
+    assert {clip.split for clip in clips[2280:]} == {"train"}
+    assert {(c.label, c.split) for c in clips[:24]} == set(
+        itertools.product(MOVES, ("train", "validation"))
+    ), "a few files have all classes on both sides"
+    themes = Counter((clip.label, shots_of(clip, STYLE)[0].theme) for clip in clips)
+    looks = THEME_OF[source].backdrops
+    fair = 2600 / len(MOVES) / len(looks)
+    assert all(abs(themes[m, t] - fair) < fair / 2 for m in MOVES for t in looks)
+
+
+def test_held_out_rounds_that_cannot_be_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"Theme.validation = \(4, 1\): want \(from, to\)"):
+        replace(THEME_OF["ssv2"], validation=(4, 1))
+    with pytest.raises(ValueError, match='"shape" makes stills, and moves = "camera" needs clips'):
+        replace(THEME_OF["imagenet"], moves="camera")
 
 
 def test_a_still_does_not_tell_the_class() -> None:
@@ -145,7 +177,7 @@ def test_a_still_does_not_tell_the_class() -> None:
             counts = np.histogram(np.mod(share, 1.0), 10, (0.0, 1.0))[0]
             assert np.all(np.abs(counts - 50) < 28), (name, what, counts)  # four deviations of 7
     # And nearest-neighbour on stills stays near chance (1 in 8), far from what a class would give.
-    clips = list(filmed("ssv2", 256, 0, STYLE))
+    clips = list(filmed(BODIES, 256, 0, STYLE))
     looks = np.stack([
         next(draw(shots_of(c, STYLE)[0], 48, 64, 10))[::6, ::6].reshape(-1) for c in clips
     ]).astype(np.float32)  # fmt: skip
@@ -252,7 +284,11 @@ def test_counts_below_zero_are_refused() -> None:
 
 
 def test_a_label_is_what_moves() -> None:
-    for video in filmed("kinetics", 8, 0, STYLE):
-        assert shots_of(video, STYLE)[0].motion == video.label
+    for source, motions in (("kinetics", MOVES), (BODIES, tuple(MOTIONS))):
+        clips = list(filmed(source, 8, 0, STYLE))
+        assert [shots_of(video, STYLE)[0].motion for video in clips] == list(motions)
+        assert [video.label for video in clips] == list(motions)
     unlabelled = SyntheticVideo("coin", 0, "x.mp4", None, "train", THEME_OF["coin"])
     assert shots_of(unlabelled, STYLE)[0].motion in MOTIONS
+    camera = replace(THEME_OF["coin"], moves="camera")
+    assert shots_of(replace(unlabelled, theme=camera), STYLE)[0].motion in MOVES

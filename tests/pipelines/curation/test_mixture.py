@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pipelines.curation.clip_shards import INDEX
@@ -17,8 +18,9 @@ from pipelines.curation.mixture import (
     run,
     source_table,
 )
-from pipelines.curation.sources import mixture_weights
+from pipelines.curation.sources import generated_weights, mixture_weights
 from pipelines.stage import Inputs
+from pipelines.training.order import ClipSampler
 from storage.tables import read_table, write_table
 from tests.pipelines.builders import artifact, workspace
 from tests.pipelines.curation.builders import content
@@ -108,10 +110,28 @@ def test_a_weighted_source_without_clips_is_refused() -> None:
     with pytest.raises(ValueError, match=r"source ssv2 has weight 0.056 but no clip to train on"):
         source_table(rows, weights)
     only_held_out = merged_index(PARTS | {"ssv2": PARTS["ssv2"][1:]})
-    with pytest.raises(ValueError, match=r"source ssv2 has weight"):
+    held = r"ssv2 has weight 0.056 but no clip to train on \(1 are for validation\); add files"
+    with pytest.raises(ValueError, match=held):
         source_table(only_held_out, weights)
     with pytest.raises(ValueError, match=r"source 'coin' has clips but no weight"):
         source_table(merged_index({"coin": [sample("c", "coin")]}), weights)
+
+
+def test_where_all_is_generated_the_mixture_is_another_one_that_sums_to_one() -> None:
+    weights = MixtureConfig(weights=generated_weights()).weights
+    assert set(weights) == set(mixture_weights()) and weights["imagenet"] == 0.0
+    assert min(weights["ssv2"], weights["kinetics"]) > max(weights["howto100m"], weights["yt1b"])
+
+
+def test_a_source_of_weight_zero_is_listed_and_never_drawn(tmp_path: Path) -> None:
+    config = MixtureConfig(weights=generated_weights())
+    out = workspace(tmp_path / "work", workers=2)
+    assert run(config, given(tmp_path, PARTS), out)["sources"]["imagenet"]["samples"] == 1
+    rows = read_table(out.payload / "index.parquet")
+    index = {name: np.array([row[name] for row in rows]) for name in ("source", "weight", "key")}
+    sampler = ClipSampler(index, config.weights, seed=0)
+    drawn = {index["key"][sampler.draw(step, 0).row] for step in range(400)}
+    assert drawn == {"h1", "k1", "s1", "y1", "y2", "y3"}, "neither the still nor the held-out clip"
 
 
 def test_one_source_alone(tmp_path: Path) -> None:
