@@ -60,9 +60,13 @@ def materialize_stale(
 ) -> Outcome:
     """Make what is not fresh among the wanted assets and their upstreams, one run of Dagster each.
 
-    Raises StageError and GateError; what was made before that stays made.
+    Raises SettingError before anything is made, if settings cannot go together; StageError and
+    GateError, after which what was made before stays made.
     """
     keys = chosen(wanted, deployed.graph, deployed.profile)
+    for asset in dict.fromkeys(key[0] for key in keys):
+        if check := deployed.graph[asset].check:
+            check(deployed.profile)
     fail_orphaned_runs(instance)
     states = {(s.asset, s.partition): s for s in statuses(deployed.graph, deployed.profile, store)}
     shown = _shown_in(instance, {key[0] for key in keys})

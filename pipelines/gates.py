@@ -3,7 +3,8 @@
 A gate reads one sealed artifact and gives a verdict with the numbers it rests on. Each asset
 declares its own, beside its stage. A threshold is no recipe input of any stage: changing one
 (`--set gates.quarantine_small=0.9`) makes nothing stale. Dagster shows each gate as an asset check,
-and nothing is made from an artifact whose blocking gate says no.
+and nothing is made from an artifact whose blocking gate says no. Of some artifacts a gate only
+reports: it warns, and stops nothing.
 """
 
 from __future__ import annotations
@@ -38,8 +39,11 @@ class Gate:
     """(artifact, threshold) -> verdict; (artifact) of a gate without a threshold."""
     threshold: float | None = None
     """What is still good enough; `gates.<name>` of the settings. None: there is none to set."""
+    least: float = 0.0
     most: float = 1.0
-    """The threshold lies between 0 and this."""
+    """The threshold lies between these two."""
+    blocks: Callable[[str | None, Any], bool] = lambda _, __: True
+    """(partition, profile) -> whether nothing is made from an artifact that does not pass."""
 
     def verdict(self, artifact: Artifact, limits: Any) -> Verdict:
         """Judge an artifact under a profile's `gates`."""
@@ -52,7 +56,7 @@ def thresholds(gates: Iterable[Gate]) -> type:
     """The dataclass of the thresholds of some gates: the section `gates` of a profile."""
     named = {gate.name: gate for gate in gates if gate.threshold is not None}
     kinds = {
-        name: Annotated[float, between(0, gate.most, about=f"{gate.claim}.")]
+        name: Annotated[float, between(gate.least, gate.most, about=f"{gate.claim}.")]
         for name, gate in named.items()
     }
     body: dict[str, Any] = {name: gate.threshold for name, gate in named.items()}
@@ -81,9 +85,16 @@ def quarantine_small(table: str, column: str) -> Gate:
     return Gate("quarantine_small", "few enough items were set aside", judge, threshold=0.5)
 
 
-def refusals(artifact: Artifact, name: str, gates: Iterable[Gate], limits: Any) -> list[str]:
-    """One line for each gate that an artifact, called `name`, does not pass."""
-    verdicts = ((gate, gate.verdict(artifact, limits)) for gate in gates)
+def refusals(
+    artifact: Artifact, name: str, gates: Iterable[Gate], profile: Any, *, blocking: bool = True
+) -> list[str]:
+    """One line for each gate that an artifact, called `name`, does not pass under a profile.
+
+    Of those that block, or of those that only report.
+    """
+    partition = artifact.manifest.partition
+    asked = (gate for gate in gates if gate.blocks(partition, profile) is blocking)
+    verdicts = ((gate, gate.verdict(artifact, profile.gates)) for gate in asked)
     return [
         f"{name} does not pass {gate.name}: {verdict.summary}"
         for gate, verdict in verdicts

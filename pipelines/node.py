@@ -112,6 +112,9 @@ class Node:
     """What it must pass before anything is made from it."""
     scales: Mapping[str, Any] = field(default_factory=dict)
     """Scale -> its config where that is not the stage's default."""
+    check: Callable[[Profile], None] | None = None
+    """Raises SettingError where settings of several assets cannot go together; asked before any of
+    a run is made."""
     seconds: float = 1.0
     """What one partition takes at DEMO on two CPU cores, for the expected end of a first run."""
     summary: Callable[[Artifact], Lines] | None = None

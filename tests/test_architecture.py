@@ -31,7 +31,7 @@ DOORS = {
     "botocore": "storage/s3.py",
     "mujoco": "pipelines/robot/simulator.py",
     "h5py": "pipelines/robot/hdf5.py",
-    "sklearn": "pipelines/evaluation/metrics.py",
+    "sklearn": "pipelines/evaluation/readouts.py",
     "scenedetect": "pipelines/curation/scenes.py",
     "pyarrow": "storage/tables.py",
     "pydantic": "pipelines/settings.py",

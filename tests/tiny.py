@@ -45,8 +45,9 @@ TINY = (
     "world_model.checkpoint_every=6",
     "world_model.diagnose_every=6",
     "world_model.ranking.pairs=8",
+    "probe_report.labels=(16,)",
+    "probe_report.random_encoders=2",
     "probe_report.head.epochs=1",
-    "probe_report.views.train_views=1",
     "probe_report.lrs=(1e-3,)",
     "planning_report.labs=lab-500",
     "planning_report.trials=1",
@@ -60,6 +61,7 @@ TINY = (
     "gates.ranks_true_action=3",
     "gates.needs_true_actions=0",
     "gates.features_not_collapsed=0.0",
+    "gates.pretrained_beats_random=-1",
 )
 
 

@@ -17,16 +17,18 @@ REASONS = 8  # distinct reasons shown in full
 def summarise(
     deployed: Deployment, store: ArtifactStore, keys: Sequence[Key], out: TextIO
 ) -> list[str]:
-    """Print what the deployment shows for some keys; return the gates that are not passed."""
+    """Print what the deployment shows for some keys; return the gates that stop a run."""
     artifacts = {}
     for key in keys:
         if manifest := store.ref(*key):
             artifacts[key] = store.open(manifest)
-    refused = not_passed({key_name(k): a for k, a in artifacts.items()}, deployed)
+    named = {key_name(key): artifact for key, artifact in artifacts.items()}
+    refused = not_passed(named, deployed)
     sections: tuple[tuple[str, Iterable[str]], ...] = (
         ("Artifacts", _artifacts(artifacts)),
         ("Set aside", _quarantined(artifacts)),
         *_told(deployed, artifacts).items(),
+        ("Warnings", not_passed(named, deployed, blocking=False)),
         ("Checks not passed", refused),
         ("Look at it", _page(deployed)),
     )

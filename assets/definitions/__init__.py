@@ -21,9 +21,10 @@ JOBS: dict[str, tuple[tuple[str, ...], str]] = {
         "Robot episodes of one lab, and their shards.",
     ),
     "train": (("encoder", "cooled_encoder", "world_model"), "All three networks in a row."),
+    "probe": (("probe_report",), "What the encoder's features know of the clips of one source."),
     "evaluate": (
-        ("probe_report", "planning_report", "planner_bundle"),
-        "What the networks are worth, and the planner to take away.",
+        ("planning_report", "planner_bundle"),
+        "What the planner is worth, and the planner to take away.",
     ),
 }
 

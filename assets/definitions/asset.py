@@ -64,7 +64,7 @@ def asset_definition(node: Node, deployment: Deployment) -> dg.AssetsDefinition:
         config_schema=schema(getattr(profile, node.asset)),
         required_resource_keys={"execution"},
         code_version=str(stage.version),
-        check_specs=_check_specs(node, partitions),
+        check_specs=_check_specs(node, partitions, profile),
         metadata={"stage": f"{stage.name} (version {stage.version})", "code": stage.run.__module__},
     )(compute)
 
@@ -119,9 +119,13 @@ def _mapping(
 
 
 def _check_specs(
-    node: Node, partitions: dg.StaticPartitionsDefinition | None
+    node: Node, partitions: dg.StaticPartitionsDefinition | None, profile: Profile
 ) -> list[dg.AssetCheckSpec]:
-    claims = [(gate.name, gate.claim, True) for gate in node.gates]
+    # A check blocks in all partitions or in none: where a gate only reports, its result warns.
+    claims = [
+        (gate.name, gate.claim, any(gate.blocks(key, profile) for key in node.keys(profile)))
+        for gate in node.gates
+    ]
     claims.append((DETERMINISTIC, "one recipe has one content, however often it is made", False))
     with warnings.catch_warnings():
         # Checks per partition are a preview in Dagster 1.13; without them a check of a partitioned
@@ -140,7 +144,7 @@ def _materialized(
 ) -> dg.MaterializeResult[None]:
     config: Any = parsed(node.stage.config, context.op_execution_context.op_config)
     store = deployment.open_store()
-    # What is read may depend on what the launchpad says: a probe's source, say.
+    # What is read may depend on what the launchpad says.
     profile = replace(deployment.profile, **{node.asset: config})
     inputs = open_inputs(deployment.graph, node, partition, profile, store)
     if refused := not_passed(inputs, deployment):
@@ -169,14 +173,16 @@ def _materialized(
     )
 
 
-def not_passed(artifacts: Mapping[str, Artifact], deployment: Deployment) -> list[str]:
+def not_passed(
+    artifacts: Mapping[str, Artifact], deployment: Deployment, *, blocking: bool = True
+) -> list[str]:
     """One line for each gate that one of some artifacts (name -> artifact) does not pass."""
     return [
         line
         for name, artifact in artifacts.items()
         for line in refusals(
-            artifact, name, deployment.graph[artifact.manifest.asset].gates,
-            deployment.profile.gates,
+            artifact, name, deployment.graph[artifact.manifest.asset].gates, deployment.profile,
+            blocking=blocking,
         )
     ]  # fmt: skip
 
@@ -229,6 +235,11 @@ def _verdicts(
         yield dg.AssetCheckResult(
             check_name=gate.name,
             passed=verdict.passed,
+            severity=(
+                dg.AssetCheckSeverity.ERROR
+                if gate.blocks(artifact.manifest.partition, deployment.profile)
+                else dg.AssetCheckSeverity.WARN
+            ),
             description=verdict.summary,
             metadata=dict(verdict.numbers),
         )

@@ -15,16 +15,26 @@ from storage.artifacts import Artifact
 
 
 def probe_report(report: Artifact, _: Inputs) -> Mapping[str, bytes]:
-    """Accuracies with their intervals, and the confusion of the first encoder."""
+    """Accuracy by number of labels, that of the largest number, and what is taken for what."""
     told = _report(report)
-    variants = {**told["encoders"], **told["controls"]}
-    rates = {variant: _interval(found["accuracy"]) for variant, found in variants.items()}
-    first, found = next(iter(variants.items()))
-    title = f"Motion probe: {told['validation_clips']} held-out clips, 95 % intervals"
+    asked = f"{told['test_clips']} unseen clips of {told['source']}, 95 % intervals"
+    curves = {
+        (readout, variant): [
+            (at["labels"], *_interval(at["variants"][variant]["accuracy"])) for at in curve
+        ]
+        for readout, curve in told["readouts"].items()
+        for variant in curve[0]["variants"]
+    }
+    last = told["readouts"]["linear"][-1]
+    rates = {name: _interval(found["accuracy"]) for name, found in last["variants"].items()}
+    named = f"Linear, {last['labels']} labels"
     return {
-        "accuracy": scores.score_bars(rates, told["chance"], "accuracy", title),
+        "accuracy by labels": scores.label_curves(
+            curves, told["chance"], f"Frozen features: {asked}"
+        ),
+        "accuracy": scores.score_bars(rates, told["chance"], "accuracy", f"{named}: {asked}"),
         "confusion": scores.confusion(
-            np.asarray(found["confusion"]), told["classes"], f"Confusion of the {first} encoder"
+            np.asarray(last["confusion"]), told["classes"], f"{named}: what is taken for what"
         ),
     }
 

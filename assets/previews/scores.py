@@ -79,6 +79,39 @@ def score_bars(
 
 
 @drawn
+def label_curves(
+    curves: Mapping[tuple[str, str], Sequence[tuple[float, float, float, float]]],
+    chance: float,
+    title: str,
+) -> Figure:
+    """Accuracy over the number of labels, one line for every (readout, variant).
+
+    A point of a line is (labels, value, low, high). Variants have colours, readouts have strokes.
+    """
+    figure, (axis,) = titled((7.4, 4.0), title)
+    readouts, variants = (list(dict.fromkeys(names)) for names in zip(*curves, strict=True))
+    for (readout, variant), points in curves.items():
+        number = readouts.index(readout)
+        labels, values, low, high = np.array(points, dtype=float).T
+        # Side by side, or the intervals of one number of labels would hide each other.
+        shift = 1 + 0.02 * (number - (len(readouts) - 1) / 2)
+        axis.errorbar(
+            labels * shift, values, np.abs([values - low, high - values]), marker="os^Dv"[number],
+            linestyle=("-", "--", ":", "-.")[number % 4], color=style.PALETTE[
+                variants.index(variant) % len(style.PALETTE)
+            ], capsize=2, markersize=4, linewidth=1.4, label=f"{variant}, {readout}",
+        )  # fmt: skip
+    axis.axhline(chance, color=style.RED, linestyle="--", linewidth=1, label=f"chance {chance:.3g}")
+    numbers = sorted({point[0] for points in curves.values() for point in points})
+    axis.set_xscale("log")
+    axis.set_xticks(numbers, [f"{number:,.0f}" for number in numbers])
+    axis.minorticks_off()
+    axis.set(xlabel="labelled clips", ylabel="accuracy", ylim=(0, 1))
+    figure.legend(loc="outside right center", fontsize=7)
+    return figure
+
+
+@drawn
 def energy_landscape(
     energy: np.ndarray, axes_cm: tuple[np.ndarray, np.ndarray], truth_cm: tuple[float, float]
 ) -> Figure:

@@ -71,6 +71,8 @@ class ProbeTask:
     fit_views: int
     asked: tuple[KeptFile, ...]
     asked_clips: tuple[int, ...]
+    asked_labels: tuple[int, ...]
+    """They judge what is predicted; the probe never sees them."""
     asked_views: int
     device: str
 
@@ -187,12 +189,6 @@ def _moments(features: Features, task: ProbeTask) -> tuple[Tensor, Tensor]:
     mean = total / count
     spread = (squares / count - mean.square()).clamp_min(1e-12).sqrt()
     return mean.float(), spread.float()
-
-
-def labels_of(names: Sequence[str], classes: Sequence[str]) -> tuple[int, ...]:
-    """Numbers of class names."""
-    number = {name: index for index, name in enumerate(classes)}
-    return tuple(number[name] for name in names)
 
 
 def share_right(predicted: Sequence[int], truth: Sequence[int]) -> float:

@@ -171,11 +171,11 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 def run(config: BundleConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
     """Gather weights, contract and measurements into the payload and prove that it loads."""
     planning = inputs["planning_report"].json("report.json")
-    probe = inputs["probe_report"].json("report.json")
+    probes = [part.json("report.json") for part in inputs.parts("probe_report").values()]
     world = export_weights(inputs, out.payload)
     described = describe(config, world, planning["settings"])
     write_json(out.payload / "planner.json", described)
-    write_readme(out.payload / "README.md", described, planning, probe)
+    write_readme(out.payload / "README.md", described, planning, probes)
     files = sorted(path for path in out.payload.iterdir() if path.name != "digests.json")
     write_json(out.payload / "digests.json", {path.name: digest_file(path) for path in files})
     opened = load_planner(out.payload).world

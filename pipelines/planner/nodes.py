@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pipelines.gates import Gate, Verdict
-from pipelines.node import Node, whole
+from pipelines.node import Node, every, whole
 from pipelines.planner import bundle
 from pipelines.planner.bundle import BundleError, load_planner
 from storage.artifacts import Artifact
@@ -41,7 +41,7 @@ NODES = (
         reads=(
             whole("cooled_encoder"),
             whole("world_model"),
-            whole("probe_report"),
+            every("probe_report"),
             whole("planning_report"),
         ),
         gates=(Gate("bundle_loads", "the planner can be used", _bundle_loads),),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +45,14 @@ within {success_cm:g} cm. 95 % Wilson intervals.
 |---|---|---|---|---|---|
 {reaching}
 
-Frozen features, attentive probe on motion classes ({chance:.1%} by chance):
+Frozen features: how often a readout names the class of a clip that it has not seen.
 
-| encoder | accuracy on {clips} validation clips | interval |
-|---|---|---|
+| clips | readout, labels | pretrained | random | interval of the difference, points |
+|---|---|---|---|---|
 {probing}
 """
 
+_ENCODERS = ("pretrained", "random")
 _POLICIES = {
     "planner": "this planner",
     "random": "random motions",
@@ -61,9 +62,12 @@ _POLICIES = {
 
 
 def write_readme(
-    path: Path, described: Mapping[str, Any], planning: Mapping[str, Any], probe: Mapping[str, Any]
+    path: Path,
+    described: Mapping[str, Any],
+    planning: Mapping[str, Any],
+    probes: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Write the page from planner.json and the two reports."""
+    """Write the page from planner.json, the planning report and those of the probes."""
     settings, search = planning["settings"], described["search"]
     text = _PAGE.format(
         name=described["name"],
@@ -79,9 +83,7 @@ def write_readme(
         success_cm=100 * settings["success"],
         unseen=len(settings["labs"]),
         reaching="\n".join(_reaching(planning["policies"])),
-        chance=probe["chance"],
-        clips=probe["validation_clips"],
-        probing="\n".join(_probing(probe["encoders"])),
+        probing="\n".join(row for probe in probes for row in _probing(probe)),
     )
     path.write_text(text)
 
@@ -106,9 +108,14 @@ def _reaching(policies: Mapping[str, Any]) -> list[str]:
     return rows
 
 
-def _probing(encoders: Mapping[str, Any]) -> list[str]:
-    return [
-        f"| {name} | {found['accuracy']['rate']:.1%} "
-        f"| {found['accuracy']['low']:.1%} to {found['accuracy']['high']:.1%} |"
-        for name, found in encoders.items()
-    ]
+def _probing(probe: Mapping[str, Any]) -> Iterator[str]:
+    """One row a readout, with the largest budget of labels."""
+    for readout, curve in probe["readouts"].items():
+        last = curve[-1]
+        trained, untrained = (last["variants"][name]["accuracy"] for name in _ENCODERS)
+        gain = last["pretrained_minus_random"]
+        yield (
+            f"| {trained['trials']} of {probe['source']}, {probe['chance']:.1%} by chance "
+            f"| {readout}, {last['labels']} | {trained['rate']:.1%} | {untrained['rate']:.1%} "
+            f"| {100 * gain['low']:+.1f} to {100 * gain['high']:+.1f} |"
+        )

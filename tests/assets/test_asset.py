@@ -29,7 +29,7 @@ def launch(house):
     """Launch one asset as the page does: launch("counts", "a", {"upto": 3})."""
 
     def launched(asset, partition=None, config=None, execution=None, ok=True):
-        job = build(house.deployed()).resolve_implicit_global_asset_job_def()
+        job = build(house.deployed(*house.settings)).resolve_implicit_global_asset_job_def()
         result = job.execute_in_process(
             instance=house.instance,
             asset_selection=[dg.AssetKey(asset)],
@@ -118,6 +118,15 @@ def test_checks_are_per_partition_and_a_gate_that_fails_is_red(launch, house):
     launch("sums", "a")
 
 
+def test_a_gate_that_only_reports_is_a_warning(launch, house):
+    house.settings = ("counts.lenient=b",)
+    result = launch("counts", "b", {"broken": 3, "lenient": ["b"]})
+    severity = {e.check_name: e.severity for e in result.get_asset_check_evaluations()}
+    assert checks(result)["few_broken"] is False
+    assert severity["few_broken"] == dg.AssetCheckSeverity.WARN
+    launch("sums", "b")
+
+
 def test_two_contents_under_one_recipe_are_shown(launch, house):
     launch("counts", "a")
     manifest = house.store.ref("counts", "a")
@@ -128,12 +137,12 @@ def test_two_contents_under_one_recipe_are_shown(launch, house):
     assert checks(launch("counts", "a"))["deterministic"] is False
 
 
-def test_the_launchpads_values_decide_what_is_read(tmp_path, monkeypatch):
-    """A probe of another source, set in the launchpad, is given the shards of that source."""
+def test_what_is_read_is_asked_with_the_launchpads_values(tmp_path, monkeypatch):
+    """What a partition is made from may depend on its own section, and the launchpad's counts."""
     asked = []
 
     def refuse(graph, node, partition, profile, store):
-        asked.extend(upstream_keys(graph, node, partition, profile))
+        asked.append((profile.probe_report.labels, upstream_keys(graph, node, partition, profile)))
         raise ArtifactError("that is all this test wants to know")
 
     monkeypatch.setattr(asset, "open_inputs", refuse)
@@ -141,10 +150,11 @@ def test_the_launchpads_values_decide_what_is_read(tmp_path, monkeypatch):
     build(deployed).resolve_implicit_global_asset_job_def().execute_in_process(
         instance=dg.DagsterInstance.ephemeral(),
         asset_selection=[dg.AssetKey("probe_report")],
-        run_config={"ops": {"probe_report": {"config": {"source": "kinetics"}}}},
+        partition_key="kinetics",
+        run_config={"ops": {"probe_report": {"config": {"labels": [8, 16]}}}},
         raise_on_error=False,
     )
-    assert asked == [("cooled_encoder", None), ("clip_shards", "kinetics")]
+    assert asked == [((8, 16), (("cooled_encoder", None), ("clip_shards", "kinetics")))]
 
 
 def test_an_asset_without_a_description_is_refused(house):

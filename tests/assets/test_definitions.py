@@ -78,7 +78,8 @@ def test_partitions_are_sources_buckets_and_labs(graph, deployed):
     assert keys("curated_scenes") == buckets
     assert keys("clip_shards") == trained
     assert keys("droid_episodes") == keys("episode_shards") != set()
-    for whole in ("clusters", "videomix22m", *GROUPS["training"], *GROUPS["evaluation"]):
+    assert keys("probe_report") == {"ssv2", "kinetics"}
+    for whole in ("clusters", "videomix22m", *GROUPS["training"], "planning_report"):
         assert keys(whole) == set()
 
 
@@ -119,6 +120,7 @@ def test_what_trains_is_gated_before_it_is_used():
         g.name for g in GRAPH["world_model"].gates
     }
     assert {gate.name for gate in GRAPH["videomix22m"].gates} == {"weights_match"}
+    assert {gate.name for gate in GRAPH["probe_report"].gates} == {"pretrained_beats_random"}
 
 
 def test_code_versions_are_those_of_the_stages(graph):

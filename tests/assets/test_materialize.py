@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import socket
@@ -23,6 +24,7 @@ from assets import materialize
 from assets.definitions.asset import GateError
 from assets.materialize import StageError, fail_orphaned_runs, records
 from assets.selection import UnknownAssetError, chosen
+from pipelines.settings import SettingError
 from tests.assets.conftest import GRAPH
 
 ALL = ["counts/a", "counts/b", "counts/c", "sums/a", "sums/b", "total"]
@@ -117,6 +119,27 @@ def test_a_gate_that_says_no_stops_what_follows(house):
         house.run("sums/a", settings=settings)
     assert house.store.ref("counts", "a") is not None, "what was refused can still be looked at"
     assert house.store.ref("sums", "a") is None
+
+
+def test_a_gate_that_only_reports_stops_nothing(house):
+    lenient = ("counts.broken=3", "counts.lenient=a,c")
+    _, _, made = house.run("sums/a", settings=lenient)
+    assert made == ["counts/a", "sums/a"]
+    with pytest.raises(GateError, match="counts/b does not pass few_broken"):
+        house.run(settings=lenient)
+    _, _, made = house.run("sums/b", settings=("counts.broken=3", "counts.lenient=b"))
+    assert made == ["sums/b"], "whether a gate blocks is no question of the recipe"
+
+
+def test_settings_that_cannot_go_together_are_refused_before_anything_is_made(house, monkeypatch):
+    def never(profile):
+        raise SettingError(f"counts.upto = {profile.counts.upto}: too few for sums")
+
+    odd = dataclasses.replace(GRAPH["sums"], check=never)
+    monkeypatch.setitem(GRAPH.by_name, "sums", odd)
+    with pytest.raises(SettingError, match="upto = 5: too few for sums"):
+        house.run()
+    assert house.run("counts")[2] == ["counts/a", "counts/b", "counts/c"]
 
 
 def test_the_page_shows_the_same_runs(house):

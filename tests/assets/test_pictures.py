@@ -44,6 +44,14 @@ DRAWINGS: dict[str, Callable[[], bytes]] = {
     "score_bars": lambda: scores.score_bars(
         {"pretrained": (0.5, 0.4, 0.6), "random": (0.3, 0.2, 0.4)}, 0.125, "accuracy", "probe"
     ),
+    "label_curves": lambda: scores.label_curves(
+        {
+            ("linear", "pretrained"): [(240, 0.4, 0.3, 0.5), (1000, 0.6, 0.5, 0.7)],
+            ("k-NN", "random"): [(240, 0.2, 0.1, 0.3), (1000, 0.3, 0.2, 0.4)],
+        },
+        0.125,
+        "probe",
+    ),
     "energy_landscape": lambda: scores.energy_landscape(
         np.hypot(AXIS[None] - 2, AXIS[:, None]), (AXIS, AXIS), (2.0, 0.5)
     ),

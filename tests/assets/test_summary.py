@@ -15,9 +15,10 @@ from storage.tables import write_table
 WIDTH = {"architecture": {"encoder": {"width": 128}}}
 
 
-def seal(house, asset: str, files: dict[str, object]) -> Path:
-    """Put an artifact with some payload under an asset's name; returns its folder."""
-    store, recipe_inputs = house.store, {"stage": asset, "config": {}}
+def seal(house, name: str, files: dict[str, object]) -> Path:
+    """Put an artifact with some payload under `asset` or `asset/partition`; returns its folder."""
+    asset, _, part = name.partition("/")
+    store, recipe_inputs = house.store, {"stage": name, "config": {}}
     recipe = digest_json(recipe_inputs)
     with store.work(recipe) as work:
         payload = work / "payload"
@@ -30,11 +31,11 @@ def seal(house, asset: str, files: dict[str, object]) -> Path:
             else:
                 (payload / name).write_text(json.dumps(content))
         draft = {
-            "asset": asset, "partition": None, "recipe_inputs": recipe_inputs, "recipe": recipe,
-            "parents": {}, "record": {"metrics": {}},
+            "asset": asset, "partition": part or None, "recipe_inputs": recipe_inputs,
+            "recipe": recipe, "parents": {}, "record": {"metrics": {}},
         }  # fmt: skip
         manifest = store.seal(work, draft)
-    store.set_ref(asset, None, manifest)
+    store.set_ref(asset, part or None, manifest)
     return store.open(manifest).folder()
 
 
@@ -42,7 +43,8 @@ def told(house, *assets: str) -> str:
     out = io.StringIO()
     home = {"VJEPA2_HOME": str(house.folder / "home")}
     deployed = deployment("demo", store=house.store.place.location, environment=home)
-    summarise(deployed, house.store, [(asset, None) for asset in assets], out)
+    keys = [(name, part or None) for name, _, part in (asset.partition("/") for asset in assets)]
+    summarise(deployed, house.store, keys, out)
     return out.getvalue()
 
 
@@ -63,6 +65,20 @@ def test_collapsed_features_are_named_as_a_check_that_is_not_passed(house):
     assert "Checks not passed\n  encoder does not pass features_not_collapsed" in text
 
 
+def probed(low: float, rate) -> dict[str, object]:
+    """A probe's report, the lower end of its gain at `low`."""
+    at = {
+        "labels": 1000,
+        "variants": {
+            name: {"accuracy": rate(successes)}
+            for name, successes in (("pretrained", 12), ("random", 7), ("still", 3))
+        },
+        "pretrained_minus_random": {"gain": 0.25, "low": low, "high": 0.4},
+    }
+    readouts = {readout: [at] for readout in ("attentive", "knn", "linear")}
+    return {"source": "ssv2", "readouts": readouts, "chance": 0.125, "test_clips": 20}
+
+
 def test_evaluations_stand_beside_their_baselines(house):
     def rate(successes: int) -> dict[str, float]:
         return {
@@ -79,19 +95,24 @@ def test_evaluations_stand_beside_their_baselines(house):
                          "shuffled_over_true": interval},
         "log.parquet": [{"step": 1, "loss": 1.0, "held_out_rank": 9.0}],
     })  # fmt: skip
-    seal(house, "probe_report", {"report.json": {
-        "encoders": {"pretrained": {"accuracy": rate(12)}, "random": {"accuracy": rate(7)}},
-        "controls": {"still": {"accuracy": rate(3)}}, "chance": 0.125,
-    }})  # fmt: skip
+    seal(house, "probe_report/ssv2", {"report.json": probed(-0.01, rate)})
+    seal(house, "probe_report/kinetics", {"report.json": probed(-0.02, rate)})
     unseen = {"reached": rate(14), "passed": rate(15), "final_cm": {"median": 3.2}, "closed": 0.81}
     seen = {"reached": rate(19), "passed": rate(20), "final_cm": {"median": 1.2}, "closed": 0.97}
     seal(house, "planning_report", {"report.json": {
         "policies": {"planner": {"pooled": unseen, "seen": seen}}, "settings": {"success": 0.04},
     }})  # fmt: skip
-    text = told(house, "world_model", "probe_report", "planning_report")
+    probes = ("probe_report/ssv2", "probe_report/kinetics")
+    text = told(house, "world_model", *probes, "planning_report")
     assert "2.00 [1.50, 2.50] of 48 candidates (chance 23.5)" in text
-    assert "pretrained 12 of 20 = 60% [10%, 90%], random 7 of 20 = 35%" in text
-    assert "still 3 of 20" in text and "chance 0.125" in text
+    shares = "pretrained 60% [10%, 90%], random 35% [10%, 90%], still 15% [10%, 90%]: +25.0 points"
+    assert f"probe_report/ssv2  linear, 1000 labels: {shares} [-1.0, 40.0]; attentive" in text
+    assert f"k-NN, 1000 labels: {shares}" in text and "chance 12.5% on 20 clips" in text
+    # Of the motion world it stops a run, of the other it is told as a warning.
+    warned, refused = text.split("Warnings\n")[1].split("Checks not passed\n")
+    assert warned.startswith("  probe_report/kinetics does not pass pretrained_beats_random")
+    assert "probe_report/ssv2 does not pass pretrained_beats_random" in refused
+    assert "ssv2" not in warned and "kinetics" not in refused
     assert "planner in unseen labs  ended within 4 cm 14 of 20 = 70% [10%, 90%], " in text
     assert "passed within 4 cm 15, ended 3.2 cm away (median), closed 81%" in text
     assert "planner in seen labs    ended within 4 cm 19 of 20 = 95%" in text

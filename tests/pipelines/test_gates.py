@@ -19,7 +19,8 @@ from storage.artifacts import Artifact
 from storage.tables import QUARANTINE, write_table
 from tests.pipelines.builders import artifact
 
-LIMITS = PROFILES["demo"].gates
+DEMO = PROFILES["demo"]
+LIMITS = DEMO.gates
 
 
 def judged(found: Artifact, name: str, limits: Any = LIMITS):
@@ -158,11 +159,46 @@ def test_a_bundle_that_lacks_its_weights_does_not_load(tmp_path):
 def test_refusals_name_the_artifact_the_gate_and_the_number(tmp_path):
     run = training(tmp_path, [1.0], [2.0])
     gates = GRAPH["encoder"].gates
-    assert refusals(run, "encoder", gates, LIMITS) == [
+    assert refusals(run, "encoder", gates, DEMO) == [
         "encoder does not pass features_not_collapsed: "
         "effective rank 2.0 of 128 (at least 12.8), spread 0.900"
     ]
-    assert refusals(run, "encoder", gates, replace(LIMITS, features_not_collapsed=0.0)) == []
+    opened = replace(DEMO, gates=replace(LIMITS, features_not_collapsed=0.0))
+    assert refusals(run, "encoder", gates, opened) == []
+    assert refusals(run, "encoder", gates, DEMO, blocking=False) == []
+
+
+def probe(folder: Path, low: float, source: str = "ssv2") -> Artifact:
+    gain = {"gain": low + 0.05, "low": low, "high": low + 0.1}
+    curve = [
+        {"labels": 240, "pretrained_minus_random": {"gain": -1.0, "low": -1.0, "high": -1.0}},
+        {"labels": 1000, "pretrained_minus_random": gain},
+    ]
+    (folder / "report.json").write_text(json.dumps({"readouts": {"linear": curve}}))
+    return artifact(folder, f"probe_report/{source}")
+
+
+@pytest.mark.parametrize(("low", "passed"), [(0.01, True), (0.0, False), (-0.2, False)])
+def test_pretraining_must_gain_beyond_the_interval_with_the_most_labels(tmp_path, low, passed):
+    verdict = judged(probe(tmp_path, low), "pretrained_beats_random")
+    assert verdict.passed is passed
+    assert "linear, 1000 labels" in verdict.summary and verdict.numbers["low"] == low
+    opened = replace(LIMITS, pretrained_beats_random=-1)
+    assert judged(probe(tmp_path, low), "pretrained_beats_random", opened).passed
+
+
+def test_it_blocks_on_the_demos_motion_world_and_reports_elsewhere(tmp_path):
+    gates = GRAPH["probe_report"].gates
+    told = "does not pass pretrained_beats_random"
+    blocking = [("demo", "ssv2"), ("laptop", "ssv2")]
+    for scale in ("demo", "laptop", "paper"):
+        for source in ("ssv2", "kinetics"):
+            lost, name = probe(tmp_path, -0.1, source), f"probe_report/{source}"
+            refused = refusals(lost, name, gates, PROFILES[scale])
+            reported = refusals(lost, name, gates, PROFILES[scale], blocking=False)
+            [line] = refused + reported
+            assert line.startswith(f"{name} {told}: linear, 1000 labels")
+            assert bool(refused) == ((scale, source) in blocking)
 
 
 @pytest.mark.parametrize(
@@ -172,8 +208,9 @@ def test_refusals_name_the_artifact_the_gate_and_the_number(tmp_path):
         ("features_not_collapsed", 1),
         ("ranks_true_action", 3),
         ("needs_true_actions", 1),
+        ("pretrained_beats_random", 1),
     ],
 )
 def test_thresholds_have_a_range(name, most):
-    with pytest.raises(ValueError, match=f"{name} = 3.5: must be from 0 to {most}"):
+    with pytest.raises(ValueError, match=f"{name} = 3.5: must be from (0|-1) to {most}"):
         replace(LIMITS, **{name: 3.5})

@@ -52,8 +52,9 @@ def test_partitions_are_sources_buckets_and_labs() -> None:
     assert keys["curated_scenes"] == YT1B
     assert set(keys["clip_shards"]) == set(CUT)
     assert keys["droid_episodes"] == keys["episode_shards"] == LABS
+    assert keys["probe_report"] == ("ssv2", "kinetics")
     whole = ("clusters", "videomix22m", "encoder", "cooled_encoder", "world_model",
-             "probe_report", "planning_report", "planner_bundle")  # fmt: skip
+             "planning_report", "planner_bundle")  # fmt: skip
     assert all(keys[asset] == (None,) for asset in whole)
     assert len(keys) == 15
 
@@ -104,11 +105,12 @@ EXPECTED: dict[Key, set[Key]] = {
         ("encoder", None), ("videomix22m", None), *parts("clip_shards", *CUT)
     },
     ("world_model", None): {("cooled_encoder", None), *parts("episode_shards", *LABS)},
-    ("probe_report", None): {("cooled_encoder", None), ("clip_shards", "ssv2")},
+    ("probe_report", "ssv2"): {("cooled_encoder", None), ("clip_shards", "ssv2")},
+    ("probe_report", "kinetics"): {("cooled_encoder", None), ("clip_shards", "kinetics")},
     ("planning_report", None): {("cooled_encoder", None), ("world_model", None)},
     ("planner_bundle", None): {
-        ("cooled_encoder", None), ("world_model", None), ("probe_report", None),
-        ("planning_report", None),
+        ("cooled_encoder", None), ("world_model", None), ("planning_report", None),
+        *parts("probe_report", "ssv2", "kinetics"),
     },
 }  # fmt: skip
 
@@ -153,10 +155,56 @@ def test_a_scale_that_is_none_and_two_thresholds_of_one_gate_are_refused() -> No
         Graph((raw, replace(cut, gates=stricter)))
 
 
+def probing(*sources: str, **changed: Any) -> Profile:
+    section = replace(DEMO.probe_report, sources=sources, must_beat_random=(), **changed)
+    return replace(DEMO, probe_report=section)
+
+
 def test_a_probe_of_a_source_without_clips_is_refused_with_the_nearest() -> None:
-    odd = replace(DEMO, probe_report=replace(DEMO.probe_report, source="kinetic"))
-    with pytest.raises(SettingError, match=r"source = 'kinetic': .* did you mean kinetics"):
-        upstream_keys(GRAPH, GRAPH["probe_report"], None, odd)
+    odd = probing("kinetic")
+    with pytest.raises(SettingError, match=r"sources names 'kinetic', .* did you mean kinetics"):
+        upstream_keys(GRAPH, GRAPH["probe_report"], "kinetic", odd)
+
+
+def test_a_bucketed_source_is_probed_as_one() -> None:
+    paper = PROFILES["paper"]
+    above = upstream_keys(GRAPH, GRAPH["probe_report"], "ssv2", paper)
+    assert set(above) == {("cooled_encoder", None), *parts("clip_shards", *(
+        f"ssv2-{bucket:02d}" for bucket in range(4)
+    ))}  # fmt: skip
+
+
+def test_whether_a_source_must_beat_random_and_who_else_is_probed_make_nothing_stale(walk) -> None:
+    assert walk.not_fresh(probing("ssv2", "kinetics")) == set()
+    assert walk.not_fresh(probing("ssv2")) == {("planner_bundle", None)}
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"labels": (16, 10_000)}, "asks for 10000 labelled clips of ssv2, which has"),
+        ({"labels": (4,)}, "asks for 4 labelled clips of ssv2, fewer than its 8 classes"),
+    ],
+)
+def test_a_generated_world_with_too_few_labels_is_refused_before_anything_is_made(
+    changed: dict[str, Any], told: str
+) -> None:
+    check = GRAPH["probe_report"].check
+    assert check is not None
+    check(probing("ssv2", labels=(16,)))
+    with pytest.raises(SettingError, match=told):
+        check(probing("ssv2", **changed))
+
+
+def test_a_world_without_labels_is_refused_and_a_folder_is_known_when_it_was_read() -> None:
+    check, internet = GRAPH["probe_report"].check, DEMO.raw_videos.internet
+    assert check is not None
+    themes = {**internet.themes, "ssv2": replace(internet.themes["ssv2"], labels=None)}
+    raw = replace(DEMO.raw_videos, internet=replace(internet, themes=themes))
+    with pytest.raises(SettingError, match="ssv2 cannot be probed: its videos have no labels"):
+        check(replace(probing("ssv2", labels=(16,)), raw_videos=raw))
+    moved = {**raw.sources, "ssv2": SourceConfig(location="elsewhere")}
+    check(replace(probing("ssv2", labels=(16,)), raw_videos=replace(raw, sources=moved)))
 
 
 def test_a_lab_is_called_seen_only_where_it_is_recorded() -> None:
@@ -272,8 +320,9 @@ def test_one_retrieval_weight_makes_exactly_what_depends_on_it_stale(walk: Walk)
     expected = below(*parts("curated_scenes", *YT1B))
     assert expected == {
         *parts("curated_scenes", *YT1B), *parts("clip_shards", *YT1B),
+        *parts("probe_report", "ssv2", "kinetics"),
         *((asset, None) for asset in ("videomix22m", "encoder", "cooled_encoder", "world_model",
-                                      "probe_report", "planning_report", "planner_bundle")),
+                                      "planning_report", "planner_bundle")),
     }  # fmt: skip
     states = walk.states(changed)
     assert walk.not_fresh(changed) == expected

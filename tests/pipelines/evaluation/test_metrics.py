@@ -1,4 +1,4 @@
-"""Claims: intervals match published values, the exact test matches a hand count, confusion counts
+"""Claims: intervals match published values, a gain is paired, confusion counts
 rows as truth, and the held-out part is stratified and depends on (seed, key) alone."""
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pipelines.evaluation.metrics import (
     confusion,
     held_out,
     mean_class_recall,
-    sign_test,
+    paired_gain,
     wilson,
 )
 
@@ -34,11 +34,28 @@ def test_rate_reports_counts_and_interval_together():
         wilson(0, 0)
 
 
-def test_sign_test_by_hand():
-    assert sign_test(0, 0) == 1.0
-    assert sign_test(5, 0) == pytest.approx(2 / 32)
-    assert sign_test(1, 3) == pytest.approx(2 * 5 / 16)
-    assert sign_test(2, 2) == 1.0
+def test_a_gain_is_paired_over_the_cases_and_its_interval_that_of_their_mean():
+    random = np.random.default_rng(0)
+    others = random.random((3, 400)) < 0.3
+    first = others[0] | (random.random(400) < 0.4)
+    gain = paired_gain(first, others, seed=0)
+    by_case = first - others.mean(0)
+    half = 1.96 * by_case.std() / 20
+    assert gain["gain"] == pytest.approx(by_case.mean())
+    assert gain["low"] == pytest.approx(by_case.mean() - half, abs=0.006)
+    assert gain["high"] == pytest.approx(by_case.mean() + half, abs=0.006)
+    assert paired_gain(first, others, seed=0) == gain
+    # On other cases than the first's, the same shares say less.
+    unpaired = paired_gain(first, others[:, ::-1], seed=0)
+    assert unpaired["high"] - unpaired["low"] > gain["high"] - gain["low"]
+
+
+def test_equals_have_no_gain_and_opposites_the_whole():
+    same = np.array([True, False] * 8)
+    assert paired_gain(same, same[None], seed=1) == {"gain": 0.0, "low": 0.0, "high": 0.0}
+    assert paired_gain(~same, same[None] * False, seed=1)["gain"] == 0.5
+    ones = np.ones(9, bool)
+    assert paired_gain(ones, ~ones[None], seed=1) == {"gain": 1.0, "low": 1.0, "high": 1.0}
 
 
 def test_confusion_rows_are_truth():
@@ -49,7 +66,7 @@ def test_confusion_rows_are_truth():
         [0, 1, 0, 0],
         [0, 0, 0, 0],
     ]
-    assert math.isclose(mean_class_recall(truth, guess), (0.5 + 1 + 0) / 3)
+    assert math.isclose(mean_class_recall(confusion(truth, guess, 4)), (0.5 + 1 + 0) / 3)
 
 
 def test_held_out_is_stratified_and_stable():

@@ -22,6 +22,7 @@ from pipelines.evaluation.probing import (
 )
 from storage.work import KeptFile, LocalWork
 
+TRUTH = [i % 4 for i in range(40)]
 HEAD = HeadConfig(depth=1, heads=2, epochs=20, batch=8, initial="fan_in", standardise=True)
 
 
@@ -52,11 +53,8 @@ def task(tmp_path) -> ProbeTask:
         work=LocalWork(tmp_path / "payload", tmp_path), config=HEAD,
         lr=3e-3, weight_decay=0.01, classes=4, grid=(2, 2, 2), fit=fit,
         fit_clips=tuple(range(48)), fit_labels=labels, fit_views=2, asked=asked,
-        asked_clips=tuple(range(40)), asked_views=3, device="cpu",
+        asked_clips=tuple(range(40)), asked_labels=tuple(TRUTH), asked_views=3, device="cpu",
     )  # fmt: skip
-
-
-TRUTH = [i % 4 for i in range(40)]
 
 
 def test_features_are_read_across_files(tmp_path):

@@ -60,12 +60,19 @@ def upstream(tmp_path, tiny_world) -> Inputs:
         "settings": settings | {"search": plain(SEARCH)},
         "policies": {policy: {"pooled": pooled} for policy in policies},
     }
-    encoders = {"pretrained": {"accuracy": RATE}, "random": {"accuracy": RATE}}
-    probe = {"chance": 0.125, "validation_clips": 4, "encoders": encoders}
-    for name, report in (("planning_report", planning), ("probe_report", probe)):
-        (tmp_path / name).mkdir()
+    at = {
+        "labels": 1000,
+        "variants": {"pretrained": {"accuracy": RATE}, "random": {"accuracy": RATE}},
+        "pretrained_minus_random": {"gain": 0.1, "low": -0.05, "high": 0.25},
+    }
+    reports = {"planning_report": planning}
+    for source in ("ssv2", "kinetics"):
+        probe = {"source": source, "chance": 0.125, "readouts": {"linear": [at], "knn": [at]}}
+        reports[f"probe_report/{source}"] = probe
+    for name, report in reports.items():
+        (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "report.json").write_text(json.dumps(report))
-    names = ("cooled_encoder", "world_model", "planning_report", "probe_report")
+    names = ("cooled_encoder", "world_model", *reports)
     return Inputs({name: artifact(tmp_path / name, name) for name in names})
 
 
@@ -151,6 +158,9 @@ def test_the_contract_and_the_page_say_what_a_robot_needs(upstream, tmp_path):
     page = (bundle / "README.md").read_text()
     assert "3 of 4 | 75% | 30% to 95%" in page and "load_planner" in page
     assert "x 0.3 to 0.68 m" in page
+    for source in ("ssv2", "kinetics"):
+        row = f"| 4 of {source}, 12.5% by chance | linear, 1000 | 75.0% | 75.0% | -5.0 to +25.0 |"
+        assert row in page
     model = json.loads((bundle / "model.json").read_text())
     assert model["made_from"]["world_model"] == upstream["world_model"].content
 
