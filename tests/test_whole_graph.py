@@ -93,8 +93,8 @@ def test_a_flipped_byte_is_named_and_mended(walked: Path) -> None:
 
 def test_reports_hold_numbers_beside_their_baselines(walked: Path) -> None:
     store = ArtifactStore(str(walked / "store"))
-    for asset in ("probe_report", "planning_report"):
-        manifest = store.ref(asset)
+    for key in (("probe_report", "ssv2"), ("probe_report", "kinetics"), ("planning_report", None)):
+        manifest = store.ref(*key)
         assert manifest is not None
         report = store.open(manifest).json("report.json")
         assert "random" in json.dumps(report)

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.encoder import CHANNELS, Encoder, EncoderConfig
+from models.seeds import seeded_encoder
 from models.tokens import Grid, token_grid
 from pipelines.evaluation.splits import SIDES, LabelledClip, Split
 from pipelines.evaluation.views import ViewConfig, shown, stilled
@@ -65,9 +66,10 @@ def view_grid(trained: Artifact, views: ViewConfig) -> Grid:
 
 def random_encoder(trained: Artifact, seed: int) -> Encoder:
     """An encoder as the trained one was before its first step, from another seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return Encoder(EncoderConfig(**read_model(trained)[0]["encoder"]))
+    architecture = read_model(trained)[0]
+    return seeded_encoder(
+        EncoderConfig(**architecture["encoder"]), seed, architecture["initialisation"]
+    )
 
 
 @functools.cache

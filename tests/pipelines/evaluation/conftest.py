@@ -36,7 +36,11 @@ def trainings(tmp_path: Path) -> dict[str, Artifact]:
     networks = {"encoder": encoder, "target_encoder": target}
     return {
         "cooled_encoder": finished_training(
-            tmp_path / "cooled_encoder", "cooled_encoder", networks, encoder=asdict(ENCODER)
+            tmp_path / "cooled_encoder",
+            "cooled_encoder",
+            networks,
+            encoder=asdict(ENCODER),
+            initialisation="fan_in",
         ),
         "world_model": finished_training(
             tmp_path / "world_model",

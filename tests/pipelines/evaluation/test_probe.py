@@ -135,6 +135,8 @@ def test_random_encoders_differ_by_their_seed_alone(inputs):
     name = "blocks.0.mlp.fc1.weight"
     for other in (*states[1:], pretrained):
         assert not torch.equal(states[0][name], other[name])
+    # As the trained one was: the published start would have a deviation of 0.02.
+    assert float(states[0][name].std()) == pytest.approx(24**-0.5, rel=0.1)
     open_variant.cache_clear()
     torch.manual_seed(77)
     again = open_variant(random_variant(0), trained, 0, "cpu").state_dict()
