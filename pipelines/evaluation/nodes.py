@@ -101,6 +101,7 @@ def _where_it_was_recorded(_: str | None, above: Keys, profile: Profile) -> Keys
     known = recorded.labs if recorded.location == GENERATED else ()
     if unknown := [lab for lab in seen if lab not in known]:
         may = f"recorded are {', '.join(known)}" if known else "no lab of the simulator is recorded"
+        may += "; give () for none"
         raise SettingError(
             f"planning_report.seen_labs names {unknown[0]!r}, which is not in "
             f"droid_episodes.labs: {may}"

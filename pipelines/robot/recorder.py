@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,17 +111,28 @@ def record(
     return files
 
 
-def _play(
+def decide(
     simulator: Simulator, policy: Policy, rng: np.random.Generator, frames: int
-) -> tuple[list[dict[str, Array]], list[NDArray[np.uint8]]]:
-    """Observe, then act, once every control step; decisions fall at 4 Hz whatever the rate."""
-    rows, pictures = [], []
+) -> Iterator[tuple[NDArray[np.uint8], Array, Array]]:
+    """Frame, state [7] and the action [7] to make before the next is asked for, step by step.
+
+    Decisions fall at 4 Hz, whatever the rate of the steps.
+    """
     decided, action = -1, np.zeros(7)
     for step in range(frames):
         picture, state = simulator.observe()
         due = int(step * DECISIONS_PER_SECOND / simulator.hz)
         if due > decided:
             decided, action = due, spread(policy.action(state, rng), simulator.hz)
+        yield picture, state, action
+
+
+def _play(
+    simulator: Simulator, policy: Policy, rng: np.random.Generator, frames: int
+) -> tuple[list[dict[str, Array]], list[NDArray[np.uint8]]]:
+    """Observe, note, then act, once every control step."""
+    rows, pictures = [], []
+    for picture, state, action in decide(simulator, policy, rng, frames):
         before = simulator.joints()
         simulator.step(action)
         pictures.append(picture)

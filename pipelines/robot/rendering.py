@@ -171,11 +171,11 @@ class RayRenderer:
         seen = still.geom >= 0
         self._points = self._eye + self._rays * np.where(seen, still.distance, 0.0)[:, None]
         dim, bright = self._shade(self._points[seen], self._rays[seen], still, seen)
-        lit = self._lit(self._points[seen], (STILL,))
+        bright *= self._lit(self._points[seen], bright, (STILL,))
         self._dim = np.tile(np.asarray(_SKY), (len(self._rays), 1))
         self._bright = np.zeros_like(self._dim)
         self._dim[seen] = dim
-        self._bright[seen] = bright * lit[:, None]
+        self._bright[seen] = bright
 
     def frame(self, view: View) -> NDArray[np.uint8]:
         """The picture [size, size, 3] of the scene as it is now."""
@@ -186,7 +186,7 @@ class RayRenderer:
         points, dim, bright = self._points.copy(), self._dim.copy(), self._bright.copy()
         points[front] = self._eye + self._rays[front] * moving.distance[front, None]
         dim[front], bright[front] = self._shade(points[front], self._rays[front], moving, front)
-        image = dim + bright * self._lit(points, (ARM, MOVABLE))[:, None]
+        image = dim + bright * self._lit(points, bright, (ARM, MOVABLE))
         image = np.minimum(image, 1.0).reshape(self._size, self._samples, self._size, -1, 3)
         return np.asarray(np.rint(255 * image.mean(axis=(1, 3))), dtype=np.uint8)
 
@@ -208,9 +208,15 @@ class RayRenderer:
         strength = 1.0 - 0.6 * self._lab.ambient
         return dim, colours * lamp * strength * np.asarray(self._lab.light_colour)
 
-    def _lit(self, points: Array, groups: tuple[int, ...]) -> Array:
-        """1 where nothing of these groups stands between light and point [N, 3], else 0: [N]."""
-        away = points - self._light
+    def _lit(self, points: Array, bright: Array, groups: tuple[int, ...]) -> Array:
+        """0 where something of these groups stands between light and point [N, 3], else 1: [N, 1].
+
+        Points to which the lamp adds nothing (`bright` [N, 3]) are not asked for.
+        """
+        lit = np.ones((len(points), 1))
+        asked = bright.any(axis=1)
+        away = points[asked] - self._light
         reach = np.linalg.norm(away, axis=1)
         blocked = self._cast(self._light, away / reach[:, None], groups).distance
-        return np.asarray(blocked > reach - _SHADOW_GAP, dtype=np.float64)
+        lit[asked, 0] = blocked > reach - _SHADOW_GAP
+        return lit

@@ -218,7 +218,7 @@ def test_a_lab_is_called_seen_only_where_it_is_recorded() -> None:
     with pytest.raises(
         SettingError,
         match=r"planning_report\.seen_labs names 'lab-008', which is not in droid_episodes\.labs: "
-        r"recorded are lab-000, .*lab-007$",
+        r"recorded are lab-000, .*lab-007; give \(\) for none$",
     ):
         above(planned(DEMO, "lab-000", "lab-008"))
     paper = PROFILES["paper"]
