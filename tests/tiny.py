@@ -19,6 +19,7 @@ TINY = (
     "raw_videos.internet.counts.imagenet=4",
     "raw_videos.internet.counts.coin=4",
     "raw_videos.internet.counts.epic_kitchens=4",
+    "raw_videos.internet.counts.robot_videos=4",
     "raw_videos.internet.broken=2",
     "raw_videos.sources.yt1b.buckets=2",
     "clusters.clusters=6",

@@ -3,7 +3,8 @@
 It stands in for the sources of VideoMix22M and the retrieval targets where no data set is at hand
 (`sources` says which theme each one has). Every file is encoded for real, in several containers and
 codecs, sizes and rates; an edited one is cut together from several shots. Labels are the law of
-motion (of a body, or of the whole picture before a moving camera) or, of stills, the shape.
+motion (of a body, or of the whole picture before a moving camera) or, of stills, the shape; films
+of a robot's arm have none.
 Backgrounds of the targets resemble part of the pool and never the rest of it, so retrieval has
 something to keep and to drop. What the generator knows (where it cut) goes nowhere: later stages
 have only the files.
@@ -55,16 +56,17 @@ _Seconds = Annotated[float, at_least(0.2)]
 class Theme:
     """What the files of one source show."""
 
-    backdrops: Annotated[tuple[str, ...], NOT_EMPTY]
-    """Backgrounds that occur, by their names in `backdrops`."""
+    backdrops: tuple[str, ...] = ()
+    """Backgrounds that occur, by their names in `backdrops`; none where an arm moves."""
     edited: Natural = 0
     """0: a file is one shot; 1: it is cut together from `StyleConfig.shots`; 2: from twice as many.
     """
     labels: Literal["motion", "shape"] | None = None
     """"motion": clips labelled with their law of motion; "shape": stills labelled with what they
     show; None: no labels."""
-    moves: Literal["body", "camera"] = "body"
-    """What moves: a body before its background, or the whole picture, without a body."""
+    moves: Literal["body", "camera", "arm"] = "body"
+    """What moves: a body before its background, the whole picture, without a body, or a robot's arm
+    in one laboratory after another (`pipelines.robot.films`)."""
     validation: Annotated[tuple[Natural, Count], ASCENDING] = (1, 4)
     """(held out, of how many) rounds of labelled files; a round has one file of every class."""
     validation_files: Natural = 0
@@ -73,6 +75,14 @@ class Theme:
     """Whether some of its files are broken downloads."""
 
     def __post_init__(self) -> None:
+        if self.moves == "arm":
+            if self.backdrops or self.edited or self.labels:
+                raise ValueError(
+                    'moves = "arm" films laboratories, in one shot and without labels; leave out '
+                    "backdrops, edited and labels"
+                )
+        elif not self.backdrops:
+            raise ValueError(f"backdrops names none; there are {', '.join(THEMES)}")
         if unknown := sorted(set(self.backdrops) - set(THEMES)):
             raise ValueError(f"backdrops names {unknown[0]!r}; there are {', '.join(THEMES)}")
         if self.labels == "shape" and self.moves == "camera":
@@ -104,11 +114,13 @@ class StyleConfig:
     clip_seconds: Annotated[tuple[_Seconds, _Seconds], ASCENDING] = (2.2, 3.2)
     """Shortest and longest single-shot clip of a body."""
     camera_seconds: Annotated[tuple[_Seconds, _Seconds], ASCENDING] = (1.4, 1.9)
-    """Shortest and longest single-shot clip of a moving camera."""
+    """Shortest and longest single-shot clip of a moving camera or arm."""
     camera_sides: Annotated[tuple[_Pixels, _Pixels], ASCENDING] = (48, 64)
-    """Shortest and longest shorter side of a video of a moving camera, pixels."""
+    """Shortest and longest shorter side of a video of a moving camera or arm, pixels."""
     camera_rates: Annotated[tuple[Count, ...], NOT_EMPTY] = (12, 15, 16, 20)
     """Frames a second that occur in videos of a moving camera."""
+    arm_rates: Annotated[tuple[Count, ...], NOT_EMPTY] = (8, 10, 12)
+    """Frames a second that occur in films of an arm; every frame costs milliseconds."""
     fades: Share = 0.2
     """Share of transitions that fade through black; the others are hard cuts."""
 
@@ -163,9 +175,9 @@ def make(video: SyntheticVideo, style: StyleConfig) -> bytes:
         return _still(video, style)
     kind, codec, _ = FORMATS[_format(video.source, video.index, style.seed)]
     height, width, rate = _screen(video, style)
-    return encode(
-        _frames(video, style, height, width, rate), rate, container=kind, codec=codec
-    ).data
+    draw_frames = _arm if video.theme.moves == "arm" else _frames
+    frames = draw_frames(video, style, height, width, rate)
+    return encode(frames, rate, container=kind, codec=codec).data
 
 
 def shots_of(video: SyntheticVideo, style: StyleConfig) -> list[Shot]:
@@ -212,6 +224,18 @@ def _frames(
                 (len(frames) - step - 0.5) / dark if out else 1.0,
             )
             yield frame if light >= 1.0 else (frame * np.float32(light)).astype(np.uint8)
+
+
+def _arm(
+    video: SyntheticVideo, style: StyleConfig, height: int, _: int, rate: float
+) -> Iterator[Pixels]:
+    """All frames of a film of an arm; it is square."""
+    # Imported here: no other video needs the simulator, which takes a while.
+    from pipelines.robot.films import film
+
+    key = (style.seed, video.source, video.index)
+    seconds = float(stream(*key, "edit").uniform(*style.camera_seconds))
+    return film(*key, height, rate, seconds)
 
 
 def _still(video: SyntheticVideo, style: StyleConfig) -> bytes:
@@ -264,11 +288,13 @@ def _sound() -> bytes:
 def _screen(video: SyntheticVideo, style: StyleConfig) -> tuple[int, int, int]:
     """Height and width in pixels (even), and frames a second."""
     random = stream(style.seed, video.source, video.index, "screen")
-    sides, rates = style.sides, style.rates
-    if video.theme.moves == "camera":
-        sides, rates = style.camera_sides, style.camera_rates
+    sides, rates, shapes = {
+        "body": (style.sides, style.rates, SHAPE_OF_PICTURES),
+        "camera": (style.camera_sides, style.camera_rates, SHAPE_OF_PICTURES),
+        "arm": (style.camera_sides, style.arm_rates, ((1, 1),) * 4),
+    }[video.theme.moves]
     side = int(random.integers(sides[0], sides[1] + 1))
-    across, down = SHAPE_OF_PICTURES[random.choice(4, p=(0.4, 0.4, 0.1, 0.1))]
+    across, down = shapes[random.choice(4, p=(0.4, 0.4, 0.1, 0.1))]
     unit = side / min(across, down)
     rate = rates[int(random.integers(len(rates)))]
     return 2 * round(unit * down / 2), 2 * round(unit * across / 2), rate

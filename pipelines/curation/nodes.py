@@ -90,11 +90,14 @@ with `--set videomix22m.weights.yt1b=…` (they sum to one)."""
 
 
 def partitions_of(*sources: str) -> Partitions:
-    """Partition keys of some sources: the source, or its hash buckets `source-00`, `source-01`…"""
+    """Partition keys of some sources: the source, or its hash buckets `source-00`, `source-01`…
+
+    A source that only the generator has is none of a profile that names it no place.
+    """
 
     def keys(profile: Profile) -> tuple[str, ...]:
         found: list[str] = []
-        for source in sources:
+        for source in (name for name in sources if name in profile.raw_videos.sources):
             buckets = profile.raw_videos.sources[source].buckets
             width = max(2, len(str(buckets - 1)))
             found += (
@@ -132,12 +135,13 @@ def _raw_videos(sources: Sequence[Source]) -> dict[str, RawVideosConfig]:
     demo = ingest.generated(sources, **{POOL: 4})
     counts = {"ssv2": 9000, "kinetics": 9000, "howto100m": 40, "yt1b": 500, "imagenet": 80}
     known = {name: count for name, count in counts.items() if name in demo.sources}
-    there = {s.name: SourceConfig(location=f"/data/{s.name}", buckets=s.buckets) for s in sources}
+    real = [s for s in sources if not s.only_generated]
+    there = {s.name: SourceConfig(location=f"/data/{s.name}", buckets=s.buckets) for s in real}
     more = replace(demo.internet, counts={**demo.internet.counts, **known})
     return {
         "demo": demo,
         "laptop": replace(demo, internet=more),
-        "paper": replace(demo, sources=there),
+        "paper": replace(ingest.generated(real), sources=there),
     }
 
 

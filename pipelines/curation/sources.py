@@ -38,6 +38,12 @@ class Source:
     buckets: int = 1
     """Partitions of the real data set, so that none has more than about twenty thousand files."""
 
+    @property
+    def only_generated(self) -> bool:
+        """Whether no data set stands behind it: the generator alone has it, and PAPER has not."""
+        real = self.mixture_weight is not None or self.retrieval_weight is not None
+        return self.generated_weight is not None and not real and not self.evaluated
+
     def __post_init__(self) -> None:
         if not re.fullmatch("[a-z][a-z0-9_]*", self.name):
             raise ValueError(
@@ -57,7 +63,7 @@ SOURCES = (
         theme=Theme(backdrops=("noise",), labels="motion", moves="camera", broken=True, **HELD_OUT),
         files=2280,
         mixture_weight=0.056,
-        generated_weight=0.5,
+        generated_weight=0.45,
         retrieval_weight=0.125,
         buckets=4,
     ),
@@ -120,6 +126,13 @@ SOURCES = (
         theme=Theme(backdrops=("tiles",)),
         files=8,
         retrieval_weight=0.05,
+    ),
+    # What an encoder sees of robots on the internet: arms in labs that are nobody's here.
+    Source(
+        name="robot_videos",
+        theme=Theme(moves="arm"),
+        files=320,
+        generated_weight=0.05,
     ),
 )
 

@@ -72,7 +72,7 @@ def test_partitions_are_sources_buckets_and_labs(graph, deployed):
 
     buckets = {key for key in keys("raw_videos") if key.startswith("yt1b-")}
     assert len(buckets) == deployed.profile.raw_videos.sources["yt1b"].buckets
-    trained = {"ssv2", "kinetics", "howto100m", "imagenet"} | buckets
+    trained = {"ssv2", "kinetics", "howto100m", "imagenet", "robot_videos"} | buckets
     assert keys("raw_videos") == keys("scenes") == trained | {"coin", "epic_kitchens"}
     assert keys("scene_embeddings") == buckets | {"kinetics", "ssv2", "coin", "epic_kitchens"}
     assert keys("curated_scenes") == buckets

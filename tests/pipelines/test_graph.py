@@ -18,7 +18,7 @@ from pipelines.execution import ExecutionConfig
 from pipelines.graph import Key, key_name, open_inputs, statuses, upstream_keys
 from pipelines.node import Graph, Node, Profile, source_of
 from pipelines.nodes import GRAPH, PROFILES, build_graph
-from pipelines.settings import SettingError
+from pipelines.settings import SettingError, leaves, plain, spec_of
 from pipelines.stage import Inputs, Stage, Workspace, recipe_inputs
 from storage.artifacts import ArtifactError, ArtifactStore
 from tests.build import build
@@ -27,7 +27,7 @@ DEMO = PROFILES["demo"]
 NODES = GRAPH.nodes
 YT1B = tuple(f"yt1b-{bucket:02d}" for bucket in range(4))
 LABS = tuple(f"lab-{number:03d}" for number in range(8))
-CUT = ("ssv2", "kinetics", "howto100m", *YT1B, "imagenet")
+CUT = ("ssv2", "kinetics", "howto100m", *YT1B, "imagenet", "robot_videos")
 ALL = (*CUT, "coin", "epic_kitchens")
 
 
@@ -80,6 +80,17 @@ def test_bucket_names_sort_like_their_numbers() -> None:
     assert len(keys) == 1024
     assert keys[7] == "yt1b-0007"
     assert list(keys) == sorted(str(key) for key in keys)
+
+
+def test_what_only_the_generator_has_is_no_part_of_the_papers() -> None:
+    paper = PROFILES["paper"]
+    [only] = [source.name for source in SOURCES if source.only_generated]
+    assert only == "robot_videos"
+    assert DEMO.videomix22m.weights[only] > 0
+    lines = leaves(plain(paper), spec_of(type(paper)))
+    assert [line.path for line in lines if only in line.path] == []
+    assert all(only not in map(str, node.keys(paper)) for node in NODES)
+    assert only not in DEMO.curated_scenes.weights
 
 
 def parts(asset: str, *partitions: str) -> set[Key]:

@@ -49,6 +49,7 @@ INTERNET = InternetConfig(
         "imagenet": 4,
         "coin": 1,
         "epic_kitchens": 1,
+        "robot_videos": 1,
     },
     style=STYLE,
 )

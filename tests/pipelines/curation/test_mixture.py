@@ -119,19 +119,22 @@ def test_a_weighted_source_without_clips_is_refused() -> None:
 
 def test_where_all_is_generated_the_mixture_is_another_one_that_sums_to_one() -> None:
     weights = MixtureConfig(weights=generated_weights()).weights
-    assert set(weights) == set(mixture_weights()) and weights["imagenet"] == 0.0
+    assert set(weights) == {*mixture_weights(), "robot_videos"} and weights["imagenet"] == 0.0
     assert min(weights["ssv2"], weights["kinetics"]) > max(weights["howto100m"], weights["yt1b"])
 
 
 def test_a_source_of_weight_zero_is_listed_and_never_drawn(tmp_path: Path) -> None:
     config = MixtureConfig(weights=generated_weights())
     out = workspace(tmp_path / "work", workers=2)
-    assert run(config, given(tmp_path, PARTS), out)["sources"]["imagenet"]["samples"] == 1
+    parts = PARTS | {"robot_videos": [sample("r1", "robot_videos")]}
+    assert run(config, given(tmp_path, parts), out)["sources"]["imagenet"]["samples"] == 1
     rows = read_table(out.payload / "index.parquet")
     index = {name: np.array([row[name] for row in rows]) for name in ("source", "weight", "key")}
     sampler = ClipSampler(index, config.weights, seed=0)
     drawn = {index["key"][sampler.draw(step, 0).row] for step in range(400)}
-    assert drawn == {"h1", "k1", "s1", "y1", "y2", "y3"}, "neither the still nor the held-out clip"
+    assert drawn == {"h1", "k1", "r1", "s1", "y1", "y2", "y3"}, (
+        "neither the still nor the held-out clip"
+    )
 
 
 def test_one_source_alone(tmp_path: Path) -> None:
