@@ -6,14 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from pipelines.curation import ingest
-from pipelines.curation.internet import synthetic_videos
 from pipelines.evaluation import planning, probe
 from pipelines.evaluation.gates import PRETRAINED_BEATS_RANDOM
+from pipelines.evaluation.labels import enough_labels
 from pipelines.evaluation.planning import PlanningConfig
 from pipelines.evaluation.probing import HeadConfig
 from pipelines.evaluation.protocol import ProbeConfig
-from pipelines.evaluation.splits import check_labels
 from pipelines.evaluation.views import ViewConfig
 from pipelines.node import Keys, Node, Profile, Read, source_of, whole
 from pipelines.planner.cem import PlannerConfig
@@ -22,7 +20,6 @@ from pipelines.robot.roles import labs_of
 from pipelines.schemas import nearest
 from pipelines.settings import SettingError
 from storage.artifacts import Artifact
-from storage.errors import InputError
 
 PROBE_REPORT = """\
 What the frozen features know about motion: three readouts of the labelled clips of one source.
@@ -119,29 +116,6 @@ def _clips_of_its_source(partition: str | None, above: Keys, _: Profile) -> Keys
             f"{nearest(source, known)}"
         )
     return found
-
-
-def enough_labels(profile: Profile) -> None:
-    """Refuse a probe that the generated internet has too few labelled clips for.
-
-    Of a source that is not generated the files are known when they have been read: its probe
-    refuses it then.
-    """
-    for source in profile.probe_report.sources:
-        if profile.raw_videos.sources[source].location != ingest.GENERATED:
-            continue
-        internet = profile.raw_videos.internet
-        videos = synthetic_videos(
-            source, internet.themes[source], internet.counts[source], 0, internet.style
-        )
-        sides: dict[str, list[str]] = {"train": [], "validation": []}
-        for video in videos:
-            if video.label and video.split:
-                sides[video.split].append(video.label)
-        try:
-            check_labels(source, sides["train"], sides["validation"], profile.probe_report.labels)
-        except InputError as refused:
-            raise SettingError(str(refused)) from None
 
 
 # A probe of one block: a few hundred clips do not train the paper's four.

@@ -190,34 +190,6 @@ def test_whether_a_source_must_beat_random_and_who_else_is_probed_make_nothing_s
     assert walk.not_fresh(probing("ssv2")) == {("planner_bundle", None)}
 
 
-@pytest.mark.parametrize(
-    ("changed", "told"),
-    [
-        ({"labels": (16, 10_000)}, "asks for 10000 labelled clips of ssv2, which has"),
-        ({"labels": (4,)}, "asks for 4 labelled clips of ssv2, fewer than its 8 classes"),
-    ],
-)
-def test_a_generated_world_with_too_few_labels_is_refused_before_anything_is_made(
-    changed: dict[str, Any], told: str
-) -> None:
-    check = GRAPH["probe_report"].check
-    assert check is not None
-    check(probing("ssv2", labels=(16,)))
-    with pytest.raises(SettingError, match=told):
-        check(probing("ssv2", **changed))
-
-
-def test_a_world_without_labels_is_refused_and_a_folder_is_known_when_it_was_read() -> None:
-    check, internet = GRAPH["probe_report"].check, DEMO.raw_videos.internet
-    assert check is not None
-    themes = {**internet.themes, "ssv2": replace(internet.themes["ssv2"], labels=None)}
-    raw = replace(DEMO.raw_videos, internet=replace(internet, themes=themes))
-    with pytest.raises(SettingError, match="ssv2 cannot be probed: its videos have no labels"):
-        check(replace(probing("ssv2", labels=(16,)), raw_videos=raw))
-    moved = {**raw.sources, "ssv2": SourceConfig(location="elsewhere")}
-    check(replace(probing("ssv2", labels=(16,)), raw_videos=replace(raw, sources=moved)))
-
-
 def test_a_lab_is_called_seen_only_where_it_is_recorded() -> None:
     def above(profile: Profile) -> tuple[Key, ...]:
         return upstream_keys(GRAPH, GRAPH["planning_report"], None, profile)
