@@ -104,9 +104,13 @@ def laid_out(trial: Trial) -> ReachEnvironment:
     # Imported here: the simulator takes a while, and settings are read without it.
     from pipelines.robot.environment import ReachEnvironment
 
-    config = trial.config
+    config, looks = trial.config, trial.policy == "planner" or trial.film is not None
     return ReachEnvironment(
-        trial.lab, trial.seed, config.frame_size, camera_jitter=config.camera_jitter
+        trial.lab,
+        trial.seed,
+        config.frame_size,
+        camera_jitter=config.camera_jitter,
+        renderer="rays" if looks else "none",  # a picture costs more than the motion in it
     )
 
 

@@ -55,7 +55,7 @@ NODES = (
             "laptop": replace(SHORT, labs=labs_of("recording", 16), episodes=100),
             "paper": episodes.EpisodesConfig(location="/data/droid", labs=DROID_LABS),
         },
-        seconds=18.0,
+        seconds=5.0,
     ),
     Node(
         stage=episode_shards.STAGE,
@@ -65,6 +65,6 @@ NODES = (
         reads=(same("droid_episodes"),),
         gates=(quarantine_small("index.parquet", "key"),),
         scales={"demo": episode_shards.EpisodeShardsConfig(size=64, min_seconds=2.0, codec="png")},
-        seconds=5.0,
+        seconds=1.5,
     ),
 )

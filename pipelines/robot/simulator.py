@@ -103,12 +103,12 @@ class Simulator:
     ) -> None:
         """Build the lab and reset it from `seed`.
 
-        Args: size of the square frame in pixels; hz of the actions; renderer "rays" or "gl" (needs
-        MUJOCO_GL=egl or osmesa in the environment); samples per pixel side (see `RayRenderer`);
+        Args: size of the square frame in pixels; hz of the actions; renderer "rays", "gl" (needs
+        MUJOCO_GL=egl or osmesa in the environment) or "none" (empty frames); samples per pixel side (see `RayRenderer`);
         camera_jitter as a multiple of `JITTER`. Raises ValueError for what is not known.
         """
-        if renderer not in ("rays", "gl"):
-            raise ValueError(f'renderer {renderer!r} is not known: choose "rays" or "gl"')
+        if renderer not in ("rays", "gl", "none"):
+            raise ValueError(f'renderer is {renderer!r}: choose "rays", "gl" or "none"')
         self.lab = find_lab(lab) if isinstance(lab, str) else lab
         self.size, self.hz, self.arm, self._jitter = size, hz, arm, camera_jitter
         self._model = build_model(self.lab, arm)
@@ -124,7 +124,11 @@ class Simulator:
         self._finger = int(self._model.joint(_PREFIX + arm.finger).qposadr[0])
         self._gripper = int(self._model.actuator(_PREFIX + arm.gripper).id)
         self._tcp = int(self._model.site(_PREFIX + arm.tcp).id)
-        self._renderer = self._gl_renderer() if renderer == "gl" else self._ray_renderer(samples)
+        self._renderer = {
+            "rays": lambda: self._ray_renderer(samples),
+            "gl": self._gl_renderer,
+            "none": lambda: lambda: np.zeros((0, 0, 3), dtype=np.uint8),
+        }[renderer]()
         self.reset(seed)
 
     def reset(self, seed: int) -> None:

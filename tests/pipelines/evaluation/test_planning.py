@@ -56,6 +56,12 @@ def test_trials_depend_on_seed_and_number_alone(trainings):
     assert other["distances"][0] != one["distances"][0]
 
 
+def test_who_does_not_look_moves_as_if_he_did(trainings, tmp_path):
+    for policy in ("straight", "random", "still"):
+        filmed = a_trial(trainings, policy, folder=tmp_path, film=f"payload/{policy}.npz")
+        assert run_trial(filmed) == run_trial(replace(filmed, film=None))
+
+
 def test_a_film_shows_start_motions_and_goal(trainings, tmp_path):
     run_trial(a_trial(trainings, "straight", folder=tmp_path, film="payload/film.npz"))
     kept = np.load(tmp_path / "payload" / "film.npz")

@@ -208,7 +208,7 @@ def test_bad_settings_are_refused(monkeypatch, tmp_path):
     monkeypatch.delenv("MUJOCO_GL", raising=False)
     with pytest.raises(ValueError, match="there are lab-000 to lab-999"):
         Simulator("lab-z", 0)
-    with pytest.raises(ValueError, match='"rays" or "gl"'):
+    with pytest.raises(ValueError, match='"rays", "gl" or "none"'):
         Simulator("lab-000", 0, renderer="vulkan")
     with pytest.raises(ValueError, match="MUJOCO_GL=egl"):
         Simulator("lab-000", 0, renderer="gl")
