@@ -104,8 +104,9 @@ class Simulator:
         """Build the lab and reset it from `seed`.
 
         Args: size of the square frame in pixels; hz of the actions; renderer "rays", "gl" (needs
-        MUJOCO_GL=egl or osmesa in the environment) or "none" (empty frames); samples per pixel side (see `RayRenderer`);
-        camera_jitter as a multiple of `JITTER`. Raises ValueError for what is not known.
+        MUJOCO_GL=egl or osmesa in the environment) or "none" (empty frames); samples per pixel side
+        (see `RayRenderer`); camera_jitter as a multiple of `JITTER`. Raises ValueError for what is
+        not known.
         """
         if renderer not in ("rays", "gl", "none"):
             raise ValueError(f'renderer is {renderer!r}: choose "rays", "gl" or "none"')
