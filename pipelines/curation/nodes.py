@@ -133,7 +133,10 @@ WEIGHTS_MATCH = Gate("weights_match", "sources are drawn as asked", _weights_mat
 def _raw_videos(sources: Sequence[Source]) -> dict[str, RawVideosConfig]:
     """Where the videos come from: generated, and for PAPER a folder or bucket for every source."""
     demo = ingest.generated(sources, **{POOL: 4})
-    counts = {"ssv2": 9000, "kinetics": 9000, "howto100m": 40, "yt1b": 500, "imagenet": 80}
+    counts = {
+        "ssv2": 9000, "kinetics": 9000, "howto100m": 40, "yt1b": 500, "imagenet": 80,
+        "robot_videos": 1280,
+    }  # fmt: skip
     known = {name: count for name, count in counts.items() if name in demo.sources}
     real = [s for s in sources if not s.only_generated]
     there = {s.name: SourceConfig(location=f"/data/{s.name}", buckets=s.buckets) for s in real}

@@ -7,7 +7,7 @@ lab on both sides by accident.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal, get_args
+from typing import Literal
 
 Role = Literal["recording", "tuning", "evaluation", "pretraining"]
 
@@ -17,7 +17,6 @@ ROLES: dict[Role, range] = {
     "evaluation": range(500, 600),  # trials that are reported
     "pretraining": range(600, 1000),  # films without states, in the encoder's mixture
 }
-assert tuple(ROLES) == get_args(Role)
 _NUMBERS = {f"lab-{number:03d}": number for labs in ROLES.values() for number in labs}
 
 
