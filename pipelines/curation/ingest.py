@@ -35,6 +35,8 @@ from storage.video import probe
 from storage.work import Work
 
 GENERATED = "generated"
+# Generated files of one task: those of a moving camera take some 20 ms each, others up to a second.
+_AT_ONCE = {"body": 1, "camera": 16}
 COLUMNS = {
     "video_id": "string", "source": "string", "path": "string", "sha256": "string",
     "bytes": "int64", "kind": "string", "container": "string", "codec": "string", "width": "int32",
@@ -170,9 +172,8 @@ def run(config: PartitionConfig, _: Inputs, out: Workspace) -> dict[str, Any]:
         mine = {video.path: video for video in files}
         chosen = [path for path in sorted(mine) if bucket_of(path, buckets) == bucket]
         write_labels(out.payload / "media" / LABELS, [mine[path] for path in chosen])
-        items = {path: (mine[path], config.style, out.work) for path in chosen}
+        results = _generated(config.theme, config.style, [mine[path] for path in chosen], out)
         location, marks = str(out.payload / "media"), {}
-        results = out.map(_generate, items, noun=f"{name} files")
     else:
         location = config.source.location
         listing = open_media(location).listing()
@@ -216,11 +217,30 @@ def read_media(artifact: Artifact, row: Mapping[str, Any]) -> bytes:
     return data
 
 
-def _generate(item: tuple[SyntheticVideo, StyleConfig, Work]) -> dict[str, Any]:
-    video, style, work = item
-    data = make(video, style)
-    work.put(f"payload/media/{video.path}", data)
-    return _described(data)
+def _generated(
+    theme: Theme, style: StyleConfig, videos: Sequence[SyntheticVideo], out: Workspace
+) -> dict[str, dict[str, Any]]:
+    """Path -> description of each file, a task making so many that it lasts for a while."""
+    size = _AT_ONCE[theme.moves]
+    chunks = {
+        videos[first].path: (videos[first : first + size], style, out.work)
+        for first in range(0, len(videos), size)
+    }
+    noun = f"{'' if size == 1 else 'chunks of '}{source_of(str(out.partition))} files"
+    made = out.map(_generate, chunks, noun=noun)
+    return {path: row for rows in made.values() for path, row in rows.items()}
+
+
+def _generate(
+    item: tuple[Sequence[SyntheticVideo], StyleConfig, Work],
+) -> dict[str, dict[str, Any]]:
+    videos, style, work = item
+    rows = {}
+    for video in videos:
+        data = make(video, style)
+        work.put(f"payload/media/{video.path}", data)
+        rows[video.path] = _described(data)
+    return rows
 
 
 def _ingest(item: tuple[str, str, str | None]) -> dict[str, Any]:
