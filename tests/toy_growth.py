@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.curation.internet import Theme
 from pipelines.curation.sources import SOURCES, Source
+from pipelines.curation.themes import Theme
 from pipelines.gates import Gate, Verdict
 from pipelines.node import Graph, Node, same
 from pipelines.nodes import build_graph

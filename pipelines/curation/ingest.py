@@ -18,9 +18,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Annotated, Any
 
-from pipelines.curation.internet import StyleConfig, SyntheticVideo, Theme, make, synthetic_videos
+from pipelines.curation.internet import SyntheticVideo, make, synthetic_videos
 from pipelines.curation.labels import LABELS, read_labels, write_labels
 from pipelines.curation.sources import SOURCES, Source
+from pipelines.curation.themes import StyleConfig, Theme
 from pipelines.execution import ExecutionConfig
 from pipelines.node import source_of
 from pipelines.settings import NOT_EMPTY, Natural, between, settings
@@ -35,8 +36,8 @@ from storage.video import probe
 from storage.work import Work
 
 GENERATED = "generated"
-# Generated files of one task: those of a moving camera take some 20 ms each, others up to a second.
-_AT_ONCE = {"body": 1, "camera": 16}
+# Films of a moving camera that one task makes: some 15 ms each, the others take up to a second.
+_AT_ONCE = 16
 COLUMNS = {
     "video_id": "string", "source": "string", "path": "string", "sha256": "string",
     "bytes": "int64", "kind": "string", "container": "string", "codec": "string", "width": "int32",
@@ -221,7 +222,7 @@ def _generated(
     theme: Theme, style: StyleConfig, videos: Sequence[SyntheticVideo], out: Workspace
 ) -> dict[str, dict[str, Any]]:
     """Path -> description of each file, a task making so many that it lasts for a while."""
-    size = _AT_ONCE[theme.moves]
+    size = _AT_ONCE if theme.moves == "camera" else 1
     chunks = {
         videos[first].path: (videos[first : first + size], style, out.work)
         for first in range(0, len(videos), size)

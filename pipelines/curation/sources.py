@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipelines.curation.backdrops import THEMES
-from pipelines.curation.internet import Theme
+from pipelines.curation.themes import Theme
 
 POOL = "yt1b"
 """The source that is cut into scenes, clustered, and curated by retrieval."""

@@ -17,7 +17,7 @@ from typing import Any
 
 from pipelines import compute
 from pipelines.curation import clip_shards, ingest, mixture, scenes
-from pipelines.curation.internet import StyleConfig, Theme
+from pipelines.curation.themes import StyleConfig, Theme
 from pipelines.execution import ExecutionConfig
 from pipelines.stage import Stage, materialize
 from pipelines.training import pretrain

@@ -30,9 +30,10 @@ from pipelines.curation.camera import (
     view_of,
 )
 from pipelines.curation.embeddings import centre_square
-from pipelines.curation.internet import StyleConfig, make, shots_of, synthetic_videos
+from pipelines.curation.internet import make, shots_of, synthetic_videos
 from pipelines.curation.shots import Shot, draw, stream
 from pipelines.curation.sources import SOURCES
+from pipelines.curation.themes import StyleConfig
 from storage.digests import digest_bytes
 from storage.frames import frames_at
 from storage.video import probe

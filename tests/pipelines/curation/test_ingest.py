@@ -26,8 +26,8 @@ from pipelines.curation.ingest import (
     read_media,
     run,
 )
-from pipelines.curation.internet import StyleConfig
 from pipelines.curation.sources import SOURCES
+from pipelines.curation.themes import StyleConfig
 from pipelines.execution import ExecutionConfig
 from pipelines.stage import Inputs, Workspace, recipe_inputs
 from storage.artifacts import Artifact

@@ -17,17 +17,10 @@ import pytest
 from pipelines.curation.backdrops import THEMES
 from pipelines.curation.camera import MOVES
 from pipelines.curation.ingest import InternetConfig
-from pipelines.curation.internet import (
-    BREAKAGES,
-    StyleConfig,
-    SyntheticVideo,
-    Theme,
-    make,
-    shots_of,
-    synthetic_videos,
-)
+from pipelines.curation.internet import BREAKAGES, SyntheticVideo, make, shots_of, synthetic_videos
 from pipelines.curation.shots import MOTIONS, SHAPES, Shot, Way, _around, _way, draw, stamp, stream
 from pipelines.curation.sources import SOURCES
+from pipelines.curation.themes import StyleConfig, Theme
 from storage.digests import digest_bytes
 from storage.frames import iterate
 from storage.pictures import VideoError

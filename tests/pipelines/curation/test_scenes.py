@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from pipelines.curation.internet import StyleConfig, make, shots_of, synthetic_videos
+from pipelines.curation.internet import make, shots_of, synthetic_videos
 from pipelines.curation.scenes import ScenesConfig, cuts, run, spans
 from pipelines.curation.sources import SOURCES
+from pipelines.curation.themes import StyleConfig
 from pipelines.stage import Inputs, Workspace
 from storage.artifacts import Artifact
 from storage.digests import digest_bytes

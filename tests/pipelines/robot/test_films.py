@@ -11,8 +11,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipelines.curation.internet import StyleConfig, Theme, make, synthetic_videos
+from pipelines.curation.internet import make, synthetic_videos
 from pipelines.curation.sources import SOURCES
+from pipelines.curation.themes import StyleConfig, Theme
 from pipelines.robot.films import film, lab_of
 from pipelines.robot.roles import role_of
 from storage.frames import iterate
