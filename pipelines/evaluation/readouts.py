@@ -37,6 +37,7 @@ class Answer:
     chosen: Mapping[str, float]
     """The hyperparameters that were chosen inside the labelled clips."""
     train_accuracy: float
+    """On the labelled clips themselves; of neighbours, each of them left out in turn."""
 
 
 def linear(known: Floats, labels: Numbers, asked: Floats) -> Answer:

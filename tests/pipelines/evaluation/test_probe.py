@@ -21,6 +21,7 @@ from pipelines.evaluation.heads import on_held_out, task_of
 from pipelines.evaluation.probe import run
 from pipelines.evaluation.probing import HeadConfig
 from pipelines.evaluation.protocol import ProbeConfig, of_source
+from pipelines.evaluation.readouts import accuracies
 from pipelines.evaluation.splits import Split, labelled_clips
 from pipelines.evaluation.views import ViewConfig, shown
 from pipelines.planner.weights import open_encoder, weights_file
@@ -122,6 +123,25 @@ def test_what_is_read_is_the_target_encoder(inputs):
     assert found["read"].shape == (4, 2, 24)
     assert np.array_equal(found["read"], found["target_encoder"])
     assert not np.allclose(found["read"], found["encoder"], atol=0.01)
+
+
+def test_a_study_in_memory_finds_what_the_report_says(inputs, tmp_path):
+    """Clips shown once, a network, and the readouts as plain functions."""
+    report = probed(SHORT, inputs, tmp_path)
+    clips = labelled_clips(inputs.parts("clip_shards"), "ssv2")
+    split = Split.of("ssv2", clips, labels=(16, 40), test=None, seed=0)
+    views = torch.cat([shown(side, VIEWS) for side in (split.train, split.test)])
+    pooled = pooled_features(open_encoder(inputs["cooled_encoder"]), views, 2)
+    found = accuracies(
+        pooled, np.array([*split.train_labels, *split.test_labels]),
+        {budget: range(budget) for budget in split.budgets}, range(40, 56),
+    )  # fmt: skip
+    for readout, rates in found.items():
+        for at in report["readouts"][readout]:
+            told = at["variants"]["pretrained"]["accuracy"]
+            # Sums in batches of another size may turn a tie.
+            assert abs(rates[at["labels"]].successes - told["successes"]) <= 1
+            assert rates[at["labels"]].trials == told["trials"] == 16
 
 
 def test_random_encoders_differ_by_their_seed_alone(inputs):
