@@ -33,6 +33,16 @@ def test_planted_classes_are_found_and_more_labels_find_more(readout):
     assert nothing[TRAIN].interval[0] < 1 / CLASSES < nothing[TRAIN].interval[1] + 0.05
 
 
+def test_a_faint_class_below_loud_features_is_not_given_up():
+    """As random encoders show motion. By squared error ridge finds it no better than chance."""
+    random = np.random.default_rng(0)
+    patterns, labels = random.normal(size=(4, 3, 100)), np.arange(560) % 4
+    loud = (random.normal(size=(560, 20)) @ random.normal(size=(20, 300))).reshape(560, 3, 100)
+    faint = random.normal(size=(560, 3, 100)) + 0.08 * patterns[labels] + 3 * loud
+    rate = accuracies(faint, labels, {160: range(160)}, range(160, 560))["linear"][160]
+    assert rate.value > 0.32
+
+
 @pytest.mark.parametrize("readout", READOUTS)
 def test_neither_test_labels_nor_scales_of_channels_matter(readout):
     features, other = planted(0.5), LABELS.copy()
