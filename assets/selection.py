@@ -1,4 +1,6 @@
-"""Which artifacts a person means: `asset`, `asset/partition`, or nothing, which means all."""
+"""Which artifacts a person means: `asset`, `asset/partition`, or nothing, which means all but those
+that are made on request.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ def chosen(wanted: Sequence[str], graph: Graph, profile: Profile) -> list[Key]:
     Raises UnknownAssetError with the nearest valid name.
     """
     keys: set[Key] = set()
-    todo = [key for name in wanted or graph.by_name for key in named(name, graph, profile)]
+    usual = [node.asset for node in graph.nodes if not node.on_request]
+    todo = [key for name in wanted or usual for key in named(name, graph, profile)]
     while todo:
         key = todo.pop()
         if key not in keys:

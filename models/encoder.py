@@ -36,7 +36,7 @@ class EncoderConfig:
     width: int = 1024
     """Token width D."""
     depth: int = 24
-    """Number of blocks."""
+    """Number of blocks; 0: patches alone, embedded and normed."""
     heads: int = 16
     """Attention heads. Not visible in a checkpoint's shapes: 16 and 22 both fit ViT-g's weights."""
     mlp_hidden: int = 4096
@@ -58,7 +58,7 @@ class EncoderConfig:
             width=self.width,
             heads=self.heads,
             numerics=self.numerics,
-            depth=self.depth,
+            depth=self.depth or 1,
             mlp_hidden=self.mlp_hidden,
             patch=self.patch,
             tubelet=self.tubelet,

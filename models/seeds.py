@@ -6,12 +6,13 @@ at 0.5, which networks a hundred wide need. Both divide what block i adds by sqr
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import nn
 
-from models.encoder import Encoder, EncoderConfig
+from models.encoder import CHANNELS, Encoder, EncoderConfig
 from models.predictor import Predictor, PredictorConfig
 from models.transformer import Block, initialise_fan_in, rescale
 
@@ -46,6 +47,18 @@ def seeded_networks(
             for token in guessing.mask_tokens:
                 nn.init.normal_(token, std=_MASK_TOKEN_STD)
     return seeing, guessing
+
+
+def raw_patches(config: EncoderConfig) -> Encoder:
+    """No encoder at all: the layer-normed pixels of each tubelet, as an encoder of depth 0.
+
+    Patch and tubelet, frames and size are those of `config`; the width is the number of pixels.
+    """
+    width = CHANNELS * config.tubelet * config.patch**2
+    raw = replace(config, width=width, depth=0, heads=1, mlp_hidden=1)
+    encoder = Encoder(raw).requires_grad_(False)
+    encoder.patch_embed.proj.weight.flatten(1).copy_(torch.eye(width))
+    return encoder
 
 
 def _fan_in(network: Encoder | Predictor) -> None:

@@ -68,7 +68,8 @@ def _state(
 ) -> State:
     manifest = store.ref(node.asset, partition)
     if manifest is None:
-        return State(node.asset, partition, "missing", "never materialized")
+        how = "; made only when it is named" if node.on_request else ""
+        return State(node.asset, partition, "missing", f"never materialized{how}")
     if old := [key for key in above if states[key].state != "fresh"]:
         more = f" and {len(old) - 1} more" if len(old) > 1 else ""
         reason = f"upstream {key_name(old[0])} is {states[old[0]].state}{more}"

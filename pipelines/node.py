@@ -119,6 +119,8 @@ class Node:
     """What one partition takes at DEMO on two CPU cores, for the expected end of a first run."""
     summary: Callable[[Artifact], Lines] | None = None
     """What the summary of a run says of it."""
+    on_request: bool = False
+    """Whether it is made only when it is named (a study, which takes long): not by a run of all."""
 
     @property
     def asset(self) -> str:

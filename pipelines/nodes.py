@@ -3,6 +3,7 @@
 raw_videos → scenes → scene_embeddings → clusters → curated_scenes → clip_shards → videomix22m
 videomix22m → encoder → cooled_encoder → world_model ← episode_shards ← droid_episodes
 cooled_encoder → probe_report;  world_model → planning_report;  all → planner_bundle
+on request: mask_study, feature_study, robot_study
 
 Its profiles are the scales: PAPER is the defaults; DEMO (two CPU cores, minutes, no network) and
 LAPTOP (an evening) are declared beside each asset where they differ.
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 from pipelines.curation import nodes as curation
 from pipelines.curation.sources import SOURCES, Source, named_once
 from pipelines.evaluation import nodes as evaluation
+from pipelines.experiments import nodes as experiments
 from pipelines.node import Graph
 from pipelines.planner import nodes as planner
 from pipelines.robot import nodes as robot
@@ -30,6 +32,7 @@ def build_graph(sources: Sequence[Source] = SOURCES) -> Graph:
             *training.nodes(),
             *evaluation.NODES,
             *planner.NODES,
+            *experiments.NODES,
         )
     )
 

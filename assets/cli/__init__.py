@@ -20,6 +20,10 @@ From raw video and robot recordings to a planner that drives an arm: one graph o
   raw_videos > scenes > scene_embeddings > clusters > curated_scenes > clip_shards > videomix22m
   droid_episodes > episode_shards
   encoder > cooled_encoder > world_model > probe_report, planning_report > planner_bundle
+
+Studies, made only when they are named:
+  mask_study, feature_study
+  control_encoder > control_cooled_encoder > control_world_model > control_planning > robot_study
 """
 
 EXAMPLES = """\

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from assets.previews import curation, evaluation, robot, training
+from assets.previews import curation, evaluation, experiments, robot, training
 from pipelines.stage import Inputs
 from storage.artifacts import Artifact
 
@@ -33,6 +33,9 @@ PREVIEWS: Mapping[str, Preview] = {
         evaluation.probe_report,
         evaluation.planning_report,
         evaluation.planner_bundle,
+        experiments.mask_study,
+        experiments.feature_study,
+        experiments.robot_study,
     )
 }
 """Asset -> its preview."""

@@ -142,3 +142,28 @@ def energy_landscape(
     axis.legend(loc="upper right", frameon=True)
     figure.colorbar(shown, ax=axis, label="energy (L1 in feature space)")
     return figure
+
+
+@drawn
+def arms_by_seed(
+    panels: Mapping[str, Mapping[str, Sequence[float]]], chance: float | None, unit: str, title: str
+) -> Figure:
+    """Panel -> arm -> value of each seed: points, their mean as a bar, and the chance level."""
+    arms = list(next(iter(panels.values())))
+    size = (3.4 * len(panels) + 1.8, 0.34 * len(arms) + 1.5)
+    figure, axes = titled(size, title, columns=len(panels))
+    for axis, (name, values) in zip(axes, panels.items(), strict=True):
+        for row, arm in enumerate(arms):
+            mean = float(np.mean(values[arm]))
+            axis.barh(row, mean, 0.62, color=style.BLUE if row == 0 else style.GREY)
+            axis.plot(values[arm], [row] * len(values[arm]), "o", color=style.INK, markersize=3)
+            axis.text(max(values[arm]), row, f"  {mean:.3f}", va="center", fontsize=8)
+        if chance is not None:
+            axis.axvline(chance, color=style.RED, linestyle="--", label=f"chance {chance:.3g}")
+        axis.set_yticks(range(len(arms)), arms if axis is axes[0] else [""] * len(arms))
+        axis.set(title=name, xlabel=unit)
+        axis.invert_yaxis()
+        axis.margins(x=0.18)
+    if chance is not None:
+        axes[0].legend(loc="lower right")
+    return figure

@@ -130,3 +130,17 @@ def distances(values: Sequence[float]) -> dict[str, float]:
         "smallest": float(array.min()),
         "largest": float(array.max()),
     }
+
+
+def seed_interval(values: Sequence[float]) -> dict[str, float | None]:
+    """Mean over trainings from several seeds, and Student's 95 % interval of another one's mean.
+
+    One seed has a mean and no interval (None).
+    """
+    from scipy.stats import t
+
+    count, mean = len(values), float(np.mean(values))
+    if count < 2:
+        return {"mean": mean, "low": None, "high": None}
+    half = float(t.ppf(0.975, count - 1) * np.std(values, ddof=1) / math.sqrt(count))
+    return {"mean": mean, "low": mean - half, "high": mean + half}

@@ -27,6 +27,10 @@ GROUPS = {
     "training": ["encoder", "cooled_encoder", "world_model"],
     "evaluation": ["probe_report", "planning_report"],
     "planner": ["planner_bundle"],
+    "experiments": [
+        "mask_study", "feature_study", "control_encoder", "control_cooled_encoder",
+        "control_world_model", "control_planning", "robot_study",
+    ],
 }  # fmt: skip
 
 

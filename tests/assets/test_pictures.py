@@ -52,6 +52,12 @@ DRAWINGS: dict[str, Callable[[], bytes]] = {
         0.125,
         "probe",
     ),
+    "arms_by_seed": lambda: scores.arms_by_seed(
+        {"ssv2": {"temporal": [0.6, 0.7, 0.65], "untrained": [0.3, 0.31, 0.29]}},
+        0.125,
+        "accuracy",
+        "masks",
+    ),
     "energy_landscape": lambda: scores.energy_landscape(
         np.hypot(AXIS[None] - 2, AXIS[:, None]), (AXIS, AXIS), (2.0, 0.5)
     ),

@@ -204,7 +204,7 @@ def test_bad_index(index: torch.Tensor, words: str) -> None:
     [
         ({"heads": 5}, "width 48 cannot be divided among 5 heads"),
         ({"size": 30}, "do not divide into tubelets"),
-        ({"depth": 0}, "EncoderConfig.depth is 0"),
+        ({"depth": -1}, "EncoderConfig.depth is -1"),
         ({"numerics": "fixed"}, "allowed: corrected, official"),
     ],
 )

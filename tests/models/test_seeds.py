@@ -6,7 +6,7 @@ import torch
 
 from models.encoder import Encoder, EncoderConfig
 from models.predictor import PredictorConfig
-from models.seeds import seeded_encoder, seeded_networks
+from models.seeds import raw_patches, seeded_encoder, seeded_networks
 
 CONFIG = EncoderConfig(
     width=96, depth=2, heads=3, mlp_hidden=384, patch=8, tubelet=1, frames=4, size=32
@@ -48,3 +48,12 @@ def test_fan_in_fits_the_width() -> None:
         assert abs(weights[name].std().item() / wanted - 1) < 0.05, name
     assert not weights["blocks.0.mlp.fc1.bias"].any()
     assert 0.3 < torch.cat([token.flatten() for token in predictor.mask_tokens]).std() < 0.7
+
+
+def test_raw_patches_are_their_pixels() -> None:
+    video = torch.randn(2, 3, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    found = raw_patches(CONFIG)(video)
+    assert found.shape == (2, 16, 192)
+    patch = video[1, :, 2, 8:, :8].flatten()  # third frame, lower left
+    wanted = torch.nn.functional.layer_norm(patch, (192,))
+    torch.testing.assert_close(found[1, 2 * 4 + 2], wanted, rtol=1e-4, atol=1e-4)

@@ -29,6 +29,13 @@ YT1B = tuple(f"yt1b-{bucket:02d}" for bucket in range(4))
 LABS = tuple(f"lab-{number:03d}" for number in range(8))
 CUT = ("ssv2", "kinetics", "howto100m", *YT1B, "imagenet", "robot_videos")
 ALL = (*CUT, "coin", "epic_kitchens")
+STUDIES = ("mask_study", "feature_study", "robot_study")
+CONTROL_ASSETS = (
+    "control_encoder", "control_cooled_encoder", "control_world_model", "control_planning",
+)  # fmt: skip
+CONTROLS = tuple(
+    f"{arm}-{seed}" for seed in range(3) for arm in ("pretrained", "random", "stills", "raw")
+)
 
 
 # ------------------------------------------------------------------ what is made from what
@@ -55,8 +62,9 @@ def test_partitions_are_sources_buckets_and_labs() -> None:
     assert keys["probe_report"] == ("ssv2", "kinetics")
     whole = ("clusters", "videomix22m", "encoder", "cooled_encoder", "world_model",
              "planning_report", "planner_bundle")  # fmt: skip
-    assert all(keys[asset] == (None,) for asset in whole)
-    assert len(keys) == 15
+    assert all(keys[asset] == (None,) for asset in (*whole, *STUDIES))
+    assert all(keys[asset] == CONTROLS for asset in CONTROL_ASSETS)
+    assert len(keys) == 15 + len(STUDIES) + len(CONTROL_ASSETS)
 
 
 @pytest.mark.parametrize("name", sorted(PROFILES))
@@ -123,6 +131,19 @@ EXPECTED: dict[Key, set[Key]] = {
         ("cooled_encoder", None), ("world_model", None), ("planning_report", None),
         *parts("probe_report", "ssv2", "kinetics"),
     },
+    ("mask_study", None): {("videomix22m", None), *parts("clip_shards", *CUT)},
+    ("feature_study", None): {("videomix22m", None), *parts("clip_shards", *CUT)},
+    ("control_encoder", "raw-2"): {("videomix22m", None), *parts("clip_shards", *CUT)},
+    ("control_cooled_encoder", "stills-1"): {
+        ("control_encoder", "stills-1"), ("videomix22m", None), *parts("clip_shards", *CUT)
+    },
+    ("control_world_model", "random-0"): {
+        ("control_cooled_encoder", "random-0"), *parts("episode_shards", *LABS)
+    },
+    ("control_planning", "pretrained-0"): {
+        ("control_cooled_encoder", "pretrained-0"), ("control_world_model", "pretrained-0")
+    },
+    ("robot_study", None): parts("control_planning", *CONTROLS),
 }  # fmt: skip
 
 
@@ -286,7 +307,11 @@ def below(*roots: Key) -> set[Key]:
 
 def test_everything_is_missing_then_fresh_then_found_again(empty: Walk) -> None:
     before = empty.states(DEMO)
-    assert set(before.values()) == {("missing", "never materialized")}
+    assert {state for (asset, _), state in before.items() if not GRAPH[asset].on_request} == {
+        ("missing", "never materialized")
+    }
+    asked = {state for (asset, _), state in before.items() if GRAPH[asset].on_request}
+    assert asked == {("missing", "never materialized; made only when it is named")}
     made = empty.up(DEMO)
     assert set(made) == set(before)
     assert set(empty.states(DEMO).values()) == {("fresh", "")}
@@ -305,7 +330,8 @@ def test_one_retrieval_weight_makes_exactly_what_depends_on_it_stale(walk: Walk)
         *parts("curated_scenes", *YT1B), *parts("clip_shards", *YT1B),
         *parts("probe_report", "ssv2", "kinetics"),
         *((asset, None) for asset in ("videomix22m", "encoder", "cooled_encoder", "world_model",
-                                      "planning_report", "planner_bundle")),
+                                      "planning_report", "planner_bundle", *STUDIES)),
+        *(key for asset in CONTROL_ASSETS for key in parts(asset, *CONTROLS)),
     }  # fmt: skip
     states = walk.states(changed)
     assert walk.not_fresh(changed) == expected
@@ -387,7 +413,7 @@ def test_another_type_of_device_is_another_recipe_where_it_gives_other_bits(walk
     devices = {node.asset for node in walk.graph.nodes if node.stage.on_device}
     assert devices == {
         "scene_embeddings", "clusters", "encoder", "cooled_encoder", "world_model", "probe_report",
-        "planning_report",
+        "planning_report", *CONTROL_ASSETS,
     }  # fmt: skip
     on_gpu = walk.states(executed(device="cuda"))
     assert on_gpu["scene_embeddings", "coin"] == ("stale", "device: cpu -> cuda")

@@ -1,0 +1,52 @@
+"""Pictures of the group `experiments`: arms beside each other, a point a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from assets.previews import scores
+from pipelines.stage import Inputs
+from storage.artifacts import Artifact
+
+
+def mask_study(report: Artifact, _: Inputs) -> Mapping[str, bytes]:
+    """The accuracy of every mask, world by world."""
+    return _study(report, "Masks")
+
+
+def feature_study(report: Artifact, _: Inputs) -> Mapping[str, bytes]:
+    """The accuracy of every choice, world by world."""
+    return _study(report, "Choices of the recipe")
+
+
+def robot_study(report: Artifact, _: Inputs) -> Mapping[str, bytes]:
+    """The share of goals reached with every encoder in unseen labs."""
+    told = report.json("report.json")
+    panels = {
+        f"{kind} within the limit": {arm: told["arms"][arm][kind]["seeds"] for arm in told["order"]}
+        for kind in ("reached", "passed")
+    }
+    trials = told["arms"][told["reference"]]["reached"]["together"]["trials"]
+    title = f"Reaching in unseen labs: {trials} trials an encoder, a point a training seed"
+    return {"reached": scores.arms_by_seed(panels, None, "share of trials", title)}
+
+
+def _study(report: Artifact, title: str) -> Mapping[str, bytes]:
+    """A picture for each readout and number of labels: arms down, worlds across."""
+    told = report.json("report.json")
+    arms, order = told["arms"], told["order"]
+    drawn = {}
+    for readout, by_labels in next(iter(arms[order[0]].values())).items():
+        for labels in sorted(by_labels, key=int):
+            panels = {
+                source: {arm: arms[arm][source][readout][labels]["seeds"] for arm in order}
+                for source in arms[order[0]]
+            }
+            seeds = len(next(iter(panels.values()))[order[0]])
+            drawn[f"{readout}, {labels} labels"] = scores.arms_by_seed(
+                panels,
+                told["chance"],
+                "accuracy",
+                f"{title}: {readout}, {labels} labels, {seeds} seeds",
+            )
+    return drawn

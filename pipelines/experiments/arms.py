@@ -1,0 +1,172 @@
+"""One arm of a study: an encoder trained in one way from one seed, and read out on labelled clips.
+
+Arms differ from a base recipe by assignments (`masks.use=one`). Each trains for as many steps as
+cost about the same CPU seconds on one thread, by the loop that trains everything here; an arm of no
+steps is an encoder that was never trained. Then its target encoder is frozen and read out by the
+probe's linear and nearest-neighbour readouts.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.checkpoints import load_into, load_weights
+from models.encoder import Encoder
+from models.seeds import seeded_encoder
+from pipelines.assignments import override
+from pipelines.evaluation.features import pooled_features
+from pipelines.evaluation.readouts import accuracies
+from pipelines.evaluation.splits import Split, labelled_clips
+from pipelines.evaluation.views import ViewConfig, shown
+from pipelines.settings import Natural, SettingError, settings
+from pipelines.stage import Inputs
+from pipelines.training.checkpoints import list_checkpoints
+from pipelines.training.distributed import Workers
+from pipelines.training.jepa import loop_settings
+from pipelines.training.loop import one_thread_on, train
+from pipelines.training.pretrain import PretrainConfig, build_main
+from pipelines.training.runs import Run
+from storage.artifacts import Artifact
+from storage.work import LocalWork, Work
+
+
+@settings
+class Arm:
+    """One way to train, as it differs from the study's base."""
+
+    changes: tuple[str, ...] = ()
+    """Assignments to settings of the base, e.g. "masks.use=one"."""
+    steps: Natural
+    """Steps that cost about as many CPU seconds as those of the other arms; 0: never trained."""
+
+
+def arm_config(base: PretrainConfig, arm: Arm, seed: int) -> PretrainConfig:
+    """The recipe of an arm: a tenth of its steps warm up, the others follow half a cosine.
+
+    Raises:
+        SettingError: a change names no setting of the base, or one that cannot be.
+    """
+    steps = max(2, arm.steps)
+    warm = max(1, steps // 10)
+    return replace(
+        override(base, arm.changes),
+        seed=seed,
+        warmup_steps=warm,
+        constant_steps=0,
+        decay_steps=steps - warm,
+        checkpoint_every=steps,
+        diagnose_every=steps,
+    )
+
+
+@dataclass(frozen=True)
+class ArmTask:
+    """One arm from one seed, and the clips that it is read out on; pickles."""
+
+    config: PretrainConfig
+    trained: bool
+    inputs: Mapping[str, Artifact]
+    sources: tuple[str, ...]
+    labels: tuple[int, ...]
+    test: int
+    work: Work
+
+
+def run_arm(task: ArmTask) -> dict[str, Any]:
+    """Train and read out.
+
+    Returns:
+        cpu_seconds: of the training; rows: source, readout, labels, successes, trials.
+    """
+    cpu = torch.device("cpu")
+    with one_thread_on(cpu):
+        started = time.process_time()
+        encoder = trained_encoder(task, cpu)
+        spent = time.process_time() - started
+        rows = [row for source in task.sources for row in _read_out(task, encoder, source)]
+    return {"cpu_seconds": spent, "rows": rows}
+
+
+def trained_encoder(task: ArmTask, device: torch.device) -> Encoder:
+    """The target encoder after the arm's training, frozen."""
+    config = task.config
+    if not task.trained:
+        untrained = seeded_encoder(config.encoder, config.seed, config.initialisation)
+        return untrained.eval().requires_grad_(False)
+    with task.work.room() as room:
+        run = Run(LocalWork(room / "payload", room / "scratch"))
+        build = functools.partial(build_main, config, Inputs(task.inputs))
+        train(build, loop_settings("arm", config, config.steps), run, Workers(), device)
+        return _encoder_at(list_checkpoints(run.folder)[config.steps], config)
+
+
+def _encoder_at(checkpoint: Path, config: PretrainConfig) -> Encoder:
+    encoder = Encoder(config.encoder)
+    path = checkpoint / "target_encoder.safetensors"
+    load_into(encoder, load_weights(path), str(path))
+    return encoder.eval().requires_grad_(False)
+
+
+def split_of(task: ArmTask, source: str) -> Split:
+    """The clips that a source is read out on; the same for every arm and seed."""
+    return _split(tuple(task.inputs.items()), source, task.labels, task.test)
+
+
+@functools.lru_cache(maxsize=4)
+def _split(
+    inputs: tuple[tuple[str, Artifact], ...], source: str, labels: tuple[int, ...], test: int
+) -> Split:
+    clips = labelled_clips(Inputs(dict(inputs)).parts("clip_shards"), source)
+    return Split.of(source, clips, labels=labels, test=test, seed=0)
+
+
+@functools.lru_cache(maxsize=4)
+def _shown(
+    inputs: tuple[tuple[str, Artifact], ...], source: str, labels: tuple[int, ...], test: int,
+    views: ViewConfig,
+) -> Tensor:  # fmt: skip
+    split = _split(inputs, source, labels, test)
+    return torch.cat([shown(side, views) for side in (split.train, split.test)])
+
+
+def _read_out(task: ArmTask, encoder: Encoder, source: str) -> list[dict[str, Any]]:
+    config = task.config
+    views = ViewConfig(
+        frames=config.clip.frames, fps=config.clip.fps, size=config.clip.crop, segments=1, views=1,
+        train_views=1, crop_scale=(1.0, 1.0), crop_aspect=(1.0, 1.0),
+    )  # fmt: skip
+    split = split_of(task, source)
+    clips = _shown(tuple(task.inputs.items()), source, task.labels, task.test, views)
+    features = pooled_features(encoder, clips, config.encoder.grid[0])
+    labels = np.array([*split.train_labels, *split.test_labels])
+    asked = range(len(split.train), len(features))
+    budgets = {count: range(count) for count in task.labels}
+    return [
+        {
+            "source": source,
+            "readout": readout,
+            "labels": count,
+            "successes": rate.successes,
+            "trials": rate.trials,
+        }
+        for readout, by_count in accuracies(features, labels, budgets, asked).items()
+        for count, rate in by_count.items()
+    ]
+
+
+def check_arms(base: PretrainConfig, arms: Mapping[str, Arm]) -> None:
+    """Refuse an arm whose changes cannot be: ValueError that begins with `arms`."""
+    for name, arm in arms.items():
+        try:
+            arm_config(base, arm, 0)
+        except SettingError as refused:
+            raise ValueError(f"arms.{name}: {refused}") from None

@@ -1,0 +1,203 @@
+"""Studies.
+
+- An arm is the base with its changes, a tenth of its steps as warm-up; what cannot be is refused.
+- Every arm is trained with every seed and read out on the same clips; the report has each seed's
+  rate, Student's interval and the gain over the reference, and comes out the same again.
+- An arm of no steps is the untrained encoder of its seed.
+- A study is made only when it is named.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from assets.selection import chosen
+from models.mask_mixture import TEMPORAL, MaskMixture
+from models.seeds import seeded_encoder
+from pipelines.evaluation.metrics import seed_interval
+from pipelines.experiments import arms
+from pipelines.experiments.arms import Arm, arm_config
+from pipelines.experiments.study import StudyConfig, describe, run
+from pipelines.nodes import GRAPH, PROFILES
+from pipelines.settings import SettingError
+from pipelines.stage import Inputs, Workspace
+from storage.artifacts import Artifact
+from storage.errors import InputError
+from storage.shards import ShardWriter
+from storage.tables import read_table, write_table
+from storage.video import encode
+from tests.pipelines.builders import artifact, map_in_turn, workspace
+from tests.pipelines.training import material
+
+BASE = material.pretrain_config(
+    clip=material.ClipConfig(frames=4, crop=32, scale=(1.0, 1.0), aspect=(1.0, 1.0), flip=0.0),
+    encoder=replace(material.ENCODER, tubelet=1),
+    masks=MaskMixture(short_range=None, long_range=None, temporal=TEMPORAL),
+    centre="time",
+)
+CONFIG = StudyConfig(
+    base=BASE,
+    arms={"temporal": Arm(steps=2), "no centre": Arm(changes=("centre=none",), steps=2),
+          "untrained": Arm(steps=0)},
+    reference="untrained",
+    seeds=(0, 1),
+    sources=("ssv2",),
+    labels=(4, 8),
+    test=8,
+)  # fmt: skip
+
+
+def clip(number: int) -> list[np.ndarray]:
+    """A bright bar crosses a grey picture to the right, or to the left for odd numbers."""
+    way = np.linspace(0, 24, 8).astype(int)
+    frames = []
+    for left in way if number % 2 == 0 else way[::-1]:
+        frame = np.full((32, 32, 3), 40 + number, np.uint8)
+        frame[:, left : left + 8] = 220
+        frames.append(frame)
+    return frames
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifact]:
+    """Sixteen labelled clips and a mixture that draws the training half of them."""
+    folder = tmp_path_factory.mktemp("study")
+    rows: list[dict[str, Any]] = []
+    with ShardWriter(folder / "part" / "shards") as writer:
+        for number in range(16):
+            data = encode(clip(number), 4.0).data
+            span = writer.write(f"clip{number:02d}", {"mp4": data, "json": {}})["mp4"]
+            rows.append({
+                "key": f"clip{number:02d}", "source": "ssv2", "partition": "ssv2",
+                "shard": span.shard, "offset": span.offset, "size": span.size, "kind": "video",
+                "fps": 4.0, "frames": 8, "weight": float(number < 8), "width": 32, "height": 32,
+                "label": ("right", "left")[number % 2],
+                "split": "train" if number < 8 else "validation",
+            })  # fmt: skip
+    kinds = {"fps": "float64", "weight": "float64"} | dict.fromkeys(
+        ("offset", "size", "frames", "width", "height"), "int64"
+    )
+    schema = {name: kinds.get(name, "string") for name in rows[0]}
+    for name in ("part", "mix"):
+        write_table(folder / name / "index.parquet", rows, schema)
+    (folder / "mix" / "mixture.json").write_text(json.dumps({"weights": {"ssv2": 1.0}}))
+    return {
+        "videomix22m": artifact(folder / "mix", "videomix22m"),
+        "clip_shards/ssv2": artifact(folder / "part", "clip_shards/ssv2"),
+    }
+
+
+@pytest.fixture(autouse=True)
+def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Workspace, "map", map_in_turn)
+
+
+def test_every_arm_is_trained_with_every_seed(inputs: dict[str, Artifact], tmp_path: Path) -> None:
+    out = workspace(tmp_path / "first")
+    told = run(CONFIG, Inputs(inputs), out)
+    assert set(told) == {f"cpu_seconds, {name}" for name in CONFIG.arms}
+    assert told["cpu_seconds, temporal"] > told["cpu_seconds, untrained"]
+    report = json.loads((out.payload / "report.json").read_text())
+    assert report["chance"] == 0.5 and report["order"] == list(CONFIG.arms)
+    for arm in CONFIG.arms:
+        for readout in ("linear", "knn"):
+            for labels in ("4", "8"):
+                found = report["arms"][arm]["ssv2"][readout][labels]
+                assert len(found["seeds"]) == 2
+                assert found["low"] <= found["mean"] <= found["high"]
+                if arm == "untrained":
+                    assert found["gain"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
+    rates = read_table(out.payload / "rates.parquet")
+    assert len(rates) == 3 * 2 * 2 * 2 and {row["trials"] for row in rates} == {8}
+    again = workspace(tmp_path / "again")
+    run(CONFIG, Inputs(inputs), again)
+    assert material.digests(again.payload) == material.digests(out.payload)
+
+
+def test_an_arm_of_no_steps_is_untrained(inputs: dict[str, Artifact], tmp_path: Path) -> None:
+    task = arms.ArmTask(
+        arm_config(BASE, Arm(steps=0), 3), False, inputs, ("ssv2",), (4,), 8,
+        workspace(tmp_path).work,
+    )  # fmt: skip
+    found = arms.trained_encoder(task, torch.device("cpu")).state_dict()
+    for name, value in seeded_encoder(BASE.encoder, 3).state_dict().items():
+        assert torch.equal(found[name], value)
+
+
+def test_what_cannot_be_read_out_is_told_before_training(
+    inputs: dict[str, Artifact], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Workspace, "map", lambda *_, **__: pytest.fail("began"))
+    with pytest.raises(InputError, match="labelled clips of ssv2, which has 8"):
+        run(replace(CONFIG, labels=(9,)), Inputs(inputs), workspace(tmp_path))
+
+
+def test_an_arm_is_the_base_with_its_changes() -> None:
+    config = arm_config(BASE, Arm(changes=("masks.use=one", "batch=8"), steps=40), 7)
+    assert (config.seed, config.batch, config.masks.use) == (7, 8, "one")
+    assert (config.warmup_steps, config.decay_steps, config.steps) == (4, 36, 40)
+    assert replace(arm_config(BASE, Arm(steps=40), 7), seed=0) == replace(
+        arm_config(BASE, Arm(steps=40), 8), seed=0
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"arms": {"x": Arm(changes=("mask.use=one",), steps=1)}, "reference": "x"},
+         r"arms\.x: .*no such setting; did you mean masks"),
+        ({"arms": {"x": Arm(changes=("masks.temporal=null",), steps=1)}, "reference": "x"},
+         r"arms\.x: .*are all absent"),
+        ({"reference": "best"}, r"reference = 'best': must be one of temporal"),
+        ({"seeds": (1, 1)}, r"seeds = \(1, 1\): each is trained once"),
+        ({"arms": {}}, "arms"),
+    ],
+)  # fmt: skip
+def test_studies_that_cannot_be_are_refused(change: dict[str, Any], told: str) -> None:
+    with pytest.raises(SettingError, match=told):
+        replace(CONFIG, **change)
+
+
+def test_intervals_are_students_over_seeds() -> None:
+    found = seed_interval([0.5, 0.6, 0.7])
+    # 4.3027 is Student's quantile of two degrees of freedom.
+    half = 4.3027 * 0.1 / 3**0.5
+    assert found == pytest.approx({"mean": 0.6, "low": 0.6 - half, "high": 0.6 + half}, rel=1e-4)
+    assert seed_interval([0.4]) == {"mean": 0.4, "low": None, "high": None}
+
+
+def test_gains_are_taken_seed_by_seed() -> None:
+    rows = [
+        {"arm": arm, "seed": seed, "source": "ssv2", "readout": "linear", "labels": 8,
+         "successes": right, "trials": 10}
+        for arm, rates in (("temporal", (6, 9)), ("no centre", (5, 5)), ("untrained", (2, 5)))
+        for seed, right in enumerate(rates)
+    ]  # fmt: skip
+    gain = describe(CONFIG, rows)["arms"]["temporal"]["ssv2"]["linear"]["8"]["gain"]
+    assert gain["mean"] == pytest.approx(0.4) and gain["low"] == pytest.approx(gain["high"])
+
+
+@pytest.mark.parametrize("name", ["mask_study", "feature_study"])
+def test_the_studies_differ_from_the_demo_by_what_they_say(name: str) -> None:
+    config = getattr(PROFILES["demo"], name)
+    assert config.base == PROFILES["demo"].encoder and len(config.seeds) == 3
+    trained = [arm for arm in config.arms.values() if arm.steps]
+    assert len({arm.changes for arm in trained}) == len(trained)
+    untrained = config.arms[config.reference]
+    assert untrained.steps == 0
+
+
+def test_studies_are_made_only_when_they_are_named() -> None:
+    profile = PROFILES["demo"]
+    usual = {asset for asset, _ in chosen([], GRAPH, profile)}
+    assert "planner_bundle" in usual and not {"mask_study", "feature_study"} & usual
+    named = {asset for asset, _ in chosen(["mask_study"], GRAPH, profile)}
+    assert {"mask_study", "videomix22m", "clip_shards"} <= named
+    assert not {"encoder", "feature_study"} & named
