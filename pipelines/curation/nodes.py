@@ -160,7 +160,7 @@ def _files(sources: Sequence[Source]) -> tuple[Node, ...]:
         Node(
             stage=ingest.STAGE, group="curation", description=RAW_VIDEOS,
             partitions=every_source, gates=(quarantine_small("videos.parquet", "video_id"),),
-            scales=_raw_videos(sources), seconds=2.0,
+            scales=_raw_videos(sources), seconds=5.0,
         ),
         Node(
             stage=scenes.STAGE, group="curation", description=SCENES, partitions=every_source,
@@ -219,7 +219,7 @@ def _clips(sources: Sequence[Source]) -> tuple[Node, ...]:
             ),
             gates=(quarantine_small("index.parquet", "key"),),
             scales={"demo": clip_shards.ClipShardsConfig(short_side=64, shard_samples=100)},
-            seconds=1.5,
+            seconds=3.0,
         ),
         Node(
             stage=mixture.STAGE, group="curation", description=VIDEOMIX22M,

@@ -1,6 +1,6 @@
 """Claims: a picture moves as its move says; from the pixels of a file its move can be told, from a
-still it cannot; the view at mid-clip is drawn apart from the move; what lies beyond a texture
-mirrors it; the same numbers draw the same pixels everywhere.
+still it cannot; a stored clip holds several windows; the view at mid-clip is drawn apart from the
+move; what lies beyond a texture mirrors it; the same numbers draw the same pixels everywhere.
 """
 
 from __future__ import annotations
@@ -29,11 +29,14 @@ from pipelines.curation.camera import (
     move_of,
     view_of,
 )
+from pipelines.curation.clip_shards import stored_clip
 from pipelines.curation.embeddings import centre_square
 from pipelines.curation.internet import make, shots_of, synthetic_videos
 from pipelines.curation.shots import Shot, draw, stream
 from pipelines.curation.sources import SOURCES
 from pipelines.curation.themes import StyleConfig
+from pipelines.nodes import PROFILES
+from pipelines.training.clips import ClipConfig, frame_numbers
 from storage.digests import digest_bytes
 from storage.frames import frames_at
 from storage.video import probe
@@ -208,6 +211,17 @@ def test_the_pixels_of_a_file_tell_its_move(source: str) -> None:
     maps, of = guesses()
     right = np.mean([told(p, maps, of) == label for p, label in zip(pictures, labels, strict=True)])
     assert right >= 0.95
+
+
+def test_stored_as_the_demo_stores_them_they_hold_several_windows_of_four_frames() -> None:
+    config, clip = PROFILES["demo"].clip_shards, ClipConfig(frames=4, fps=4.0, crop=32)
+    for video in synthetic_videos("ssv2", THEME_OF["ssv2"], 12, 0, STYLE):
+        data = make(video, STYLE)
+        scene = {"kind": "video", "path": video.path, "start": 0.0, "end": probe(data).seconds}
+        _, stored = stored_clip(data, scene, 48, config)
+        first, last = (frame_numbers(stored.frames, stored.fps, clip, s) for s in (0.0, 0.999))
+        assert np.diff(first).tolist() == np.diff(last).tolist() == [2, 2, 2], "never held"
+        assert last[0] - first[0] >= 3
 
 
 def nearest_right(features: Sequence[np.ndarray], labels: np.ndarray) -> float:
