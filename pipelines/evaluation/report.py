@@ -69,9 +69,10 @@ def _at(
         len(split.classes),
     )  # fmt: skip
     # Of several encoders on the same clips: the clips of one, right as often as their mean.
-    mean = Rate(round(float(others.sum(1).mean())), len(truth))
+    mean = Rate(round(float(others.sum(1).mean())), len(truth)).as_json()
+    mean["rate"] = float(others.mean())
     variants = {PRETRAINED: judged[PRETRAINED]}
-    variants[RANDOM] = {"accuracy": mean.as_json(), "seeds": [judged[name] for name in seeds]}
+    variants[RANDOM] = {"accuracy": mean, "seeds": [judged[name] for name in seeds]}
     if STILL in judged:
         variants[STILL] = judged[STILL]
     return {

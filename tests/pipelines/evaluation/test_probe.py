@@ -85,7 +85,10 @@ def test_the_report_tells_every_readout_and_stills_do_no_better_than_chance(inpu
         assert np.sum(last["confusion"]) == 16 == told["random"]["trials"]
         assert np.trace(last["confusion"]) == told["pretrained"]["successes"]
         assert len(last["variants"]["random"]["seeds"]) == (1 if readout == "attentive" else 3)
+        seeds = [seed["accuracy"]["rate"] for seed in last["variants"]["random"]["seeds"]]
+        assert told["random"]["rate"] == pytest.approx(np.mean(seeds))
         gain = last["pretrained_minus_random"]
+        assert gain["gain"] == pytest.approx(told["pretrained"]["rate"] - np.mean(seeds))
         assert -1 <= gain["low"] <= gain["gain"] <= gain["high"] <= 1
         assert last["variants"]["pretrained"]["chosen"]
     assert report["chosen_on"]["attentive"].startswith("a held-out part")
