@@ -3,7 +3,7 @@
 raw_videos → scenes → scene_embeddings → clusters → curated_scenes → clip_shards → videomix22m
 videomix22m → encoder → cooled_encoder → world_model ← episode_shards ← droid_episodes
 cooled_encoder → probe_report;  world_model → planning_report;  all → planner_bundle
-on request: mask_study, feature_study, robot_study
+on request: mask_study, feature_study, learning_curve, robot_study
 
 Its profiles are the scales: PAPER is the defaults; DEMO (two CPU cores, minutes, no network) and
 LAPTOP (an evening) are declared beside each asset where they differ.

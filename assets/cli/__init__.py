@@ -22,7 +22,7 @@ From raw video and robot recordings to a planner that drives an arm: one graph o
   encoder > cooled_encoder > world_model > probe_report, planning_report > planner_bundle
 
 Studies, made only when they are named:
-  mask_study, feature_study
+  mask_study, feature_study, learning_curve
   control_encoder > control_cooled_encoder > control_world_model > control_planning > robot_study
 """
 

@@ -35,6 +35,7 @@ PREVIEWS: Mapping[str, Preview] = {
         evaluation.planner_bundle,
         experiments.mask_study,
         experiments.feature_study,
+        experiments.learning_curve,
         experiments.robot_study,
     )
 }

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from assets.previews import scores
+import numpy as np
+
+from assets.previews import figures, scores
 from pipelines.stage import Inputs
 from storage.artifacts import Artifact
 
@@ -17,6 +19,18 @@ def mask_study(report: Artifact, _: Inputs) -> Mapping[str, bytes]:
 def feature_study(report: Artifact, _: Inputs) -> Mapping[str, bytes]:
     """The accuracy of every choice, world by world."""
     return _study(report, "Choices of the recipe")
+
+
+def learning_curve(curve: Artifact, _: Inputs) -> Mapping[str, bytes]:
+    """Accuracy by step, a panel for each world and readout, a curve for each number of labels."""
+    rows = curve.table("curve.parquet")
+    steps = np.array(sorted({row["step"] for row in rows}))
+    panels: dict[str, dict[str, np.ndarray]] = {}
+    for row in rows:
+        panel = panels.setdefault(f"{row['source']}, {row['readout']} (accuracy)", {})
+        values = panel.setdefault(f"{row['labels']} labels", np.full(len(steps), np.nan))
+        values[np.searchsorted(steps, row["step"])] = row["successes"] / row["trials"]
+    return {"curve": figures.training_curves(steps, panels, "What the encoder knows, by step")}
 
 
 def robot_study(report: Artifact, _: Inputs) -> Mapping[str, bytes]:

@@ -12,21 +12,14 @@ import functools
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from models.checkpoints import load_into, load_weights
 from models.encoder import Encoder
 from models.seeds import seeded_encoder
 from pipelines.assignments import override
-from pipelines.evaluation.features import pooled_features
-from pipelines.evaluation.readouts import accuracies
-from pipelines.evaluation.splits import Split, labelled_clips
-from pipelines.evaluation.views import ViewConfig, shown
+from pipelines.experiments.worlds import ReadoutConfig, load_encoder, read_out_worlds
 from pipelines.settings import Natural, SettingError, settings
 from pipelines.stage import Inputs
 from pipelines.training.checkpoints import list_checkpoints
@@ -75,9 +68,7 @@ class ArmTask:
     config: PretrainConfig
     trained: bool
     inputs: Mapping[str, Artifact]
-    sources: tuple[str, ...]
-    labels: tuple[int, ...]
-    test: int
+    readout: ReadoutConfig
     work: Work
 
 
@@ -92,7 +83,7 @@ def run_arm(task: ArmTask) -> dict[str, Any]:
         started = time.process_time()
         encoder = trained_encoder(task, cpu)
         spent = time.process_time() - started
-        rows = [row for source in task.sources for row in _read_out(task, encoder, source)]
+        rows = read_out_worlds(encoder, task.config.clip, task.inputs, task.readout)
     return {"cpu_seconds": spent, "rows": rows}
 
 
@@ -106,61 +97,8 @@ def trained_encoder(task: ArmTask, device: torch.device) -> Encoder:
         run = Run(LocalWork(room / "payload", room / "scratch"))
         build = functools.partial(build_main, config, Inputs(task.inputs))
         train(build, loop_settings("arm", config, config.steps), run, Workers(), device)
-        return _encoder_at(list_checkpoints(run.folder)[config.steps], config)
-
-
-def _encoder_at(checkpoint: Path, config: PretrainConfig) -> Encoder:
-    encoder = Encoder(config.encoder)
-    path = checkpoint / "target_encoder.safetensors"
-    load_into(encoder, load_weights(path), str(path))
-    return encoder.eval().requires_grad_(False)
-
-
-def split_of(task: ArmTask, source: str) -> Split:
-    """The clips that a source is read out on; the same for every arm and seed."""
-    return _split(tuple(task.inputs.items()), source, task.labels, task.test)
-
-
-@functools.lru_cache(maxsize=4)
-def _split(
-    inputs: tuple[tuple[str, Artifact], ...], source: str, labels: tuple[int, ...], test: int
-) -> Split:
-    clips = labelled_clips(Inputs(dict(inputs)).parts("clip_shards"), source)
-    return Split.of(source, clips, labels=labels, test=test, seed=0)
-
-
-@functools.lru_cache(maxsize=4)
-def _shown(
-    inputs: tuple[tuple[str, Artifact], ...], source: str, labels: tuple[int, ...], test: int,
-    views: ViewConfig,
-) -> Tensor:  # fmt: skip
-    split = _split(inputs, source, labels, test)
-    return torch.cat([shown(side, views) for side in (split.train, split.test)])
-
-
-def _read_out(task: ArmTask, encoder: Encoder, source: str) -> list[dict[str, Any]]:
-    config = task.config
-    views = ViewConfig(
-        frames=config.clip.frames, fps=config.clip.fps, size=config.clip.crop, segments=1, views=1,
-        train_views=1, crop_scale=(1.0, 1.0), crop_aspect=(1.0, 1.0),
-    )  # fmt: skip
-    split = split_of(task, source)
-    clips = _shown(tuple(task.inputs.items()), source, task.labels, task.test, views)
-    features = pooled_features(encoder, clips, config.encoder.grid[0])
-    labels = np.array([*split.train_labels, *split.test_labels])
-    asked = range(len(split.train), len(features))
-    budgets = {count: range(count) for count in task.labels}
-    return [
-        {
-            "source": source,
-            "readout": readout,
-            "labels": count,
-            "successes": rate.successes,
-            "trials": rate.trials,
-        }
-        for readout, by_count in accuracies(features, labels, budgets, asked).items()
-        for count, rate in by_count.items()
-    ]
+        final = list_checkpoints(run.folder)[config.steps]
+        return load_encoder(final / "target_encoder.safetensors", config.encoder)
 
 
 def check_arms(base: PretrainConfig, arms: Mapping[str, Arm]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pipelines.curation.nodes import CLIPS
 from pipelines.evaluation.nodes import DEMO_PLANNING
-from pipelines.experiments import controls, robot_study
+from pipelines.experiments import controls, learning_curve, robot_study
 from pipelines.experiments.arms import Arm
 from pipelines.experiments.study import StudyConfig, study
 from pipelines.node import SCALES, Node, Profile, every, same, those_of, whole
@@ -32,6 +32,12 @@ What keeps features alive: one choice of the demo's recipe changed at a time, at
 Initialisation, centred targets, ramps, clipping, SIGReg, larger bodies, more pixels, still clips,
 three seeds each, beside an encoder that was never trained. Read out as in `mask_study`. Payload:
 `report.json`, `rates.parquet`."""
+
+LEARNING_CURVE = """\
+When an encoder learned what: its checkpoints, read out one after another in both worlds.
+
+Step 0 is the encoder before its first step. Payload: `curve.parquet`, a row a step, source, readout
+and number of labels."""
 
 CONTROL_ENCODER = """\
 Encoders for the robot's loop: pretrained, random, pretrained on stills, raw patches; three seeds.
@@ -130,7 +136,7 @@ def _share(told: Mapping[str, Any]) -> str:
 
 
 def _sources(study: str, _: str | None, profile: Profile) -> set[str]:
-    return {*profile.videomix22m.weights, *getattr(profile, study).sources}
+    return {*profile.videomix22m.weights, *getattr(profile, study).readout.sources}
 
 
 def _arms(profile: Profile) -> tuple[str, ...]:
@@ -149,6 +155,18 @@ def _studies() -> Iterator[Node]:
             scales=dict.fromkeys(SCALES, config), seconds=seconds, summary=study_lines,
             on_request=True,
         )  # fmt: skip
+
+
+def _curve_sources(_: str | None, profile: Profile) -> tuple[str, ...]:
+    sources: tuple[str, ...] = profile.learning_curve.readout.sources
+    return sources
+
+
+CURVE = Node(
+    stage=learning_curve.STAGE, group="experiments", description=LEARNING_CURVE,
+    reads=(whole("encoder"), those_of("clip_shards", _curve_sources)),
+    seconds=30.0, on_request=True,
+)  # fmt: skip
 
 
 def _robot() -> Iterator[Node]:
@@ -183,4 +201,4 @@ def _robot() -> Iterator[Node]:
 
 
 # The numbers of studies are the demo's at every scale.
-NODES = (*_studies(), *_robot())
+NODES = (*_studies(), CURVE, *_robot())

@@ -15,11 +15,13 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import field
 from typing import Annotated, Any
 
 from pipelines.evaluation.metrics import seed_interval
-from pipelines.experiments.arms import Arm, ArmTask, arm_config, check_arms, run_arm, split_of
-from pipelines.settings import NOT_EMPTY, Count, Natural, at_least, plain, settings
+from pipelines.experiments.arms import Arm, ArmTask, arm_config, check_arms, run_arm
+from pipelines.experiments.worlds import ReadoutConfig, split_of
+from pipelines.settings import NOT_EMPTY, Natural, plain, settings
 from pipelines.stage import Inputs, Stage, Workspace
 from pipelines.training.pretrain import PretrainConfig
 from storage.tables import write_table
@@ -42,12 +44,8 @@ class StudyConfig:
     """The arm that others are compared with."""
     seeds: Annotated[tuple[Natural, ...], NOT_EMPTY] = (0, 1, 2)
     """Seeds of weights, masks and clips; every arm is trained with each."""
-    sources: Annotated[tuple[str, ...], NOT_EMPTY] = ("ssv2", "kinetics")
-    """Labelled sources to read out on."""
-    labels: Annotated[tuple[Count, ...], NOT_EMPTY] = (240, 1000)
-    """Budgets of labelled clips, rising."""
-    test: Annotated[int, at_least(1)] = 1000
-    """Clips to ask about."""
+    readout: ReadoutConfig = field(default_factory=ReadoutConfig)
+    """On what encoders are read out."""
 
     def __post_init__(self) -> None:
         if self.reference not in self.arms:
@@ -66,17 +64,14 @@ def run(config: StudyConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
             config=arm_config(config.base, arm, seed),
             trained=arm.steps > 0,
             inputs=dict(inputs),
-            sources=config.sources,
-            labels=config.labels,
-            test=config.test,
+            readout=config.readout,
             work=out.work,
         )
         for seed in config.seeds  # a whole round of arms first: an early look compares all
         for name, arm in config.arms.items()
     }
-    any_task = next(iter(tasks.values()))
     # What cannot be read out is told before anything is trained.
-    splits = [split_of(any_task, source) for source in config.sources]
+    splits = [split_of(inputs, config.readout, source) for source in config.readout.sources]
     found = out.map(run_arm, tasks, noun="arms")
     rows = [
         {"arm": name, "seed": seed, **row}
@@ -113,7 +108,7 @@ def describe(config: StudyConfig, rows: Sequence[Mapping[str, Any]]) -> dict[str
         "arms": arms,
         "order": list(config.arms),
         "reference": config.reference,
-        "test_clips": config.test,
+        "test_clips": config.readout.test,
         "steps": {name: arm.steps for name, arm in config.arms.items()},
         "settings": plain(config),
     }

@@ -67,21 +67,27 @@ class Checkpoint:
         return dict(json.loads(self.file("model.json").read_text()))
 
 
+def published_checkpoints(trained: Artifact) -> dict[int, str]:
+    """Steps done -> path of that checkpoint in a finished training, the earliest first."""
+    folders = {path.split("/")[1] for path in trained.files("checkpoints/")}
+    found = {int(m.group(1)): m.group(0) for name in folders if (m := _NAME.fullmatch(name))}
+    if not found:
+        raise InputError(f"{trained.manifest.name}: no checkpoint here; was this a training run?")
+    return {step: f"checkpoints/{found[step]}" for step in sorted(found)}
+
+
 def pick_checkpoint(trained: Artifact, step: int | None) -> str:
     """The path, in a finished training, of the checkpoint after `step` steps; None: the last one.
 
     Raises:
         ValueError: there is none, naming the steps that there are.
     """
-    folders = {path.split("/")[1] for path in trained.files("checkpoints/")}
-    found = {int(m.group(1)): m.group(0) for name in folders if (m := _NAME.fullmatch(name))}
-    if not found:
-        raise InputError(f"{trained.manifest.name}: no checkpoint here; was this a training run?")
+    found = published_checkpoints(trained)
     if step is not None and step not in found:
-        steps = ", ".join(map(str, sorted(found)))
+        steps = ", ".join(map(str, found))
         name = trained.manifest.name
         raise InputError(f"no checkpoint after step {step} in {name}; there are: {steps}")
-    return f"checkpoints/{found[max(found) if step is None else step]}"
+    return found[max(found) if step is None else step]
 
 
 def write_checkpoint(

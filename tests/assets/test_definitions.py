@@ -28,8 +28,8 @@ GROUPS = {
     "evaluation": ["probe_report", "planning_report"],
     "planner": ["planner_bundle"],
     "experiments": [
-        "mask_study", "feature_study", "control_encoder", "control_cooled_encoder",
-        "control_world_model", "control_planning", "robot_study",
+        "mask_study", "feature_study", "learning_curve", "control_encoder",
+        "control_cooled_encoder", "control_world_model", "control_planning", "robot_study",
     ],
 }  # fmt: skip
 

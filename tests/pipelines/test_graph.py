@@ -29,7 +29,7 @@ YT1B = tuple(f"yt1b-{bucket:02d}" for bucket in range(4))
 LABS = tuple(f"lab-{number:03d}" for number in range(8))
 CUT = ("ssv2", "kinetics", "howto100m", *YT1B, "imagenet", "robot_videos")
 ALL = (*CUT, "coin", "epic_kitchens")
-STUDIES = ("mask_study", "feature_study", "robot_study")
+STUDIES = ("mask_study", "feature_study", "learning_curve", "robot_study")
 CONTROL_ASSETS = (
     "control_encoder", "control_cooled_encoder", "control_world_model", "control_planning",
 )  # fmt: skip
@@ -133,6 +133,7 @@ EXPECTED: dict[Key, set[Key]] = {
     },
     ("mask_study", None): {("videomix22m", None), *parts("clip_shards", *CUT)},
     ("feature_study", None): {("videomix22m", None), *parts("clip_shards", *CUT)},
+    ("learning_curve", None): {("encoder", None), *parts("clip_shards", "ssv2", "kinetics")},
     ("control_encoder", "raw-2"): {("videomix22m", None), *parts("clip_shards", *CUT)},
     ("control_cooled_encoder", "stills-1"): {
         ("control_encoder", "stills-1"), ("videomix22m", None), *parts("clip_shards", *CUT)

@@ -22,12 +22,15 @@ from assets.selection import chosen
 from models.mask_mixture import TEMPORAL, MaskMixture
 from models.seeds import seeded_encoder
 from pipelines.evaluation.metrics import seed_interval
-from pipelines.experiments import arms
+from pipelines.experiments import arms, learning_curve
 from pipelines.experiments.arms import Arm, arm_config
+from pipelines.experiments.learning_curve import LearningCurveConfig
 from pipelines.experiments.study import StudyConfig, describe, run
+from pipelines.experiments.worlds import ReadoutConfig
 from pipelines.nodes import GRAPH, PROFILES
-from pipelines.settings import SettingError
+from pipelines.settings import SettingError, plain
 from pipelines.stage import Inputs, Workspace
+from pipelines.training.pretrain import run_main
 from storage.artifacts import Artifact
 from storage.errors import InputError
 from storage.shards import ShardWriter
@@ -48,9 +51,7 @@ CONFIG = StudyConfig(
           "untrained": Arm(steps=0)},
     reference="untrained",
     seeds=(0, 1),
-    sources=("ssv2",),
-    labels=(4, 8),
-    test=8,
+    readout=ReadoutConfig(sources=("ssv2",), labels=(4, 8), test=8),
 )  # fmt: skip
 
 
@@ -121,10 +122,31 @@ def test_every_arm_is_trained_with_every_seed(inputs: dict[str, Artifact], tmp_p
     assert material.digests(again.payload) == material.digests(out.payload)
 
 
+def test_a_learning_curve_reads_out_every_checkpoint(
+    inputs: dict[str, Artifact], tmp_path: Path
+) -> None:
+    trained, out = workspace(tmp_path / "encoder"), workspace(tmp_path / "curve")
+    recipe = replace(BASE, warmup_steps=1, constant_steps=3, checkpoint_every=2)
+    run_main(recipe, Inputs(inputs), trained)
+    encoder = artifact(trained.payload, "encoder", config=plain(recipe))
+    told = learning_curve.run(
+        LearningCurveConfig(readout=CONFIG.readout), Inputs({**inputs, "encoder": encoder}), out
+    )
+    rows = read_table(out.payload / "curve.parquet")
+    assert [row["step"] for row in rows] == [step for step in (0, 2, 4) for _ in range(4)]
+    assert set(told) == {
+        f"ssv2, {readout}, 8 labels, step {step}"
+        for readout in ("linear", "knn")
+        for step in (0, 4)
+    }
+    config = arm_config(BASE, Arm(steps=0), recipe.seed)
+    first = arms.run_arm(arms.ArmTask(config, False, inputs, CONFIG.readout, out.work))
+    assert [{k: row[k] for k in row if k != "step"} for row in rows[:4]] == first["rows"]
+
+
 def test_an_arm_of_no_steps_is_untrained(inputs: dict[str, Artifact], tmp_path: Path) -> None:
     task = arms.ArmTask(
-        arm_config(BASE, Arm(steps=0), 3), False, inputs, ("ssv2",), (4,), 8,
-        workspace(tmp_path).work,
+        arm_config(BASE, Arm(steps=0), 3), False, inputs, CONFIG.readout, workspace(tmp_path).work,
     )  # fmt: skip
     found = arms.trained_encoder(task, torch.device("cpu")).state_dict()
     for name, value in seeded_encoder(BASE.encoder, 3).state_dict().items():
@@ -136,7 +158,8 @@ def test_what_cannot_be_read_out_is_told_before_training(
 ) -> None:
     monkeypatch.setattr(Workspace, "map", lambda *_, **__: pytest.fail("began"))
     with pytest.raises(InputError, match="labelled clips of ssv2, which has 8"):
-        run(replace(CONFIG, labels=(9,)), Inputs(inputs), workspace(tmp_path))
+        many = replace(CONFIG, readout=replace(CONFIG.readout, labels=(9,)))
+        run(many, Inputs(inputs), workspace(tmp_path))
 
 
 def test_an_arm_is_the_base_with_its_changes() -> None:
@@ -198,6 +221,7 @@ def test_studies_are_made_only_when_they_are_named() -> None:
     profile = PROFILES["demo"]
     usual = {asset for asset, _ in chosen([], GRAPH, profile)}
     assert "planner_bundle" in usual and not {"mask_study", "feature_study"} & usual
+    assert "learning_curve" not in usual
     named = {asset for asset, _ in chosen(["mask_study"], GRAPH, profile)}
     assert {"mask_study", "videomix22m", "clip_shards"} <= named
     assert not {"encoder", "feature_study"} & named
