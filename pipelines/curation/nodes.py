@@ -134,8 +134,8 @@ def _raw_videos(sources: Sequence[Source]) -> dict[str, RawVideosConfig]:
     """Where the videos come from: generated, and for PAPER a folder or bucket for every source."""
     demo = ingest.generated(sources, **{POOL: 4})
     counts = {
-        "ssv2": 9000, "kinetics": 9000, "howto100m": 40, "yt1b": 500, "imagenet": 80,
-        "robot_videos": 1280,
+        "ssv2": 5000, "kinetics": 5000, "howto100m": 40, "yt1b": 300, "imagenet": 80,
+        "robot_videos": 800,
     }  # fmt: skip
     known = {name: count for name, count in counts.items() if name in demo.sources}
     real = [s for s in sources if not s.only_generated]

@@ -151,15 +151,15 @@ DEMO_WORLD_MODEL = PosttrainConfig(
     checkpoint_every=400,
     diagnose_every=400,
 )
-# LAPTOP, two hours: DEMO's models, four times the clips, eight times the steps.
+# LAPTOP, about an hour: DEMO's models, three times the clips, four times the steps.
 LAPTOP_ENCODER = replace(
-    DEMO_ENCODER, warmup_steps=1_000, decay_steps=9_400, ema_end=0.9995, checkpoint_every=1_300,
-    diagnose_every=260,
+    DEMO_ENCODER, warmup_steps=500, decay_steps=4_700, ema_end=0.999, checkpoint_every=650,
+    diagnose_every=130,
 )  # fmt: skip
-LAPTOP_COOLED_ENCODER = replace(DEMO_COOLED_ENCODER, steps=600, ema=0.9995, checkpoint_every=150)
+LAPTOP_COOLED_ENCODER = replace(DEMO_COOLED_ENCODER, steps=320, ema=0.999, checkpoint_every=80)
 LAPTOP_WORLD_MODEL = replace(
-    DEMO_WORLD_MODEL, warmup_steps=500, constant_steps=12_000, decay_steps=4_000,
-    rollout_from=10_000, checkpoint_every=2_000,
+    DEMO_WORLD_MODEL, warmup_steps=200, constant_steps=4_000, decay_steps=2_200,
+    rollout_from=4_800, checkpoint_every=1_600, diagnose_every=1_600,
 )  # fmt: skip
 
 
