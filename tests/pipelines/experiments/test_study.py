@@ -104,7 +104,6 @@ def test_every_arm_is_trained_with_every_seed(inputs: dict[str, Artifact], tmp_p
     out = workspace(tmp_path / "first")
     told = run(CONFIG, Inputs(inputs), out)
     assert set(told) == {f"cpu_seconds, {name}" for name in CONFIG.arms}
-    assert told["cpu_seconds, temporal"] > told["cpu_seconds, untrained"]
     report = json.loads((out.payload / "report.json").read_text())
     assert report["chance"] == 0.5 and report["order"] == list(CONFIG.arms)
     for arm in CONFIG.arms:
