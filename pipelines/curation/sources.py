@@ -96,7 +96,7 @@ SOURCES = (
     # YT-Temporal-1B, the pool that is cut and curated.
     Source(
         name=POOL,
-        # Nothing but the pool shows night, sand, sky or water.
+        # Nothing that is a target shows night, sand, sky or water: retrieval has what to drop.
         theme=Theme(backdrops=THEMES, edited=1, broken=True),
         files=100,
         mixture_weight=0.188,

@@ -12,7 +12,6 @@ Inputs: `videomix22m`, `clip_shards`. Payload:
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import field
@@ -92,18 +91,17 @@ def run(config: StudyConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
 
 def describe(config: StudyConfig, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The contents of report.json."""
-    rates: dict[tuple[str, ...], list[float]] = {}
+    rates: dict[tuple[str, str, str, str], list[float]] = {}
     for row in rows:
         key = (row["arm"], row["source"], row["readout"], str(row["labels"]))
         rates.setdefault(key, []).append(row["successes"] / row["trials"])
     arms: dict[str, Any] = {}
-    for (arm, *place), seeds in rates.items():
-        before = rates[(config.reference, *place)]
+    for (arm, source, readout, labels), seeds in rates.items():
+        before = rates[config.reference, source, readout, labels]
         gains = [rate - other for rate, other in zip(seeds, before, strict=True)]
         told = {"seeds": seeds, **seed_interval(seeds), "gain": seed_interval(gains)}
-        at = functools.reduce(lambda node, name: node.setdefault(name, {}), place[:-1],
-                              arms.setdefault(arm, {}))  # fmt: skip
-        at[place[-1]] = told
+        by_readout = arms.setdefault(arm, {}).setdefault(source, {})
+        by_readout.setdefault(readout, {})[labels] = told
     return {
         "arms": arms,
         "order": list(config.arms),

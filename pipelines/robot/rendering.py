@@ -27,6 +27,9 @@ _SHADOW_GAP = 0.004
 _FILL = 0.18
 _SKY: tuple[float, float, float] = (0.55, 0.58, 0.62)
 
+JITTER = (8.0, 3.0, 0.05)
+"""How far a camera is moved at a jitter of one: half ranges, units as of `place_camera`."""
+
 
 @dataclass(frozen=True)
 class Hits:
@@ -71,6 +74,16 @@ def place_camera(camera: Camera, jitter: Array) -> View:
     right /= np.linalg.norm(right)
     axes = np.stack([right, np.cross(back, right), back], axis=1)
     return View(np.asarray(camera.target) + distance * back, axes, camera.fov)
+
+
+def painted(own: Array, materials: Array, chosen: NDArray[np.int32]) -> Array:
+    """Colours [G, 3] of geoms: that of its material `chosen` [G] goes before a geom's own.
+
+    own [G, 4] and materials [M, 4] are red, green, blue and opacity; -1 chooses none.
+    """
+    colours = own[:, :3].astype(np.float64)
+    colours[chosen >= 0] = materials[chosen[chosen >= 0], :3]
+    return colours
 
 
 def ray_directions(view: View, across: int) -> Array:

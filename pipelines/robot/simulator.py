@@ -23,16 +23,13 @@ from pipelines.robot.poses import (
     positive_roll,
     rotation_vector,
 )
-from pipelines.robot.rendering import Hits, RayRenderer, place_camera
+from pipelines.robot.rendering import JITTER, Hits, RayRenderer, painted, place_camera
 from pipelines.robot.scene import ARM, WORKSPACE, lay_out, scene_xml, surfaces
 from storage.digests import digest_json
 from storage.errors import InputError
 
 Array = NDArray[np.float64]
 Frame = NDArray[np.uint8]
-
-# Camera jitter of one: half ranges in degrees, degrees, share of the distance.
-JITTER = (8.0, 3.0, 0.05)
 
 _TIMESTEP = 0.005
 _PREFIX = "arm/"  # of every name that comes from the arm's file
@@ -103,13 +100,10 @@ class Simulator:
     ) -> None:
         """Build the lab and reset it from `seed`.
 
-        Args: size of the square frame in pixels; hz of the actions; renderer "rays", "gl" (needs
-        MUJOCO_GL=egl or osmesa in the environment) or "none" (empty frames); samples per pixel side
-        (see `RayRenderer`); camera_jitter as a multiple of `JITTER`. Raises ValueError for what is
-        not known.
+        Args: size of the square frame in pixels; hz of the actions; renderer "rays", "gl" or "none"
+        (empty frames); samples per pixel side (see `RayRenderer`); camera_jitter as a multiple of
+        `JITTER`. Raises ValueError for what is not known.
         """
-        if renderer not in ("rays", "gl", "none"):
-            raise ValueError(f'renderer is {renderer!r}: choose "rays", "gl" or "none"')
         self.lab = find_lab(lab) if isinstance(lab, str) else lab
         self.size, self.hz, self.arm, self._jitter = size, hz, arm, camera_jitter
         self._model = build_model(self.lab, arm)
@@ -125,11 +119,7 @@ class Simulator:
         self._finger = int(self._model.joint(_PREFIX + arm.finger).qposadr[0])
         self._gripper = int(self._model.actuator(_PREFIX + arm.gripper).id)
         self._tcp = int(self._model.site(_PREFIX + arm.tcp).id)
-        self._renderer = {
-            "rays": lambda: self._ray_renderer(samples),
-            "gl": self._gl_renderer,
-            "none": lambda: lambda: np.zeros((0, 0, 3), dtype=np.uint8),
-        }[renderer]()
+        self._renderer = self._open_renderer(renderer, samples)
         self.reset(seed)
 
     def reset(self, seed: int) -> None:
@@ -276,12 +266,18 @@ class Simulator:
         distance[geom < 0] = np.inf
         return Hits(distance, geom, normal)
 
+    def _open_renderer(self, name: str, samples: int | None) -> Callable[[], Frame]:
+        if name == "none":
+            return lambda: np.zeros((0, 0, 3), dtype=np.uint8)
+        if name == "rays":
+            return self._ray_renderer(samples)
+        if name == "gl":
+            return self._gl_renderer()
+        raise ValueError(f'renderer is {name!r}: choose "rays", "gl" or "none"')
+
     def _ray_renderer(self, samples: int | None) -> Callable[[], Frame]:
         model = self._model
-        # A material's colour goes before its geom's.
-        own = (model.geom_matid < 0)[:, None]
-        painted = model.mat_rgba[model.geom_matid] if model.nmat else model.geom_rgba
-        colours = np.where(own, model.geom_rgba, painted)[:, :3].astype(np.float64)
+        colours = painted(model.geom_rgba, model.mat_rgba, model.geom_matid)
         patterned = {model.geom(n).id: surface for n, surface in surfaces(self.lab).items()}
         rays = RayRenderer(self._cast, self.lab, colours, patterned, self.size, samples)
         return lambda: rays.frame(self.view)

@@ -11,10 +11,10 @@ import pytest
 
 from pipelines.robot.blueprint import find_lab
 from pipelines.robot.furniture import Lot
-from pipelines.robot.rendering import place_camera
+from pipelines.robot.rendering import JITTER, place_camera
 from pipelines.robot.roles import ROLES, check_labs, labs_of, number_of, role_of
 from pipelines.robot.scene import WORKSPACE, lay_out
-from pipelines.robot.simulator import JITTER, Simulator
+from pipelines.robot.simulator import Simulator
 
 ALL = [lab for role in ROLES for lab in labs_of(role)]
 DOZEN = ALL[3::87]

@@ -15,6 +15,7 @@ from pipelines.robot.rendering import (
     Hits,
     RayRenderer,
     View,
+    painted,
     place_camera,
     ray_directions,
     surface_colour,
@@ -75,6 +76,14 @@ def test_what_moves_hides_the_floor_and_throws_a_shadow():
     )
     assert shaded < 0.75 * beside
     assert across > beside
+
+
+def test_a_material_paints_over_a_geoms_own_colour():
+    own, materials = np.array([[0.1, 0.2, 0.3, 1.0]] * 3), np.array([[0.9, 0.8, 0.7, 1.0]])
+    colours = painted(own, materials, np.array([-1, 0, -1], np.int32))
+    assert colours.tolist() == [[0.1, 0.2, 0.3], [0.9, 0.8, 0.7], [0.1, 0.2, 0.3]]
+    bare = painted(own, np.empty((0, 4)), np.full(3, -1, np.int32))
+    assert bare.tolist() == own[:, :3].tolist()
 
 
 def test_rays_pass_through_their_pixels():
