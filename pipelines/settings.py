@@ -60,8 +60,24 @@ def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
     return pair
 
 
+def _rising(numbers: tuple[int, ...]) -> tuple[int, ...]:
+    if list(numbers) != sorted(set(numbers)):
+        raise ValueError("want rising numbers, the smallest first")
+    return numbers
+
+
+def _different(items: tuple[Any, ...]) -> tuple[Any, ...]:
+    if twice := [item for item in items if items.count(item) > 1]:
+        raise ValueError(f"names {twice[0]!r} twice; want each once")
+    return items
+
+
 ASCENDING = AfterValidator(_ascending)
 """Of a pair: its first number is at most its second."""
+RISING = AfterValidator(_rising)
+"""Of some numbers: each is larger than the one before it."""
+DIFFERENT = AfterValidator(_different)
+"""Of some items: none is there twice."""
 PositiveRange = Annotated[tuple[Positive, Positive], ASCENDING]
 _PositiveShare = Annotated[float, Field(gt=0, le=1)]
 ShareRange = Annotated[tuple[_PositiveShare, _PositiveShare], ASCENDING]

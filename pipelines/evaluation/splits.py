@@ -13,12 +13,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from pipelines.curation.labels import SPLITS
 from pipelines.node import source_of
 from storage.artifacts import Artifact
 from storage.digests import unit_interval
 from storage.errors import InputError
 
-SIDES = ("train", "validation")
+SIDES = SPLITS
+"""Of what is learned from, and of what is asked about."""
 _INDEX = ("key", "label", "split", "shard", "offset", "size", "fps", "frames", "source", "kind")
 
 

@@ -48,7 +48,7 @@ def arm_config(base: PretrainConfig, arm: Arm, seed: int) -> PretrainConfig:
     Raises:
         SettingError: a change names no setting of the base, or one that cannot be.
     """
-    steps = max(2, arm.steps)
+    steps = max(1, arm.steps)
     warm = max(1, steps // 10)
     return replace(
         override(base, arm.changes),

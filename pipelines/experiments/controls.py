@@ -24,7 +24,7 @@ from models.seeds import raw_patches, seeded_encoder
 from pipelines.evaluation import planning
 from pipelines.execution import ExecutionConfig
 from pipelines.planner.weights import open_encoder
-from pipelines.settings import NOT_EMPTY, Natural, settings
+from pipelines.settings import DIFFERENT, NOT_EMPTY, Natural, settings
 from pipelines.stage import Inputs, Stage, Workspace
 from pipelines.training import posttrain
 from pipelines.training.checkpoints import checkpoint_name
@@ -49,12 +49,8 @@ class ControlEncoderConfig:
 
     main: PretrainConfig = field(default_factory=PretrainConfig)
     """The main phase; untrained arms take its architecture and initialisation."""
-    seeds: Annotated[tuple[Natural, ...], NOT_EMPTY] = (0, 1, 2)
+    seeds: Annotated[tuple[Natural, ...], NOT_EMPTY, DIFFERENT] = (0, 1, 2)
     """Every arm is made with each."""
-
-    def __post_init__(self) -> None:
-        if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds = {self.seeds}: each is trained once")
 
     @property
     def partitions(self) -> tuple[str, ...]:

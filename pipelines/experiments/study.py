@@ -20,7 +20,7 @@ from typing import Annotated, Any
 from pipelines.evaluation.metrics import seed_interval
 from pipelines.experiments.arms import Arm, ArmTask, arm_config, check_arms, run_arm
 from pipelines.experiments.worlds import ReadoutConfig, split_of
-from pipelines.settings import NOT_EMPTY, Natural, plain, settings
+from pipelines.settings import DIFFERENT, NOT_EMPTY, Natural, plain, settings
 from pipelines.stage import Inputs, Stage, Workspace
 from pipelines.training.pretrain import PretrainConfig
 from storage.tables import write_table
@@ -41,7 +41,7 @@ class StudyConfig:
     """Name -> how it differs from the base."""
     reference: str
     """The arm that others are compared with."""
-    seeds: Annotated[tuple[Natural, ...], NOT_EMPTY] = (0, 1, 2)
+    seeds: Annotated[tuple[Natural, ...], NOT_EMPTY, DIFFERENT] = (0, 1, 2)
     """Seeds of weights, masks and clips; every arm is trained with each."""
     readout: ReadoutConfig = field(default_factory=ReadoutConfig)
     """On what encoders are read out."""
@@ -51,8 +51,6 @@ class StudyConfig:
             raise ValueError(
                 f"reference = {self.reference!r}: must be one of {', '.join(self.arms)}"
             )
-        if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds = {self.seeds}: each is trained once")
         check_arms(self.base, self.arms)
 
 

@@ -20,7 +20,7 @@ from pipelines.evaluation.features import pooled_features
 from pipelines.evaluation.readouts import accuracies
 from pipelines.evaluation.splits import Split, labelled_clips
 from pipelines.evaluation.views import ViewConfig, shown
-from pipelines.settings import NOT_EMPTY, Count, settings
+from pipelines.settings import DIFFERENT, NOT_EMPTY, RISING, Count, settings
 from pipelines.stage import Inputs
 from pipelines.training.clips import ClipConfig
 from storage.artifacts import Artifact
@@ -30,10 +30,10 @@ from storage.artifacts import Artifact
 class ReadoutConfig:
     """On what encoders are read out."""
 
-    sources: Annotated[tuple[str, ...], NOT_EMPTY] = ("ssv2", "kinetics")
+    sources: Annotated[tuple[str, ...], NOT_EMPTY, DIFFERENT] = ("ssv2", "kinetics")
     """Labelled sources, a world each."""
-    labels: Annotated[tuple[Count, ...], NOT_EMPTY] = (240, 1000)
-    """Budgets of labelled clips, rising."""
+    labels: Annotated[tuple[Count, ...], NOT_EMPTY, RISING] = (240, 1000)
+    """Budgets of labelled clips, rising, each inside the next."""
     test: Count = 1000
     """Clips to ask about."""
 

@@ -222,7 +222,7 @@ def test_settings_that_contradict_each_other_are_refused():
         ProbeConfig(labels=(1000, 240))
     with pytest.raises(ValueError, match="must_beat_random names 'coin', which sources does not"):
         ProbeConfig(must_beat_random=("coin",))
-    with pytest.raises(ValueError, match="each is probed once"):
+    with pytest.raises(ValueError, match=r"sources = .*: names 'ssv2' twice; want each once"):
         ProbeConfig(sources=("ssv2", "ssv2"))
     assert len(ProbeConfig().grid) == 20  # the paper's heads
     assert ProbeConfig().labels is None

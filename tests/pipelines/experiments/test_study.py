@@ -165,6 +165,7 @@ def test_an_arm_is_the_base_with_its_changes() -> None:
     config = arm_config(BASE, Arm(changes=("masks.use=one", "batch=8"), steps=40), 7)
     assert (config.seed, config.batch, config.masks.use) == (7, 8, "one")
     assert (config.warmup_steps, config.decay_steps, config.steps) == (4, 36, 40)
+    assert arm_config(BASE, Arm(steps=1), 7).steps == 1
     assert replace(arm_config(BASE, Arm(steps=40), 7), seed=0) == replace(
         arm_config(BASE, Arm(steps=40), 8), seed=0
     )
@@ -178,13 +179,26 @@ def test_an_arm_is_the_base_with_its_changes() -> None:
         ({"arms": {"x": Arm(changes=("masks.temporal=null",), steps=1)}, "reference": "x"},
          r"arms\.x: .*are all absent"),
         ({"reference": "best"}, r"reference = 'best': must be one of temporal"),
-        ({"seeds": (1, 1)}, r"seeds = \(1, 1\): each is trained once"),
+        ({"seeds": (1, 1)}, r"seeds = \(1, 1\): names 1 twice; want each once"),
         ({"arms": {}}, "arms"),
     ],
 )  # fmt: skip
 def test_studies_that_cannot_be_are_refused(change: dict[str, Any], told: str) -> None:
     with pytest.raises(SettingError, match=told):
         replace(CONFIG, **change)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        # The clips of the larger budget would run on into those that are asked about.
+        ({"labels": (1000, 240)}, r"labels = \(1000, 240\): want rising numbers"),
+        ({"sources": ("ssv2", "ssv2")}, "sources = .*: names 'ssv2' twice"),
+    ],
+)
+def test_readouts_that_would_mix_up_clips_are_refused(change: dict[str, Any], told: str) -> None:
+    with pytest.raises(SettingError, match=told):
+        ReadoutConfig(**change)
 
 
 def test_intervals_are_students_over_seeds() -> None:
