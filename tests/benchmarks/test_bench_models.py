@@ -29,7 +29,7 @@ TOY = Shape(
 
 def test_pretraining(capsys: pytest.CaptureFixture[str]) -> None:
     contenders = pretraining_contenders(TOY)
-    race(contenders, 1, "cpu", 1e-6)
+    race(contenders, 1, "cpu", 1e-5)
     ratios = report("pretraining", "toy", contenders)
     assert set(ratios) == {"official", "official, checkpointing (as shipped)"}
     assert "bar 1.25" in capsys.readouterr().out
@@ -37,14 +37,14 @@ def test_pretraining(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_encoder() -> None:
     contenders = encoder_contenders(TOY)
-    race(contenders, 1, "cpu", 1e-6)
+    race(contenders, 1, "cpu", 1e-5)
     assert len({contender.name for contender in contenders}) == 4
 
 
 def test_world_model() -> None:
     contenders = world_model_contenders(TOY, width=32, depth=2, frames=4)
-    race(contenders, 1, "cpu", 1e-6)
-    assert same_gradients(contenders) < 1e-5
+    race(contenders, 1, "cpu", 1e-5)
+    assert same_gradients(contenders) < 1e-4
 
 
 def test_disagreement_is_caught() -> None:
@@ -66,7 +66,7 @@ def test_other_gradients_are_caught() -> None:
         Contender("b", lambda: backward(layers[1], 1.1), trained=layers[1]),
     ]
     with pytest.raises(SystemExit, match="gradients differ by"):
-        race(contenders, 1, "cpu", 1e-6)
+        race(contenders, 1, "cpu", 1e-5)
 
 
 def test_ratios(capsys: pytest.CaptureFixture[str]) -> None:
