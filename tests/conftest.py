@@ -14,8 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.absent import skip_at_home
+
+# The same examples wherever the suite runs, and none that a busy machine is too slow for.
+settings.register_profile("house", derandomize=True, deadline=None, database=None)
+settings.load_profile("house")
 
 ROOT = Path(__file__).resolve().parent.parent
 _PREFIXES = itertools.count()

@@ -1,6 +1,7 @@
 """The suite proves the same wherever it runs: in CI a test that lacks something fails instead of
-being skipped; every long proof has a small version that CI runs; what it starts can be interrupted
-even where it was itself started with Ctrl-C switched off (`make test &` in a script).
+being skipped; every long proof has a small version that CI runs; examples are the same everywhere,
+and none is timed; what it starts can be interrupted even where it was itself started with Ctrl-C
+switched off (`make test &` in a script).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.absent import skip_at_home
 from tests.interrupts import heeding_ctrl_c
@@ -62,6 +64,10 @@ def test_every_long_proof_has_a_small_version_beside_it() -> None:
                 assert small in tests, f"{module}: {test.name}: which test is its small version?"
                 assert not list(heavy_marks(tests[small])), f"{module}: {small} is heavy, too"
     assert found
+
+
+def test_examples_are_neither_drawn_anew_nor_timed() -> None:
+    assert settings().derandomize and settings().deadline is None
 
 
 @pytest.fixture
