@@ -27,7 +27,8 @@ def isotropy_loss(features: Tensor, directions: Tensor) -> Tensor:
     """N times the weighted distance of characteristic functions, averaged over directions.
 
     features: [N, D], directions: [D, K]; the weight is exp(-t^2 / 2) and the integral a trapezoid,
-    as published. For N samples of a standard normal it is about 1, however many there are.
+    as published, here from 0 on, for both sides are equal: half of the published value. For N
+    samples of a standard normal it is about 0.53, however many there are.
     Raises ValueError on shapes that do not fit.
     """
     if features.dim() != 2 or directions.dim() != 2 or features.shape[1] != directions.shape[0]:
