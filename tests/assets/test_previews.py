@@ -1,8 +1,8 @@
 """What assets show of real artifacts: every preview draws what its stage really writes.
 
 The stages that write films, rankings and reports need minutes; their previews are shown what they
-write by tests/test_whole_graph.py, which walks the whole graph. Here: the cheap ones, and what is
-empty or broken.
+write by tests/test_whole_graph.py, which walks the whole graph. Here: the cheap ones, what is
+empty or broken, and the studies, which are made on request alone, from made-up counts.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from storage.artifacts import ArtifactStore
 from storage.video import encode
 from tests.build import build
 from tests.pipelines.builders import artifact
+from tests.pipelines.experiments import material
 
 
 @pytest.fixture(scope="module")
@@ -96,3 +97,26 @@ def test_reaching_is_drawn_for_unseen_and_seen_labs_apart(tmp_path):
     assert names() == unseen
     told["policies"]["planner"]["seen"] = found
     assert names() == unseen | {name.replace("unseen", "seen") for name in unseen}
+
+
+def test_studies_have_a_picture_for_each_readout_and_number_of_labels(tmp_path):
+    for name in ("mask_study", "feature_study"):
+        drawn = PREVIEWS[name](material.study_of(tmp_path, name), Inputs({}))
+        assert set(drawn) == {
+            f"{readout}, {labels} labels"
+            for readout in material.READOUTS
+            for labels in material.LABELS
+        }
+        assert all(picture.startswith(b"\x89PNG") for picture in drawn.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "made", "title"),
+    [
+        ("robot_study", material.robots, "reached"),
+        ("learning_curve", material.curve, "curve"),
+    ],
+)
+def test_studies_of_robots_and_of_steps_have_one_picture(tmp_path, name, made, title):
+    drawn = PREVIEWS[name](made(tmp_path), Inputs({}))
+    assert list(drawn) == [title] and drawn[title].startswith(b"\x89PNG")

@@ -25,6 +25,7 @@ from pipelines.evaluation.metrics import seed_interval
 from pipelines.experiments import arms, learning_curve
 from pipelines.experiments.arms import Arm, arm_config
 from pipelines.experiments.learning_curve import LearningCurveConfig
+from pipelines.experiments.nodes import robot_lines, study_lines
 from pipelines.experiments.study import StudyConfig, describe, run
 from pipelines.experiments.worlds import ReadoutConfig
 from pipelines.nodes import GRAPH, PROFILES
@@ -37,6 +38,7 @@ from storage.shards import ShardWriter
 from storage.tables import read_table, write_table
 from storage.video import encode
 from tests.pipelines.builders import artifact, map_in_turn, workspace
+from tests.pipelines.experiments.material import robots, study_of
 from tests.pipelines.training import material
 
 BASE = material.pretrain_config(
@@ -238,3 +240,14 @@ def test_studies_are_made_only_when_they_are_named() -> None:
     named = {asset for asset, _ in chosen(["mask_study"], GRAPH, profile)}
     assert {"mask_study", "videomix22m", "clip_shards"} <= named
     assert not {"encoder", "feature_study"} & named
+
+
+def test_a_summary_tells_every_arm_with_its_gain_over_the_reference(tmp_path: Path) -> None:
+    lines = [line for _, line in study_lines(study_of(tmp_path, "mask_study"))]
+    assert len(lines) == len(PROFILES["demo"].mask_study.arms)
+    assert lines[0].split()[:2] == ["mask_study", "temporal"]
+    # Halves of 10 and 12 of 20 are 5 and 6: a gain of .25 and .3.
+    assert "ssv2 55.0% (+27.5 [" in lines[0] and "; kinetics 55.0% (+27.5 [" in lines[0]
+    assert "untrained" in lines[-1] and "ssv2 27.5% (+0.0 [0.0, 0.0])" in lines[-1]
+    first = next(robot_lines(robots(tmp_path)))[1]
+    assert "pretrained   reached 56 of 80 = 70.0% (+35.0 [" in first
