@@ -457,7 +457,7 @@ def test_killed_and_interrupted_stages_end_as_undisturbed_ones(
     killed.process.kill()
     killed.process.wait()
 
-    kill_later.append(interrupted := Run(tmp_path, nap=0.4))
+    kill_later.append(interrupted := Run(tmp_path, nap=1.0))
     interrupted.wait_for(4)
     interrupted.process.send_signal(signal.SIGINT)
     _, told = interrupted.process.communicate(timeout=120)
