@@ -82,7 +82,7 @@ def vjepa2(
     home: Path,
     settings: Sequence[str] = TINY,
     expect: int = 0,
-    timeout: float = 540,
+    timeout: float = 840,
     variables: Mapping[str, str] | None = None,
 ) -> str:
     """Run the command line in a process of its own; returns what it printed."""
