@@ -10,6 +10,7 @@ import re
 import shlex
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,6 +26,7 @@ COMMANDS = [
 ]
 VJEPA2 = [c.removeprefix(".venv/bin/vjepa2 ") for c in COMMANDS if c.startswith(".venv/bin/vjepa2")]
 SERVED = "ui"  # does not end by itself: tests/assets/test_ui.py drives it
+LONG = ("feature_study", "robot_study", "laptop")  # minutes even in a tiny house
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +69,17 @@ def stand_ins(home: Path, my_videos: Path, tmp_path: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("command", [c for c in VJEPA2 if c != SERVED])
+def commands() -> list[Any]:
+    """Those that end by themselves; the long ones are among the long proofs."""
+    heavy = pytest.mark.heavy(small="test_command_runs")
+    return [
+        pytest.param(c, marks=heavy) if any(word in c for word in LONG) else c
+        for c in VJEPA2
+        if c != SERVED
+    ]
+
+
+@pytest.mark.parametrize("command", commands())
 def test_command_runs(command: str, home: Path, my_videos: Path, tmp_path: Path) -> None:
     for name, stand_in in stand_ins(home, my_videos, tmp_path).items():
         command = command.replace(name, stand_in)

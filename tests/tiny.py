@@ -9,6 +9,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pipelines.experiments.nodes import FEATURE_ARMS, MASK_ARMS
+
 ROOT = Path(__file__).resolve().parent.parent
 
 TINY = (
@@ -58,6 +60,35 @@ TINY = (
     "planning_report.search.samples=8",
     "planning_report.search.iterations=2",
     "planning_report.search.elites=4",
+    *(
+        f"{study}.{setting}"
+        for study in ("mask_study", "feature_study")
+        for setting in ("seeds=(0,)", "base.batch=4", "readout.labels=(16,)", "readout.test=8")
+    ),
+    *(f"mask_study.arms.{arm}.steps=2" for arm, made in MASK_ARMS.items() if made.steps),
+    *(f"feature_study.arms.{arm}.steps=2" for arm, made in FEATURE_ARMS.items() if made.steps),
+    "learning_curve.readout.labels=(16,)",
+    "learning_curve.readout.test=8",
+    "control_encoder.seeds=(0,)",
+    "control_encoder.main.batch=4",
+    "control_encoder.main.warmup_steps=2",
+    "control_encoder.main.decay_steps=2",
+    "control_encoder.main.diagnose_clips=8",
+    "control_cooled_encoder.batch=2",
+    "control_cooled_encoder.steps=2",
+    "control_cooled_encoder.diagnose_clips=8",
+    "control_world_model.batch=4",
+    "control_world_model.warmup_steps=2",
+    "control_world_model.constant_steps=2",
+    "control_world_model.decay_steps=2",
+    "control_world_model.rollout_from=2",
+    "control_world_model.ranking.pairs=8",
+    "control_planning.labs=lab-500",
+    "control_planning.trials=1",
+    "control_planning.steps=2",
+    "control_planning.search.samples=8",
+    "control_planning.search.iterations=2",
+    "control_planning.search.elites=4",
     # So little training teaches nothing: the gates that ask for it are opened wide.
     "gates.ranks_true_action=3",
     "gates.needs_true_actions=0",

@@ -46,6 +46,10 @@ class PointTask:
 
     checkpoint: str | None
     """Its path in the encoder's artifact; None: before the first step."""
+    clip: ClipConfig
+    """Of the training."""
+    seed: int
+    """Of the training."""
     inputs: Mapping[str, Artifact]
     readout: ReadoutConfig
 
@@ -53,17 +57,15 @@ class PointTask:
 def read_out_checkpoint(task: PointTask) -> list[dict[str, Any]]:
     """Rows as `worlds.read_out_worlds` gives them."""
     trained = Inputs(task.inputs)["encoder"]
-    asked = trained.manifest.recipe_inputs["config"]
     networks = Networks.read(trained.json("model.json")["architecture"])
     with one_thread_on(torch.device("cpu")):
         if task.checkpoint is None:
-            encoder = seeded_encoder(networks.encoder, asked["seed"], networks.initialisation)
+            encoder = seeded_encoder(networks.encoder, task.seed, networks.initialisation)
             encoder.eval().requires_grad_(False)
         else:
             weights = trained.file(f"{task.checkpoint}/target_encoder.safetensors")
             encoder = load_encoder(weights, networks.encoder)
-        clip = from_plain(ClipConfig, asked["clip"])
-        return read_out_worlds(encoder, clip, task.inputs, task.readout)
+        return read_out_worlds(encoder, task.clip, task.inputs, task.readout)
 
 
 def run(config: LearningCurveConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
@@ -71,8 +73,11 @@ def run(config: LearningCurveConfig, inputs: Inputs, out: Workspace) -> dict[str
     for source in config.readout.sources:  # what cannot be read out is told first
         split_of(inputs, config.readout, source)
     checkpoints = {0: None, **published_checkpoints(inputs["encoder"])}
+    # Handles that travel to tasks leave the recipe behind.
+    asked = inputs["encoder"].manifest.recipe_inputs["config"]
+    clip, seed = from_plain(ClipConfig, asked["clip"]), int(asked["seed"])
     tasks = {
-        f"{step:06d}": PointTask(path, dict(inputs), config.readout)
+        f"{step:06d}": PointTask(path, clip, seed, dict(inputs), config.readout)
         for step, path in checkpoints.items()
     }
     found = out.map(read_out_checkpoint, tasks, noun="checkpoints")

@@ -90,7 +90,7 @@ FEATURE_ARMS = {
     "published initialisation": Arm(changes=("initialisation=published",), steps=700),
     "EMA without a ramp": Arm(changes=("ema=0.998", "ema_end=null"), steps=700),
     "no clipping": Arm(changes=("max_gradient_norm=null",), steps=700),
-    "SIGReg 0.02": Arm(changes=("isotropy_weight=0.02",), steps=600),
+    "SIGReg": Arm(changes=("isotropy_weight=0.02",), steps=600),
     "wider body": Arm(
         changes=("encoder.width=192", "encoder.heads=6", "encoder.mlp_hidden=768"), steps=420
     ),
