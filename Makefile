@@ -24,7 +24,7 @@ SHELL := /bin/bash
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-demo: setup ## Set up, materialize every asset of the graph with the DEMO profile, print a summary
+demo: setup ## Set up, materialize the graph (all but its studies) with the DEMO profile, print a summary
 	@$(BIN)/vjepa2 run --profile demo
 
 test: setup-test chromium ## Set up, then run every test that CI runs
