@@ -172,7 +172,7 @@ NODES = (
         gates=(PRETRAINED_BEATS_RANDOM,),
         scales={"demo": DEMO_PROBE},
         check=enough_labels,
-        seconds=40.0,
+        seconds=29.0,
         summary=probe_line,
     ),
     Node(
@@ -184,7 +184,7 @@ NODES = (
             "demo": DEMO_PLANNING,
             "laptop": replace(DEMO_PLANNING, labs=labs_of("evaluation", 10)),
         },
-        seconds=28.0,
+        seconds=30.0,
         summary=planning_lines,
     ),
 )

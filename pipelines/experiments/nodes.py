@@ -180,15 +180,15 @@ def _robot() -> Iterator[Node]:
         )  # fmt: skip
 
     arms = {"partitions": _arms, "gates": ()}
-    yield node(controls.ENCODER, CONTROL_ENCODER, encoder, *clips, **arms, seconds=90.0)
+    yield node(controls.ENCODER, CONTROL_ENCODER, encoder, *clips, **arms, seconds=95.0)
     yield node(
         controls.COOLED_ENCODER, CONTROL_COOLED_ENCODER, DEMO_COOLED_ENCODER,
-        same("control_encoder"), *clips, **arms, seconds=20.0,
+        same("control_encoder"), *clips, **arms, seconds=16.0,
     )  # fmt: skip
     yield node(
         controls.WORLD_MODEL, CONTROL_WORLD_MODEL, DEMO_WORLD_MODEL,
         same("control_cooled_encoder"), every("episode_shards"),
-        partitions=_arms, gates=(LOSS_FINITE,), seconds=110.0,
+        partitions=_arms, gates=(LOSS_FINITE,), seconds=112.0,
     )  # fmt: skip
     yield node(
         controls.PLANNING, CONTROL_PLANNING, CONTROL_PLANS,

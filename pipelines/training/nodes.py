@@ -170,20 +170,20 @@ def nodes() -> tuple[Node, ...]:
             stage=pretrain.ENCODER, group="training", description=ENCODER,
             reads=(whole("videomix22m"), CLIPS), gates=(LOSS_FINITE, FEATURES_NOT_COLLAPSED),
             scales={"demo": DEMO_ENCODER, "laptop": LAPTOP_ENCODER},
-            seconds=65.0, summary=loss_line,
+            seconds=172.0, summary=loss_line,
         ),
         Node(
             stage=pretrain.COOLED_ENCODER, group="training", description=COOLED_ENCODER,
             reads=(whole("encoder"), whole("videomix22m"), CLIPS),
             gates=(LOSS_FINITE, FEATURES_NOT_COLLAPSED),
             scales={"demo": DEMO_COOLED_ENCODER, "laptop": LAPTOP_COOLED_ENCODER},
-            seconds=30.0, summary=loss_line,
+            seconds=32.0, summary=loss_line,
         ),
         Node(
             stage=posttrain.STAGE, group="training", description=WORLD_MODEL,
             reads=(whole("cooled_encoder"), every("episode_shards")),
             gates=(LOSS_FINITE, RANKS_TRUE_ACTION, NEEDS_TRUE_ACTIONS),
             scales={"demo": DEMO_WORLD_MODEL, "laptop": LAPTOP_WORLD_MODEL},
-            seconds=116.0, summary=ranking_line,
+            seconds=112.0, summary=ranking_line,
         ),
     )  # fmt: skip
