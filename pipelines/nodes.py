@@ -6,7 +6,7 @@ cooled_encoder → probe_report;  world_model → planning_report;  all → plan
 on request: mask_study, feature_study, learning_curve, robot_study
 
 Its profiles are the scales: PAPER is the defaults; DEMO (two CPU cores, minutes, no network) and
-LAPTOP (an hour or two) are declared beside each asset where they differ.
+LAPTOP (an hour or two, by estimate) are declared beside each asset where they differ.
 """
 
 from __future__ import annotations

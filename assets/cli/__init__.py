@@ -37,7 +37,7 @@ examples:
   vjepa2 status                       what is fresh, stale or missing, and why
   vjepa2 status --set curated_scenes.weights.coin=0.2     what a change would make stale
   vjepa2 lineage planner_bundle       everything that an artifact was made from and went into
-  vjepa2 lineage step-000240/encoder.safetensors     which config, code and data made this file
+  vjepa2 lineage step-001300/encoder.safetensors     which config, code and data made this file
   vjepa2 lineage --video a/b.mp4      every checkpoint that saw one video
   vjepa2 verify                       read every byte again and compare it with its digest
   vjepa2 ui                           the same graph in a browser, on 127.0.0.1

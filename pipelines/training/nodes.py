@@ -151,7 +151,7 @@ DEMO_WORLD_MODEL = PosttrainConfig(
     checkpoint_every=400,
     diagnose_every=400,
 )
-# LAPTOP, about an hour: DEMO's models, three times the clips, four times the steps.
+# LAPTOP, an hour or two by estimate: DEMO's models, three times the clips, four times the steps.
 LAPTOP_ENCODER = replace(
     DEMO_ENCODER, warmup_steps=500, decay_steps=4_700, ema_end=0.999, checkpoint_every=650,
     diagnose_every=130,
