@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from storage.digests import digest_json
-from storage.places import PlaceError, expanded
+from storage.places import PlaceError, resolved
 
 VARIABLE = "VJEPA2_CACHE"
 
@@ -26,7 +26,7 @@ def cache_folder(given: Path | None) -> Path:
             is the home of a user that there is not.
     """
     if named := os.environ.get(VARIABLE):
-        return expanded(named).resolve()
+        return resolved(named)
     if given is not None and given.is_dir() and os.access(given, os.W_OK):
         return given
     own = Path(tempfile.gettempdir()) / f"vjepa2-cache-{os.getuid()}"

@@ -15,6 +15,10 @@ class PathError(UserError, ValueError):
     """A path that may not be followed; one line: which, and why."""
 
 
+class CircleError(PathError):
+    """A path whose symbolic links lead back to themselves."""
+
+
 def check_path(path: object) -> str:
     """A relative posix path of plain names, returned as it was given.
 
@@ -33,14 +37,18 @@ def inside(root: Path, path: str | Path) -> Path:
     """Where a path below a folder leads, every symbolic link followed; the file may be missing.
 
     Raises:
-        PathError: it leads out of the folder, round in circles, or has a NUL in it.
+        CircleError: its links lead in a circle. PathError: it leads out of the folder, or has a NUL
+            in it.
     """
     top = root.resolve()
     try:
         target = (top / path).resolve()
-    except (RuntimeError, ValueError, OSError) as error:
-        why = "links to itself" if isinstance(error, RuntimeError) else "is no path"
-        raise PathError(f"{str(path)!a} {why}") from None
+    except RuntimeError:
+        raise CircleError(f"{str(path)!a} links to itself") from None
+    except (ValueError, OSError):
+        raise PathError(f"{str(path)!a} is no path") from None
     if not target.is_relative_to(top):
         raise PathError(f"{str(path)!a} leads out of {root}")
+    if target.is_symlink():  # a circle, resolved to itself by newer Pythons
+        raise CircleError(f"{str(path)!a} links to itself")
     return target

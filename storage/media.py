@@ -1,7 +1,8 @@
 """A user's media where they lie: a folder or an S3 prefix, read and never written.
 
-Folders are untrusted: a link that leads out of the folder is listed and refused when read, links to
-folders are not followed, and hidden files are left alone.
+Folders are untrusted: a link that leads out of the folder or in a circle is listed and refused when
+read, links to folders are not followed, and hidden files are left alone. A name that is not UTF-8
+is listed as Python spells it (`os.fsdecode`) and refused: no table can hold it.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from storage.confined import PathError, check_path, inside
+from storage.confined import CircleError, PathError, check_path, inside
 from storage.digests import digest_file
 from storage.errors import UserError
-from storage.places import expanded, write_file
+from storage.places import resolved, write_file
 
 # Not media: what a source says about itself.
 TABLES = ("labels.csv",)
@@ -84,6 +85,26 @@ class Media(Protocol):
         ...
 
 
+def is_text(path: str) -> bool:
+    """Whether the bytes of a file's name are UTF-8."""
+    return not any("\ud800" <= character <= "\udfff" for character in path)
+
+
+def legible(path: str) -> str:
+    r"""A path as one printable line: as it is, or with `\xNN` for each byte that cannot be shown.
+
+    Then a backslash is escaped, too, so that the name's bytes can be had back.
+    """
+    if path.isprintable():
+        return path
+    shown = (c if c.isprintable() and c != "\\" else _hexadecimal(c) for c in path)
+    return "".join(shown)
+
+
+def _hexadecimal(character: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogateescape"))
+
+
 def open_media(location: str) -> Media:
     """The source at `location`. Raises MediaError (or PlaceError for a bucket that is silent)."""
     return _bucket(location) if location.startswith("s3://") else Folder(location)
@@ -134,7 +155,7 @@ class Folder:
     """A folder of this machine."""
 
     def __init__(self, location: str) -> None:
-        self.root = expanded(location).resolve()
+        self.root = resolved(location)
         self.location = str(self.root)
         if not self.root.is_dir():
             found = "is no folder" if self.root.exists() else "does not exist"
@@ -179,7 +200,7 @@ class Folder:
         try:
             return self._inside(path).read_bytes()
         except OSError as error:
-            raise MediaError(f"{self.location}: {path}: {error.strerror}") from None
+            raise MediaError(f"{self.location}: {legible(path)}: {error.strerror}") from None
 
     def digests(self, paths: Sequence[str], book: Path) -> dict[str, str]:
         """Path -> SHA-256, computed again only when a file's size or modification time changed.
@@ -208,13 +229,18 @@ class Folder:
         return result
 
     def _inside(self, path: str) -> Path:
+        name = legible(path)
+        if not is_text(path):
+            raise MediaError(f"{name}: its name is not UTF-8; give the file another name")
         try:
             target = inside(self.root, path)
+        except CircleError:
+            raise MediaError(f"{name} is a link that leads in a circle; remove it") from None
         except PathError:
-            raise MediaError(f"{path} leads out of its folder; copy the file in") from None
+            raise MediaError(f"{name} leads out of its folder; copy the file in") from None
         if not target.is_file():
             kind = "a link to a folder, which is not followed" if target.is_dir() else "missing"
-            raise MediaError(f"{path} is {kind}; put the file itself there")
+            raise MediaError(f"{name} is {kind}; put the file itself there")
         return target
 
 

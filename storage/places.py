@@ -86,12 +86,20 @@ def open_place(location: str) -> Place:
     return LocalPlace(Path(location))
 
 
-def expanded(path: Path | str) -> Path:
-    """A path with `~` made a home folder; PlaceError for one of a user that there is not."""
+def resolved(path: Path | str) -> Path:
+    """A path with `~` made a home folder and every link followed.
+
+    Raises:
+        PlaceError: it is in the home of a user that there is not, or its links lead in a circle.
+    """
     try:
-        return Path(path).expanduser()
+        whole = Path(path).expanduser()
     except RuntimeError as error:
         raise PlaceError(f"{path}: {error}; give the folder by its whole path") from None
+    try:
+        return whole.resolve()
+    except RuntimeError:
+        raise PlaceError(f"{path} is a link that leads in a circle; give another folder") from None
 
 
 def check_key(location: str, key: str) -> str:
@@ -109,7 +117,7 @@ class LocalPlace:
     """
 
     def __init__(self, root: Path) -> None:
-        self.root = expanded(root).resolve()
+        self.root = resolved(root)
         self.location = str(self.root)
         try:
             self.root.mkdir(parents=True, exist_ok=True)

@@ -29,7 +29,7 @@ from pipelines.stage import Inputs, Stage, Workspace
 from storage.artifacts import Artifact
 from storage.digests import digest_bytes, digest_json
 from storage.errors import InputError
-from storage.media import ChangedMediaError, MediaError, open_media
+from storage.media import ChangedMediaError, MediaError, is_text, legible, open_media
 from storage.pictures import VideoError
 from storage.tables import QUARANTINE, write_table
 from storage.video import probe
@@ -143,7 +143,8 @@ def bucket_number(partition: str | None) -> int:
 
 def bucket_of(path: str, buckets: int) -> int:
     """Which of `buckets` the file at a path (relative to its source, posix) belongs to."""
-    return int(digest_bytes(path.encode())[:16], 16) % buckets
+    name = path.encode("utf-8", "surrogateescape")  # a name that is not UTF-8 has a bucket, too
+    return int(digest_bytes(name)[:16], 16) % buckets
 
 
 def observe(
@@ -284,11 +285,12 @@ def _sorted_out(
             first[result["sha256"]] = path
             rows.append({**result, "path": path})
         else:
-            aside.append({"item": path, "stage": STAGE.name, "reason": reason})
+            item = path if is_text(path) else legible(path)
+            aside.append({"item": item, "stage": STAGE.name, "reason": reason})
     return rows, aside
 
 
 STAGE = Stage(
-    "raw_videos", version=2, config=RawVideosConfig, run=run, narrow=partition_config,
+    "raw_videos", version=3, config=RawVideosConfig, run=run, narrow=partition_config,
     observe=observe,
 )  # fmt: skip

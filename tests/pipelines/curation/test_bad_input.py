@@ -1,0 +1,108 @@
+"""Claims: whatever lies in a source ends as one row, in the videos or in quarantine with the right
+reason, and nothing ends an ingest: links that lead in a circle, names that are no text."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from pipelines.curation.ingest import RawVideosConfig, SourceConfig, observe, partition_config, run
+from pipelines.execution import ExecutionConfig
+from pipelines.stage import Inputs, Workspace
+from storage.media import legible, open_media
+from storage.places import PlaceError
+from storage.tables import read_table
+from storage.video import encode
+from tests.pipelines.builders import map_in_turn, workspace
+from tests.pipelines.curation.builders import moving
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Workspace, "map", map_in_turn)
+
+
+@pytest.fixture(scope="module")
+def clip() -> bytes:
+    return encode(moving(20, 1), 10.0).data
+
+
+@pytest.fixture
+def folder(tmp_path: Path, clip: bytes) -> Path:
+    """A source with one good file."""
+    root = tmp_path / "source"
+    root.mkdir()
+    (root / "good.mp4").write_bytes(clip)
+    return root
+
+
+def sorted_out(folder: Path, root: Path, **source: object) -> tuple[list[str], dict[str, str]]:
+    """Paths of the good files, and item -> reason of the others, over all buckets."""
+    config = RawVideosConfig(sources={"yt1b": SourceConfig(location=str(folder), **source)})
+    kept: list[str] = []
+    aside: dict[str, str] = {}
+    for bucket in range(config.sources["yt1b"].buckets):
+        partition = f"yt1b-{bucket:02d}"
+        observe(config, partition, ExecutionConfig(cache=root / "cache"))
+        out = workspace(root / partition, partition)
+        run(partition_config(config, partition), Inputs({}), out)
+        kept += [row["path"] for row in read_table(out.payload / "videos.parquet")]
+        rows = read_table(out.payload / "quarantine.parquet")
+        assert len({row["item"] for row in rows} | {*aside}) == len(rows) + len(aside)
+        aside |= {row["item"]: row["reason"] for row in rows}
+    return kept, aside
+
+
+def test_links_in_a_circle_are_rows(folder: Path, tmp_path: Path) -> None:
+    (folder / "self.mp4").symlink_to(folder / "self.mp4")
+    (folder / "there.mp4").symlink_to(folder / "back.mp4")
+    (folder / "back.mp4").symlink_to(folder / "there.mp4")
+    (folder / "up").symlink_to(folder)
+    kept, aside = sorted_out(folder, tmp_path)
+    assert kept == ["good.mp4"]
+    circle = "is a link that leads in a circle; remove it"
+    assert aside == {
+        **{name: f"{name} {circle}" for name in ("back.mp4", "self.mp4", "there.mp4")},
+        "up": "up is a link to a folder, which is not followed; put the file itself there",
+    }
+
+
+def test_a_source_that_is_a_link_in_a_circle_is_one_line(tmp_path: Path) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    with pytest.raises(PlaceError, match=rf"^{loop} is a link that leads in a circle; give ano"):
+        open_media(str(loop))
+
+
+@pytest.mark.parametrize("buckets", [1, 2])
+def test_names_that_are_not_utf8_are_rows(folder: Path, tmp_path: Path, buckets: int) -> None:
+    names = [b"caf\xe9.mp4", b"b\\\xff\n.mp4"]
+    for name in names:
+        with open(os.path.join(os.fsencode(folder), name), "wb") as stream:
+            stream.write((folder / "good.mp4").read_bytes())
+    kept, aside = sorted_out(folder, tmp_path, buckets=buckets)
+    assert kept == ["good.mp4"]
+    assert aside == {
+        item: f"{item}: its name is not UTF-8; give the file another name"
+        for item in (r"caf\xe9.mp4", r"b\x5c\xff\x0a.mp4")
+    }
+    assert sorted(map(original, aside)) == sorted(names)
+
+
+def original(shown: str) -> bytes:
+    """The bytes of a name that `legible` escaped."""
+    return re.sub(rb"\\x(..)", lambda found: bytes.fromhex(found[1].decode()), shown.encode())
+
+
+@pytest.mark.parametrize("name", ["a b.mp4", "ü/日本.mp4", "back\\slash.mp4"])
+def test_what_can_be_printed_is_shown_as_it_is(name: str) -> None:
+    assert legible(name) == name
+
+
+@pytest.mark.parametrize("name", ["a\nb.mp4", "\x85\\.mp4", "ü\u2028.mp4", "\udcff.mp4"])
+def test_what_cannot_is_one_line_and_can_be_had_back(name: str) -> None:
+    assert legible(name).isprintable()
+    assert original(legible(name)) == name.encode("utf-8", "surrogateescape")
