@@ -334,7 +334,7 @@ def test_only_listed_containers_are_opened() -> None:
 def test_a_picture_too_large_to_hold_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     png, clip = encode_image(numbered(1)[0], "png"), encode(numbered(2), 10.0).data
     for limit, fits in ((128 * 64, True), (96 * 64 - 1, False)):
-        monkeypatch.setattr("storage.video.MAX_PIXELS", limit)
+        monkeypatch.setattr("storage.video.decoding.MAX_PIXELS", limit)
         for data in (png, clip):
             if fits:
                 assert probe(data).width == 96

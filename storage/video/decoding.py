@@ -1,0 +1,184 @@
+"""Frames out of a file or its bytes, in the order of presentation."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Iterator
+from contextlib import closing
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+from storage.pictures import Picture, Size, Source, VideoError, fitted, what_instead
+from storage.video.arithmetic import EXACT
+
+Timed = tuple[av.VideoFrame, float]
+
+# No playlists (hls, concat, dash), devices or text renderers. Sound is opened to say what it is.
+CONTAINERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpeg,mpegts,mpegvideo,h264,hevc,ivf,ogg,asf,nut,"
+    "mxf,gif,apng,png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe,gif_pipe,wav,mp3,flac,aac"
+)
+MAX_PIXELS = 1 << 26  # a flipped bit in a header can ask for gigabytes a frame; 8K passes
+SEEKABLE = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")  # they have an index; others guess
+ROUNDING = 0.0006  # containers round to milliseconds: a frame may be stamped half of one late
+COVER = 0x400  # the disposition of a cover picture attached to a sound file
+
+
+class _Nameless(io.BufferedReader):
+    name = "<bytes>"  # libav guesses from names and follows them
+
+
+class Decoder:
+    """One open file: frames in presentation order, and a count of what was damaged.
+
+    Raises VideoError when the file is no readable video or image, and in a `strict` one as soon as
+    the decoder reports damage; to be closed by its user.
+    """
+
+    def __init__(self, source: Source, *, strict: bool = False) -> None:
+        self.strict = strict
+        file = source if isinstance(source, bytes) else _Nameless(io.FileIO(source))
+        self._file = io.BytesIO(file) if isinstance(file, bytes) else file
+        self._scaler, self._trusted = VideoReformatter(), True
+        self._size: tuple[int, int] | None = None
+        self._open()
+
+    def _open(self) -> None:
+        self.damaged, self.reason = 0, "no frame in it"
+        self._origin: int | None = None
+        self._file.seek(0)
+        try:
+            self.container = av.open(
+                self._file,
+                "r",
+                metadata_errors="replace",
+                options={"format_whitelist": CONTAINERS, "max_pixels": str(MAX_PIXELS)},
+            )
+        except (av.FFmpegError, ValueError) as error:
+            self._file.seek(0)
+            reason = what_instead(self._file.read(256)) or why(error)
+            self._file.close()
+            raise VideoError(f"not a video or image: {reason}") from None
+        if not (shown := [s for s in self.container.streams.video if not s.disposition & COVER]):
+            kinds = sorted({stream.type for stream in self.container.streams})
+            self.close()
+            raise VideoError(f"no video stream (only {', '.join(kinds) or 'nothing'})")
+        self.stream = shown[0]
+        if self.stream.codec_context is None:
+            self.close()
+            raise VideoError("no decoder for its video codec")
+        self.stream.codec_context.thread_count = 1
+        self.stream.codec_context.options = {"max_pixels": str(MAX_PIXELS), "flags": "bitexact"}
+        self.rate = float(self.stream.average_rate or self.stream.guessed_rate or 25)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.container.close()
+        self._file.close()
+
+    @property
+    def seekable(self) -> bool:
+        """Whether a seek may be tried: the container has an index, and no seek went wrong yet."""
+        return self._trusted and self.container.format.name in SEEKABLE
+
+    def _decoded(self) -> Iterator[av.VideoFrame]:
+        """Whatever the decoder can give; a packet it refuses is counted and skipped."""
+        packets = self.container.demux(self.stream)
+        while True:
+            try:
+                yield from next(packets).decode()
+            except StopIteration:
+                return
+            except (av.FFmpegError, ValueError) as error:
+                self.reason = why(error)
+                self._count_damage(f"a packet cannot be decoded: {self.reason}")
+
+    def _count_damage(self, what: str) -> None:
+        self.damaged += 1
+        if self.strict:
+            raise VideoError(what)
+
+    def timed(self) -> Iterator[Timed]:
+        """Frames from here on with times that strictly grow.
+
+        Some files carry none, or (B-frames packed into AVI) shuffled ones: such a frame follows
+        its predecessor at the nominal rate.
+        """
+        last: float | None = None
+        for frame in self._decoded():
+            if frame.is_corrupt:
+                self._count_damage("the decoder reports a corrupt frame")
+            if self._origin is None:
+                self._origin = frame.pts or 0
+            time = last or 0.0
+            if frame.pts is not None and frame.time_base is not None:
+                time = float((frame.pts - self._origin) * frame.time_base)
+            if last is not None and time <= last + ROUNDING:
+                time = last + 1.0 / self.rate
+            last = time
+            yield frame, time
+
+    def jump(self, time: float) -> Iterator[Timed]:
+        """Frames up to and past `time`: from the keyframe before it, or else from the start.
+
+        The file is opened anew: a flushed decoder keeps traces of what it saw before.
+        """
+        origin = self._origin
+        self.container.close()
+        self._open()
+        base = self.stream.time_base
+        if self.seekable and origin is not None and base is not None:
+            try:
+                self.container.seek(origin + int(time / base), stream=self.stream)
+            except av.FFmpegError:
+                self._trusted = False
+            self._origin = origin
+            frames = self.timed()
+            for frame, landed in itertools.islice(frames, int(self._trusted)):
+                whole = frame.pts is not None and frame.key_frame and not frame.is_corrupt
+                if whole and landed <= time:
+                    return itertools.chain([(frame, landed)], frames)
+        self._trusted = False
+        self.container.close()
+        self._open()
+        return self.timed()
+
+    def picture(self, frame: av.VideoFrame, size: Size) -> Picture:
+        """`frame` as upright [H, W, 3] RGB; every picture of one file gets the first one's size."""
+        turns = _turns(frame)
+        if self._size is None:
+            shape = upright(frame)
+            self._size = fitted(shape, size) if isinstance(size, int) else size or shape
+        height, width = self._size[:: -1 if turns % 2 else 1]
+        scaled = self._scaler.reformat(frame, width, height, "rgb24", None, None, EXACT, threads=1)
+        return np.ascontiguousarray(np.rot90(scaled.to_ndarray(), turns), dtype=np.uint8)
+
+
+def decode_image(source: Source, size: Size = None, *, strict: bool = False) -> Picture:
+    """[H, W, 3] RGB of a jpg, png, webp, bmp or tiff (or of a video's first frame).
+
+    Raises VideoError when nothing can be decoded; `strict`: when anything is damaged.
+    """
+    with closing(Decoder(source, strict=strict)) as image:
+        for frame, _ in image.timed():
+            return image.picture(frame, size)
+        raise VideoError(f"no frame can be decoded: {image.reason}")
+
+
+def _turns(frame: av.VideoFrame) -> int:
+    """Quarter turns counter-clockwise that bring the picture upright (a phone held sideways)."""
+    return round(frame.rotation / 90) % 4 if abs(frame.rotation) <= 360 else 0
+
+
+def upright(frame: av.VideoFrame) -> tuple[int, int]:
+    """(height, width) of the picture once it is turned upright."""
+    return (frame.height, frame.width)[:: -1 if _turns(frame) % 2 else 1]
+
+
+def why(error: Exception | str) -> str:
+    """The reason on one line, without errno and file name."""
+    line = str(getattr(error, "strerror", None) or error).split()
+    return "".join(c for c in " ".join(line) if c.isprintable())[:200]
