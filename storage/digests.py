@@ -32,6 +32,15 @@ def digest_bytes(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def digest_sample(data: bytes) -> int:
+    """The first 64 bits of the SHA-256 of a sample's bytes as a signed integer.
+
+    Short, because an index of hundreds of millions of samples is held in memory; the whole shard
+    has a full digest in its manifest.
+    """
+    return int.from_bytes(hashlib.sha256(data).digest()[:8], "big", signed=True)
+
+
 def digest_file(path: Path) -> str:
     """SHA-256 (hex) of a file, read in blocks of 1 MiB."""
     sha = hashlib.sha256()

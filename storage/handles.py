@@ -5,7 +5,8 @@ A stage, a gate or a preview opens the files that it needs, one at a time:
     artifact.file("embeddings.npy")                 a whole file on this machine
     artifact.table("scenes.parquet")                rows of a table
     artifact.columns("index.parquet", ["weight"])   some columns, read by column and row group
-    artifact.span("shards/000003.tar", 512, 90_000) one sample by one ranged read
+    artifact.sample("shards/000003.tar", 512, 90_000, digest)
+                                                    one sample by one ranged read, digest checked
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
+from storage.digests import digest_sample
+from storage.errors import InputError
 from storage.manifests import ArtifactError, FileEntry, Manifest
 from storage.payloads import Payload, fetch_all
 from storage.tables import read_columns, read_table
@@ -39,8 +42,9 @@ class Artifact:
 
     Paths are relative and posix, as the manifest lists them. Every method that takes one raises
     ArtifactError when the manifest does not list it, or when the file is missing or has another
-    size than was sealed. Digests are checked when a file is fetched whole from a bucket, and by
-    `ArtifactStore.verify`; what lies on this machine already is opened as it is.
+    size than was sealed. Digests are checked when a file is fetched whole from a bucket, when a
+    sample is read, and by `ArtifactStore.verify`; whatever else lies on this machine already is
+    opened as it is.
     """
 
     manifest: Manifest
@@ -118,6 +122,26 @@ class Artifact:
         """
         with self._named():
             return self.payload.span(self.manifest.file(path), offset, size)
+
+    def sample(self, path: str, offset: int, size: int, digest: int) -> bytes:
+        """The bytes of one sample of a shard, by one read.
+
+        Args:
+            path: the shard.
+            offset: its first byte.
+            size: number of bytes.
+            digest: `digest_sample` of them, as the shard's index has it.
+
+        Raises:
+            ValueError: the shard ends before them, or they are not those that were written.
+        """
+        data = self.span(path, offset, size)
+        if digest_sample(data) != digest:
+            raise InputError(
+                f"{self.manifest.name}: {path}: the {size} bytes at {offset} do not fit their "
+                "digest; run `vjepa2 verify`, then make the artifact again"
+            )
+        return data
 
     def table(self, path: str, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """Rows of a parquet file in its order, with all columns or some."""

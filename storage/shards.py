@@ -2,8 +2,9 @@
 
 A shard is a plain tar that the stock `webdataset` package reads: for each sample `<key>.<ext>` for
 every part, sorted by extension. Times are zero, owner and group are root, so equal samples in equal
-order give equal bytes. The writer also says where each part lies, so that a reader with an index
-takes one sample by one ranged read, without walking the tar.
+order give equal bytes. The writer also says where each part lies and what its digest is, so that a
+reader with an index takes one sample by one ranged read, without walking the tar, and knows that
+its bytes are those that were written (`Artifact.sample`).
 """
 
 from __future__ import annotations
@@ -18,17 +19,22 @@ from typing import Any, BinaryIO, Self
 
 import webdataset
 
+from storage.digests import digest_sample
+
 # A tar header is one block, and every member is padded to whole blocks.
 BLOCK = 512
 
 
 @dataclass(frozen=True)
 class Span:
-    """Where the bytes of one part lie: shard file name, first byte, number of bytes."""
+    """Where the bytes of one part lie (shard file name, first byte, number of bytes), and their
+    digest (`digest_sample`).
+    """
 
     shard: str
     offset: int
     size: int
+    digest: int
 
 
 class ShardWriter:
@@ -66,7 +72,7 @@ class ShardWriter:
         self.close()
 
     def write(self, key: str, parts: Mapping[str, bytes | Mapping[str, Any]]) -> dict[str, Span]:
-        """Append one sample and return where each part went.
+        """Append one sample and return where each part went, with its digest.
 
         key: letters, digits, `-` and `_` (a dot would end the key for WebDataset readers).
         parts: extension -> bytes; a mapping is written as JSON with sorted keys.
@@ -80,7 +86,7 @@ class ShardWriter:
         spans = {}
         end = self._tar.tarstream.offset
         for name, part in data.items():
-            spans[name] = Span(self._name(), end + BLOCK, len(part))
+            spans[name] = Span(self._name(), end + BLOCK, len(part), digest_sample(part))
             end += BLOCK + -(-len(part) // BLOCK) * BLOCK
         self._tar.write({"__key__": key, **data})
         if self._tar.tarstream.offset != end:

@@ -130,5 +130,5 @@ def _scene_frame(media: Artifact, row: Mapping[str, Any]) -> np.ndarray:
 
 
 def _clip_frame(shards: Artifact, row: Mapping[str, Any]) -> np.ndarray:
-    data = shards.span(f"shards/{row['shard']}", row["offset"], row["size"])
+    data = shards.sample(f"shards/{row['shard']}", row["offset"], row["size"], row["digest"])
     return middle_frame(data, 0.0, row["seconds"], SIDE)

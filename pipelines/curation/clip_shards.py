@@ -15,7 +15,7 @@ number of workers.
 Reads `raw_videos` and `curated_scenes` (YT1B: the scenes that were drawn) or `scenes` (the other
 sources pass through, as in the paper). Payload:
     shards/000000.tar ...  <scene id>.mp4 (or .jpg, .png) and <scene id>.json
-    index.parquet          one row a sample with the place of its bytes; see INDEX
+    index.parquet          one row a sample with place and digest of its bytes; see INDEX
     quarantine.parquet     scenes that cannot be decoded
 """
 
@@ -42,6 +42,7 @@ INDEX = {
     "shard": "string", "offset": "int64", "size": "int64", "ext": "string", "kind": "string",
     "fps": "float64", "frames": "int32", "seconds": "float64", "width": "int32",
     "height": "int32", "weight": "float64", "label": "string", "split": "string",
+    "digest": "int64",
 }  # fmt: skip
 # What a sample's .json says about where it came from.
 PROVENANCE = (
@@ -134,7 +135,8 @@ def _fill_shard(plan: ShardPlan, room: Path) -> dict[str, Any]:
                 continue
             record = {name: scene[name] for name in PROVENANCE}
             span = shard.write(scene["scene_id"], {ext: clip.data, "json": record})[ext]
-            index.append(_index_row(scene, ext, clip) | {"offset": span.offset, "size": span.size})
+            place = {"offset": span.offset, "size": span.size, "digest": span.digest}
+            index.append(_index_row(scene, ext, clip) | place)
     return {"index": index, "quarantine": broken}
 
 
@@ -201,4 +203,4 @@ def _index_row(scene: Mapping[str, Any], ext: str, clip: Clip) -> dict[str, Any]
     }  # fmt: skip
 
 
-STAGE = Stage("clip_shards", version=1, config=ClipShardsConfig, run=run)
+STAGE = Stage("clip_shards", version=2, config=ClipShardsConfig, run=run)

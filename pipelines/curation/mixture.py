@@ -119,4 +119,4 @@ def run(config: MixtureConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]
 ORDER = ("source", "partition", "shard", "offset")
 MIXTURE_INDEX = {"partition": "string"} | INDEX
 
-STAGE = Stage("videomix22m", version=1, config=MixtureConfig, run=run)
+STAGE = Stage("videomix22m", version=2, config=MixtureConfig, run=run)

@@ -21,7 +21,19 @@ from storage.errors import InputError
 
 SIDES = SPLITS
 """Of what is learned from, and of what is asked about."""
-_INDEX = ("key", "label", "split", "shard", "offset", "size", "fps", "frames", "source", "kind")
+_INDEX = (
+    "key",
+    "label",
+    "split",
+    "shard",
+    "offset",
+    "size",
+    "fps",
+    "frames",
+    "source",
+    "kind",
+    "digest",
+)
 
 
 @dataclass(frozen=True)
@@ -35,6 +47,7 @@ class LabelledClip:
     shard: str
     offset: int
     size: int
+    digest: int
     fps: float
     frames: int
 
@@ -104,7 +117,7 @@ def labelled_clips(parts: Mapping[str, Artifact], source: str) -> list[LabelledC
         LabelledClip(
             row["key"], row["label"], row["split"],
             artifact, f"shards/{row['shard']}",
-            row["offset"], row["size"], row["fps"], row["frames"],
+            row["offset"], row["size"], row["digest"], row["fps"], row["frames"],
         )
         for partition, artifact in parts.items()
         if source_of(partition) == source

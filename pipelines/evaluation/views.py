@@ -22,6 +22,7 @@ from pipelines.settings import Count, Natural, Positive, PositiveRange, ShareRan
 from pipelines.training.clips import ClipConfig, augment, frame_numbers
 from pipelines.training.order import CROP, CROP_TRIES, START, Uniforms
 from storage.digests import digest_json
+from storage.errors import curable
 from storage.frames import frames_at
 
 Pictures = NDArray[np.uint8]
@@ -111,8 +112,9 @@ def _drawn(clip: LabelledClip, view: int, config: ViewConfig) -> Uniforms:
 
 def _frames(clip: LabelledClip, numbers: NDArray[np.int64]) -> Pictures:
     """Some stored frames [len(numbers), H, W, 3] of a clip."""
-    data = clip.shards.span(clip.shard, clip.offset, clip.size)
-    return frames_at(data, (numbers / clip.fps).tolist())
+    data = clip.shards.sample(clip.shard, clip.offset, clip.size, clip.digest)
+    with curable(f"clip {clip.key} of {clip.shards.manifest.name}"):
+        return frames_at(data, (numbers / clip.fps).tolist(), strict=True)
 
 
 def _square(pictures: Pictures, view: int, views: int) -> Pictures:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,7 +19,7 @@ from pipelines.settings import EVEN, Count, Natural, NotNegative, Positive, at_l
 from pipelines.stage import Inputs, Stage, Workspace
 from storage.artifacts import Artifact
 from storage.digests import digest_json
-from storage.errors import InputError
+from storage.errors import InputError, curable
 from storage.frames import iterate
 from storage.pictures import VideoError
 from storage.shards import ShardWriter
@@ -37,9 +37,11 @@ INDEX = {
     "shard": "string",
     "offset": "int64",
     "size": "int64",
+    "digest": "int64",
     "ext": "string",
     "states_offset": "int64",
     "states_size": "int64",
+    "states_digest": "int64",
     "frames": "int32",
     "fps": "float64",
     "success": "bool",
@@ -194,13 +196,8 @@ def _write_shards(
                     "json": entry,
                 },
             )
-            place = {
-                "shard": spans[ext].shard,
-                "offset": spans[ext].offset,
-                "size": spans[ext].size,
-            }
-            states = spans["states.npy"]
-            place |= {"states_offset": states.offset, "states_size": states.size}
+            states = asdict(spans["states.npy"])
+            place = asdict(spans[ext]) | {f"states_{name}": value for name, value in states.items()}
             index.append({name: {**entry, **place}[name] for name in INDEX})
     return index
 
@@ -233,16 +230,19 @@ def load_episode(artifact: Artifact, row: Mapping[str, Any]) -> tuple[Frames, St
     """Frames [T, size, size, 3] uint8 and states [T, 7] of one row of index.parquet.
 
     Actions follow by `pipelines.robot.poses.actions_between(states)`.
+
+    Raises:
+        InputError: the bytes are not those that were written, or do not decode undamaged.
     """
     shard = f"shards/{row['shard']}"
-    data = artifact.span(shard, row["offset"], row["size"])
-    if row["ext"] == "png":
-        strip = decode_image(data)
-        frames = strip.reshape(row["frames"], -1, *strip.shape[1:])
-    else:
-        frames = np.stack([frame.rgb for frame in iterate(data)])
-    stored = io.BytesIO(artifact.span(shard, row["states_offset"], row["states_size"]))
-    states = np.lib.format.read_array(stored, allow_pickle=False)
+    data = artifact.sample(shard, row["offset"], row["size"], row["digest"])
+    with curable(f"{artifact.manifest.name}: {shard}: {row['key']}"):
+        if row["ext"] == "png":
+            strip = decode_image(data, strict=True)
+            frames = strip.reshape(row["frames"], -1, *strip.shape[1:])
+        else:
+            frames = np.stack([frame.rgb for frame in iterate(data, strict=True)])
+    states = load_states(artifact, row)
     if len(frames) != len(states):
         raise InputError(
             f"{artifact.manifest.name}: {shard}: {row['key']} has {len(frames)} frames, "
@@ -251,4 +251,15 @@ def load_episode(artifact: Artifact, row: Mapping[str, Any]) -> tuple[Frames, St
     return frames, states
 
 
-STAGE = Stage("episode_shards", version=1, config=EpisodeShardsConfig, run=run)
+def load_states(artifact: Artifact, row: Mapping[str, Any]) -> States:
+    """States [T, 7] of one row of index.parquet.
+
+    Raises:
+        InputError: the bytes are not those that were written.
+    """
+    place = (row[f"states_{name}"] for name in ("offset", "size", "digest"))
+    stored = io.BytesIO(artifact.sample(f"shards/{row['shard']}", *place))
+    return np.asarray(np.lib.format.read_array(stored, allow_pickle=False), np.float64)
+
+
+STAGE = Stage("episode_shards", version=2, config=EpisodeShardsConfig, run=run)

@@ -44,7 +44,7 @@ ATTEMPTS = 16
 # Columns of the mixture's index that reading takes.
 COLUMNS = (
     "key", "source", "partition", "shard", "offset", "size", "kind", "fps", "frames", "width",
-    "height", "weight",
+    "height", "weight", "digest",
 )  # fmt: skip
 
 
@@ -199,7 +199,7 @@ class ClipLoader:
             draw = self.sampler.draw(step, slot, attempt)
             try:
                 pictures = self.pictures(draw)
-            except ValueError as error:  # cut short, or VideoError: not decodable
+            except ValueError as error:  # cut short, changed, or VideoError: not decodable
                 self._note(draw, step, slot, attempt, error)
                 continue
             return augment(pictures, draw.numbers, self.config)
@@ -214,7 +214,8 @@ class ClipLoader:
         """[T, H, W, 3] frames of the draw's window at the stored size; [1, H, W, 3] of a still.
 
         Raises:
-            ValueError: the shard is cut short, or the sample cannot be decoded (VideoError).
+            ValueError: the shard is cut short, the sample's bytes are no longer those that were
+                written, or its decoder reports damage (VideoError).
             ArtifactError: the shard itself is not there; no replacement makes up for that.
         """
         row = draw.row
@@ -239,12 +240,13 @@ class ClipLoader:
                     return self._cache[row]
         value = {name: column[row] for name, column in self._index.items()}
         shards = self._shards[value["partition"]]
-        data = shards.span(f"shards/{value['shard']}", int(value["offset"]), int(value["size"]))
+        place = (int(value[name]) for name in ("offset", "size", "digest"))
+        data = shards.sample(f"shards/{value['shard']}", *place)
         if value["kind"] == "image":
-            pictures = decode_image(data)[None]
+            pictures = decode_image(data, strict=True)[None]
         else:
             wanted = np.arange(value["frames"]) if numbers is None else numbers
-            pictures = frames_at(data, (wanted / value["fps"]).tolist())
+            pictures = frames_at(data, (wanted / value["fps"]).tolist(), strict=True)
         if numbers is None:
             self._keep(row, pictures)
         return pictures

@@ -9,7 +9,6 @@ opening; actions [F-1, 7], the change of each.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.robot.episode_shards import load_states
 from pipelines.robot.poses import actions_between
 from storage.artifacts import Artifact
 from storage.digests import unit_interval
@@ -49,15 +49,13 @@ def read_episodes(shards: Mapping[str, Artifact]) -> list[Episode]:
     """All episodes of some `episode_shards` artifacts (lab -> artifact), lab by lab.
 
     Raises:
-        ValueError: there is none.
+        InputError: there is none, or the bytes of one are not those that were written.
     """
     episodes: list[Episode] = []
     first = 0
     for lab, artifact in sorted(shards.items()):
         for row in artifact.table("index.parquet"):
-            shard = f"shards/{row['shard']}"
-            data = artifact.span(shard, row["states_offset"], row["states_size"])
-            states = np.load(io.BytesIO(data), allow_pickle=False).astype(np.float64)
+            states = load_states(artifact, row)
             episodes.append(Episode(row["key"], lab, artifact, row, states, first))
             first += len(states)
     if not episodes:

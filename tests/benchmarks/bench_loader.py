@@ -57,7 +57,8 @@ def build(folder: Path, videos: int, side: int) -> dict[str, np.ndarray]:
             span = writer.write(f"s{number:04d}", {"mp4": clip.data, "json": {}})["mp4"]
             rows.append({
                 "key": f"s{number:04d}", "source": "only", "partition": "p", "shard": span.shard,
-                "offset": span.offset, "size": span.size, "kind": "video", "fps": clip.fps,
+                "offset": span.offset, "size": span.size, "digest": span.digest,
+                "kind": "video", "fps": clip.fps,
                 "frames": clip.frames, "width": clip.width, "height": clip.height, "weight": 1.0,
             })  # fmt: skip
     return {name: np.array([row[name] for row in rows]) for name in COLUMNS}

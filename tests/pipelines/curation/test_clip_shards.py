@@ -14,6 +14,7 @@ import webdataset
 
 from pipelines.curation.clip_shards import ClipShardsConfig, planned_shards, run
 from pipelines.stage import Inputs
+from storage.digests import digest_sample
 from storage.frames import frames_at, iterate
 from storage.payloads import read_span
 from storage.pictures import Clip
@@ -67,6 +68,7 @@ def test_every_readable_scene_is_stored_small(
     assert set(names) == {row["shard"] for row in index}
     for row in index:
         data = read_span(payload / "shards" / row["shard"], row["offset"], row["size"])
+        assert row["digest"] == digest_sample(data)
         assert (row["width"], row["height"], row["weight"]) == (64, 48, 1.0)
         if row["kind"] == "image":
             assert decode_image(data).shape == (48, 64, 3)

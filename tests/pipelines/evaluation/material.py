@@ -15,6 +15,7 @@ SIDE, FRAMES = 32, 12
 COLUMNS = {
     "key": "string", "source": "string", "shard": "string", "offset": "int64", "size": "int64",
     "kind": "string", "fps": "float64", "frames": "int32", "label": "string", "split": "string",
+    "digest": "int64",
 }  # fmt: skip
 LABELS = ("left", "right")
 
@@ -46,8 +47,8 @@ def write_clips(
             rows.append(
                 {
                     "key": f"clip{number:03d}", "source": "ssv2", "shard": span.shard,
-                    "offset": span.offset, "size": span.size, "kind": "video", "fps": 4.0,
-                    "frames": FRAMES, "label": label, "split": split,
+                    "offset": span.offset, "size": span.size, "digest": span.digest,
+                    "kind": "video", "fps": 4.0, "frames": FRAMES, "label": label, "split": split,
                 }
             )  # fmt: skip
     write_table(folder / "index.parquet", rows, COLUMNS)

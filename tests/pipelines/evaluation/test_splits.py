@@ -22,7 +22,7 @@ from tests.pipelines.evaluation.material import COLUMNS
 
 
 def clip(key: str, label: str, split: str) -> LabelledClip:
-    return LabelledClip(key, label, split, None, "shards/000000.tar", 0, 1, 4.0, 12)  # type: ignore
+    return LabelledClip(key, label, split, None, "shards/000000.tar", 0, 1, 0, 4.0, 12)  # type: ignore
 
 
 CLIPS = [
@@ -80,7 +80,7 @@ def test_what_cannot_be_probed_says_why(train, test, labels, told):
 def test_labels_are_read_from_the_partitions_of_one_source(tmp_path):
     row = {
         "shard": "000000.tar", "offset": 0, "size": 1, "kind": "video", "fps": 4.0, "frames": 12,
-        "source": "ssv2", "label": "a", "split": "train",
+        "source": "ssv2", "label": "a", "split": "train", "digest": 0,
     }  # fmt: skip
     rows = [
         row | {"key": "2"}, row | {"key": "1", "label": None}, row | {"key": "0"},

@@ -1,8 +1,10 @@
 """Claims: real clips out of real shards are shown as documented: even squares for testing, random
-windows in training, never mirrored, and a still has no motion but the same picture."""
+windows in training, never mirrored, and a still has no motion but the same picture; a clip
+whose bytes changed is not shown."""
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -10,6 +12,9 @@ import torch
 
 from pipelines.evaluation.splits import labelled_clips
 from pipelines.evaluation.views import ViewConfig, shown, stilled, views_of
+from storage.errors import InputError
+from storage.handles import Artifact
+from storage.payloads import LocalPayload
 from tests.pipelines.builders import artifact
 from tests.pipelines.evaluation.material import write_clips
 
@@ -36,6 +41,17 @@ def test_testing_views_are_even_squares_and_stills_do_not_move(clips):
     still = stilled(views)
     assert still.shape == views.shape
     assert torch.equal(still, views[:, :, :, 2:3].expand_as(views))
+
+
+def test_a_clip_whose_bytes_changed_is_not_shown(clips, tmp_path):
+    clip = clips[0]
+    shutil.copytree(clip.shards.payload.root, tmp_path / "damaged")
+    with (tmp_path / "damaged" / clip.shard).open("r+b") as file:
+        file.seek(clip.offset + clip.size // 2)
+        file.write(b"damaged!")
+    damaged = Artifact(clip.shards.manifest, LocalPayload(tmp_path / "damaged"))
+    with pytest.raises(InputError, match=r"ssv2: shards/000000.tar: .* do not fit their digest"):
+        views_of(replace(clip, shards=damaged), VIEWS)
 
 
 def test_training_views_differ_and_are_never_mirrored(clips):

@@ -79,13 +79,14 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifact]:
             span = writer.write(f"clip{number:02d}", {"mp4": data, "json": {}})["mp4"]
             rows.append({
                 "key": f"clip{number:02d}", "source": "ssv2", "partition": "ssv2",
-                "shard": span.shard, "offset": span.offset, "size": span.size, "kind": "video",
+                "shard": span.shard, "offset": span.offset, "size": span.size,
+                "digest": span.digest, "kind": "video",
                 "fps": 4.0, "frames": 8, "weight": float(number < 8), "width": 32, "height": 32,
                 "label": ("right", "left")[number % 2],
                 "split": "train" if number < 8 else "validation",
             })  # fmt: skip
     kinds = {"fps": "float64", "weight": "float64"} | dict.fromkeys(
-        ("offset", "size", "frames", "width", "height"), "int64"
+        ("offset", "size", "digest", "frames", "width", "height"), "int64"
     )
     schema = {name: kinds.get(name, "string") for name in rows[0]}
     for name in ("part", "mix"):

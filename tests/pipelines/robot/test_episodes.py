@@ -1,6 +1,6 @@
 """Claims: both stages run on Ray and give the same bytes again; what is broken is listed with its
 reason; samples are what the camera saw and the robot measured, row by row; stock readers read them;
-a user's folder works like the simulator's."""
+a user's folder works like the simulator's; bytes that changed are never taken for a sample."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ from pipelines.robot.poses import positive_roll
 from pipelines.robot.recorder import record
 from pipelines.robot.simulator import Simulator
 from pipelines.stage import materialize
-from storage.artifacts import ArtifactStore
+from storage.artifacts import Artifact, ArtifactStore
 from storage.digests import digest_json
+from storage.errors import InputError
+from storage.payloads import LocalPayload
 from storage.work import LocalWork
 
 COUNT, FRAMES = 9, 6
@@ -117,6 +119,19 @@ def test_the_first_frame_is_the_simulators(built):
     assert psnr(frames[0], camera.observe()[0]) > 28
     moved = [psnr(frame, frames[0]) for frame in frames[2:]]
     assert max(moved) < psnr(frames[0], camera.observe()[0])
+
+
+@pytest.mark.parametrize("part", ["", "states_"])
+def test_overwritten_bytes_are_noticed_in_every_sample(built, tmp_path, part):
+    _, packed = built
+    shutil.copytree(packed.payload.root, tmp_path / "damaged")
+    damaged = Artifact(packed.manifest, LocalPayload(tmp_path / "damaged"))
+    for row in packed.table("index.parquet"):
+        with (tmp_path / "damaged" / "shards" / row["shard"]).open("r+b") as file:
+            file.seek(row[f"{part}offset"] + row[f"{part}size"] // 2)
+            file.write(b"damaged!")
+        with pytest.raises(InputError, match="do not fit their digest"):
+            load_episode(damaged, row)
 
 
 def test_the_stock_package_reads_the_shards(built):

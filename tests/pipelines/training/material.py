@@ -62,12 +62,12 @@ def mixture(folder: Path) -> dict[str, Artifact]:
             rows.append({
                 "key": f"clip{number}", "source": "imagenet" if image else "ssv2",
                 "partition": "part", "shard": span.shard, "offset": span.offset,
-                "size": span.size, "kind": "image" if image else "video",
+                "size": span.size, "digest": span.digest, "kind": "image" if image else "video",
                 "fps": 0.0 if image else 8.0, "frames": 1 if image else 24, "weight": 1.0,
                 "width": 48, "height": 40,
             })  # fmt: skip
     kinds = {"fps": "float64", "weight": "float64"} | dict.fromkeys(
-        ("offset", "size", "frames", "width", "height"), "int64"
+        ("offset", "size", "digest", "frames", "width", "height"), "int64"
     )
     schema = {name: kinds.get(name, "string") for name in COLUMNS}
     write_table(
@@ -114,9 +114,11 @@ def episodes(folder: Path, lab: str, count: int, frames: int = 8) -> Artifact:
             spans = writer.write(key, parts | {"states.npy": buffer.getvalue(), "json": {}})
             row = dict.fromkeys(INDEX, 0) | {
                 "key": key, "lab": lab, "episode": key, "shard": spans["png"].shard,
-                "offset": spans["png"].offset, "size": spans["png"].size, "ext": "png",
+                "offset": spans["png"].offset, "size": spans["png"].size,
+                "digest": spans["png"].digest, "ext": "png",
                 "states_offset": spans["states.npy"].offset,
-                "states_size": spans["states.npy"].size, "frames": frames, "fps": 4.0,
+                "states_size": spans["states.npy"].size,
+                "states_digest": spans["states.npy"].digest, "frames": frames, "fps": 4.0,
                 "success": True,
             }  # fmt: skip
             rows.append(row)

@@ -1,10 +1,13 @@
 """Claims: a clip holds the frames of its window, cropped, resized, flipped and normalised as said;
 short samples hold their last frame; stills repeat; the cache changes nothing but speed; a sample
-that cannot be read is replaced from its own source and reported; a source that is broken stops it.
+that cannot be read, whose bytes changed or whose decoder reports damage is replaced from its own
+source and reported; a source that is broken stops it.
 """
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +18,17 @@ import torch
 from models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from pipelines.training import clips
 from pipelines.training.clips import ClipConfig, ClipLoader, augment, crop_box, frame_numbers
-from pipelines.training.order import CROP, FLIP, ClipSampler, uniforms
+from pipelines.training.order import CROP, FLIP, ClipSampler, Draw, uniforms
 from storage.artifacts import Artifact, ArtifactError, FileEntry, Manifest
 from storage.errors import InputError
 from storage.manifests import list_files
 from storage.payloads import LocalPayload
+from storage.pictures import VideoError
 from storage.shards import ShardWriter
-from storage.video import encode, encode_image
+from storage.video import encode, encode_image, probe
+
+Shards = tuple[dict[str, np.ndarray], Path]
+"""Columns of an index, and the folder of its shards."""
 
 SMALL = ClipConfig(frames=4, fps=4.0, crop=32)
 WHOLE = ClipConfig(frames=4, fps=4.0, crop=48, scale=(1.0, 1.0), aspect=(1.0, 1.0), flip=0.0)
@@ -33,13 +40,20 @@ def counting_video(frames: int, height: int = 48, width: int = 64) -> bytes:
     return encode(pictures, 8.0, keyframes=1.0, options={"crf": "4"}).data
 
 
+def noisy_video(frames: int) -> bytes:
+    """Noise, of which every byte of the stream matters."""
+    random = np.random.default_rng(0)
+    pictures = random.integers(0, 255, (frames, 48, 64, 3), dtype=np.uint8)
+    return encode(pictures, 8.0, keyframes=1.0).data
+
+
 def still(height: int = 40, width: int = 60) -> bytes:
     ramp = np.linspace(0, 255, width).astype(np.uint8)
     return encode_image(np.tile(ramp[None, :, None], (height, 1, 3)), "jpg", 2)
 
 
 @pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, np.ndarray], Path]:
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Shards:
     """Index and folder of a shard: videos of 48, 48, 48, 9 and 3 frames, a still, two broken."""
     folder = tmp_path_factory.mktemp("shards")
     broken = counting_video(48)[:600]
@@ -56,7 +70,8 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, np.ndarr
             image = ext == "jpg"
             rows.append({
                 "key": f"s{number}", "source": source, "partition": "p", "shard": span.shard,
-                "offset": span.offset, "size": span.size, "kind": "image" if image else "video",
+                "offset": span.offset, "size": span.size, "digest": span.digest,
+                "kind": "image" if image else "video",
                 "fps": 0.0 if image else 8.0, "frames": frames, "weight": 1.0,
                 "width": 60 if image else 64, "height": 40 if image else 48,
             })  # fmt: skip
@@ -69,9 +84,7 @@ def manifest(folder: Path) -> Manifest:
     return Manifest("clip_shards", "p", {}, digest, digest, files, {})
 
 
-def loader(
-    shards: tuple[dict[str, np.ndarray], Path], config: ClipConfig, only: str, cache: int = 0
-) -> ClipLoader:
+def loader(shards: Shards, config: ClipConfig, only: str, cache: int = 0) -> ClipLoader:
     index, folder = shards
     artifact = Artifact(manifest(folder), LocalPayload(folder))
     sampler = ClipSampler(index, {only: 1.0}, seed=5)
@@ -151,7 +164,7 @@ def test_pixels_by_hand() -> None:
 
 
 def test_clips_show_consecutive_frames_of_one_window(
-    shards: tuple[dict[str, np.ndarray], Path],
+    shards: Shards,
 ) -> None:
     reader = loader(shards, WHOLE, "ssv2")
     seen = set()
@@ -170,14 +183,14 @@ def test_clips_show_consecutive_frames_of_one_window(
     assert seen == {0, 1, 2, 3, 4}
 
 
-def test_a_still_repeats(shards: tuple[dict[str, np.ndarray], Path]) -> None:
+def test_a_still_repeats(shards: Shards) -> None:
     clip = loader(shards, SMALL, "imagenet").clip(0, 0)
     assert clip.shape == (3, 4, 32, 32)
     assert all(torch.equal(clip[:, 0], clip[:, t]) for t in range(4))
     assert clip[0, 0].std() > 0.1
 
 
-def test_the_cache_changes_nothing(shards: tuple[dict[str, np.ndarray], Path]) -> None:
+def test_the_cache_changes_nothing(shards: Shards) -> None:
     plain = loader(shards, SMALL, "ssv2")
     # Room for four of the 48-frame videos: some are pushed out again.
     cached = loader(shards, SMALL, "ssv2", cache=4 * 48 * 48 * 64 * 3)
@@ -188,7 +201,7 @@ def test_the_cache_changes_nothing(shards: tuple[dict[str, np.ndarray], Path]) -
 
 
 def test_what_cannot_be_read_is_replaced_from_its_source_and_reported(
-    shards: tuple[dict[str, np.ndarray], Path],
+    shards: Shards,
 ) -> None:
     reader = loader(shards, SMALL, "ssv2")
     places = [(step, slot) for step in range(4) for slot in range(8)]
@@ -204,16 +217,80 @@ def test_what_cannot_be_read_is_replaced_from_its_source_and_reported(
         assert torch.equal(again.clip(*place), first[place])
 
 
+def overwritten(shards: Shards, rows: Iterable[int], folder: Path) -> Shards:
+    """The shards with eight bytes inside each of some samples overwritten."""
+    index, whole = shards
+    copied = shutil.copytree(whole, folder / "damaged")
+    for row in rows:
+        with (copied / "shards" / index["shard"][row]).open("r+b") as file:
+            file.seek(int(index["offset"][row]) + int(index["size"][row]) * 2 // 3)
+            eight = file.read(8)
+            file.seek(-8, 1)
+            file.write(bytes(byte ^ 0x5A for byte in eight))
+    return index, copied
+
+
+def test_eight_overwritten_bytes_are_noticed_in_every_sample(
+    shards: Shards, tmp_path: Path
+) -> None:
+    rows = range(len(shards[0]["key"]))
+    reader = loader(overwritten(shards, rows, tmp_path), SMALL, "ssv2")
+    for row in rows:
+        with pytest.raises(InputError, match=r"000000.tar: .* do not fit their digest"):
+            reader.pictures(Draw(row, uniforms(0, 0, row)))
+
+
+def test_a_sample_whose_bytes_changed_is_replaced_and_reported(
+    shards: Shards, tmp_path: Path
+) -> None:
+    whole = loader(shards, SMALL, "ssv2")
+    reader = loader(overwritten(shards, [1, 2], tmp_path), SMALL, "ssv2")
+    rows = {slot: whole.sampler.draw(0, slot).row for slot in range(24)}
+    for slot, row in rows.items():
+        # The same sample may be drawn again in the same place: what counts is what is reported.
+        same = torch.equal(reader.clip(0, slot), whole.clip(0, slot))
+        assert same or row in (1, 2) or row == 6
+    reported = {r.slot: r for r in reader.replacements if r.attempt == 0 and r.key != "s6"}
+    assert set(reported) == {slot for slot, row in rows.items() if row in (1, 2)} != set()
+    assert {r.key for r in reported.values()} == {"s1", "s2"}
+    assert all("digest" in r.reason for r in reported.values())
+
+
+def test_damage_that_only_the_decoder_sees_is_unreadable(shards: Shards, tmp_path: Path) -> None:
+    # Damaged before its digest was taken: every frame still comes, some of them made up.
+    random, data = np.random.default_rng(2), bytearray(noisy_video(48))
+    for place in random.integers(len(data) // 4, len(data) * 3 // 4, 20):
+        data[place] ^= 0xFF
+    found = probe(bytes(data))
+    assert found.frames == 48 and found.damaged
+    with ShardWriter(tmp_path / "shards") as writer:
+        span = writer.write("s0", {"mp4": bytes(data), "json": {}})["mp4"]
+    row = {name: column[:1].copy() for name, column in shards[0].items()}
+    for name in ("offset", "size", "digest"):
+        row[name][0] = getattr(span, name)
+    reader = loader((row, tmp_path), SMALL, "ssv2", cache=1 << 30)
+    with pytest.raises(VideoError, match=r"corrupt frame|cannot be decoded"):
+        reader.pictures(Draw(0, uniforms(0, 0, 0)))
+
+
+def test_a_sample_with_fewer_frames_than_its_index_says_is_unreadable(
+    shards: Shards, tmp_path: Path
+) -> None:
+    row = {name: column[3:4].copy() for name, column in shards[0].items()}
+    row["frames"][0] = 48  # it holds 9
+    reader = loader((row, shards[1]), SMALL, "ssv2", cache=1 << 30)
+    with pytest.raises(VideoError, match=r"ends at 1.000 s, before the frame at 1.125 s"):
+        reader.pictures(Draw(0, uniforms(0, 0, 0)))
+
+
 def test_a_source_that_is_broken_stops_training(
-    shards: tuple[dict[str, np.ndarray], Path],
+    shards: Shards,
 ) -> None:
     with pytest.raises(InputError, match=r"step 3, slot 1: 16 clips of source coin in a row"):
         loader(shards, SMALL, "coin").clip(3, 1)
 
 
-def test_a_missing_shard_is_no_replacement(
-    shards: tuple[dict[str, np.ndarray], Path], tmp_path: Path
-) -> None:
+def test_a_missing_shard_is_no_replacement(shards: Shards, tmp_path: Path) -> None:
     reader = loader((shards[0], tmp_path), SMALL, "ssv2")
     with pytest.raises(ArtifactError, match=r"000000.tar"):
         reader.clip(0, 0)
