@@ -183,7 +183,7 @@ def _carry_out(
     except DagsterAssetCheckFailedError:
         manifest = store.ref(*key)
         assert manifest is not None  # checks judge what was just sealed
-        refused = not_passed({key_name(key): store.open(manifest)}, deployed)
+        refused = not_passed({key_name(key): store.open(manifest)}, deployed, store)
         raise GateError(refused) from None
     except dg.Failure as refusal:
         if isinstance(refusal.__cause__, GateError):

@@ -19,6 +19,10 @@ from storage.artifacts import Artifact
 Number = float | int | str
 
 
+Others = Callable[[], Iterable[Artifact]]
+"""Opens what a deployment shows of the other partitions of an artifact's source."""
+
+
 @dataclass(frozen=True)
 class Verdict:
     """Whether an artifact passed, why in one sentence, and the numbers of that sentence."""
@@ -36,7 +40,8 @@ class Gate:
     claim: str
     """What holds when it passes, for people."""
     judge: Callable[..., Verdict]
-    """(artifact, threshold) -> verdict; (artifact) of a gate without a threshold."""
+    """(artifact, threshold) -> verdict; (artifact) of a gate without a threshold. See `of_source`.
+    """
     threshold: float | None = None
     """What is still good enough; `gates.<name>` of the settings. None: there is none to set."""
     least: float = 0.0
@@ -44,12 +49,14 @@ class Gate:
     """The threshold lies between these two."""
     blocks: Callable[[str | None, Any], bool] = lambda _, __: True
     """(partition, profile) -> whether nothing is made from an artifact that does not pass."""
+    of_source: bool = False
+    """Whether buckets of one source are judged together: `judge` gets the others, too, as a
+    function that opens them."""
 
-    def verdict(self, artifact: Artifact, limits: Any) -> Verdict:
-        """Judge an artifact under a profile's `gates`."""
-        if self.threshold is None:
-            return self.judge(artifact)
-        return self.judge(artifact, getattr(limits, self.name))
+    def verdict(self, artifact: Artifact, limits: Any, others: Others = tuple) -> Verdict:
+        """Judge an artifact under a profile's `gates`; `others`: the buckets beside it."""
+        asked = () if self.threshold is None else (getattr(limits, self.name),)
+        return self.judge(artifact, *asked, *((others,) if self.of_source else ()))
 
 
 def thresholds(gates: Iterable[Gate]) -> type:
@@ -64,37 +71,100 @@ def thresholds(gates: Iterable[Gate]) -> type:
     return settings(type("Gates", (), body))
 
 
-def quarantine_small(table: str, column: str) -> Gate:
+FEWEST = 10
+"""Items that must be lost before a share of them says something."""
+
+
+def quarantine_small(table: str, column: str, *, pooled: bool = True) -> Gate:
     """Few enough items were set aside. An empty partition passes: it lost nothing.
 
     Args:
         table: the payload's table with what was kept.
         column: its column that names items as `quarantine.parquet` does.
+        pooled: whether partitions are buckets of a source, and it is the source that counts.
     """
 
-    def judge(artifact: Artifact, most: float) -> Verdict:
+    def count(artifact: Artifact) -> tuple[int, int]:
         kept = len(set(artifact.columns(table, [column])[column].tolist()))
-        lost = len({row["item"] for row in artifact.table("quarantine.parquet")})
-        share = lost / max(1, kept + lost)
+        return kept, len({row["item"] for row in artifact.table("quarantine.parquet")})
+
+    def judge(artifact: Artifact, most: float, others: Others = tuple) -> Verdict:
+        kept, lost, share, buckets = _lost(artifact, others, count, most)
+        few = pooled and _few(kept, lost)
+        told = f"{lost} of {kept + lost} items{_of(buckets)} quarantined"
+        doubt = "; too few to tell" if few and share > most else ""
         return Verdict(
-            share <= most,
-            f"{lost} of {kept + lost} items quarantined ({share:.1%}; at most {most:.0%})",
+            share <= most or few,
+            f"{told} ({share:.1%}; at most {most:.0%}{doubt})",
             {"kept": kept, "quarantined": lost, "share": share},
         )
 
-    return Gate("quarantine_small", "few enough items were set aside", judge, threshold=0.5)
+    claim = "few enough items were set aside"
+    return Gate("quarantine_small", claim, judge, threshold=0.5, of_source=pooled)
+
+
+def labels_match() -> Gate:
+    """Enough labels of a source name a file that it has. One without labels passes."""
+
+    def count(artifact: Artifact) -> tuple[int, int]:
+        matched = int(artifact.metrics.get("labels_matched", 0))
+        return matched, int(artifact.metrics.get("labels", 0)) - matched
+
+    def judge(artifact: Artifact, least: float, others: Others) -> Verdict:
+        matched, lost, share, buckets = _lost(artifact, others, count, 1 - least)
+        told = f"{matched} of {matched + lost} labels{_of(buckets)} matched"
+        few = share > 1 - least and _few(matched, lost)
+        return Verdict(
+            share <= 1 - least or few,
+            f"{told} (at least {least:.0%}{'; too few to tell' if few else ''})",
+            {"labels": matched + lost, "labels_matched": matched},
+        )
+
+    return Gate("labels_match", "labels name files", judge, threshold=0.5, of_source=True)
+
+
+def _few(kept: int, lost: int) -> bool:
+    return kept > 0 and lost < FEWEST
+
+
+def _lost(
+    artifact: Artifact, others: Others, count: Callable[[Artifact], tuple[int, int]], most: float
+) -> tuple[int, int, float, int]:
+    """(kept, lost, share that is lost, buckets that were counted).
+
+    A bucket that lost more than `most` is judged by what its source has lost as a whole: buckets
+    are random parts of it, and one may have bad luck. Any other one is judged by itself.
+    """
+    kept, lost = count(artifact)
+    buckets, share = 1, lost / max(1, kept + lost)
+    if share > most:
+        for bucket in others():
+            more = count(bucket)
+            kept, lost, buckets = kept + more[0], lost + more[1], buckets + 1
+        share = lost / max(1, kept + lost)
+    return kept, lost, share, buckets
+
+
+def _of(buckets: int) -> str:
+    return f" in {buckets} buckets" if buckets > 1 else ""
 
 
 def refusals(
-    artifact: Artifact, name: str, gates: Iterable[Gate], profile: Any, *, blocking: bool = True
+    artifact: Artifact,
+    name: str,
+    gates: Iterable[Gate],
+    profile: Any,
+    *,
+    blocking: bool = True,
+    others: Others = tuple,
 ) -> list[str]:
     """One line for each gate that an artifact, called `name`, does not pass under a profile.
 
-    Of those that block, or of those that only report.
+    Of those that block, or of those that only report. `others` as in `Gate.verdict`.
     """
     partition = artifact.manifest.partition
     asked = (gate for gate in gates if gate.blocks(partition, profile) is blocking)
-    verdicts = ((gate, gate.verdict(artifact, profile.gates)) for gate in asked)
+    verdicts = ((gate, gate.verdict(artifact, profile.gates, others)) for gate in asked)
     return [
         f"{name} does not pass {gate.name}: {verdict.summary}"
         for gate, verdict in verdicts

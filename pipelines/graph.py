@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from pipelines.node import Graph, Node, Profile
+from pipelines.node import Graph, Node, Profile, source_of
 from pipelines.stage import differences, drift, recipe_inputs
 from storage.artifacts import Artifact, ArtifactError, ArtifactStore, Manifest
 from storage.media import listings_kept
@@ -86,6 +86,18 @@ def _state(
 def _content(state: State) -> str:
     assert state.manifest is not None
     return state.manifest.content
+
+
+def others_of_source(
+    graph: Graph, artifact: Artifact, profile: Profile, store: ArtifactStore
+) -> Iterator[Artifact]:
+    """What the deployment shows of the other buckets of the source that an artifact is one of."""
+    asset, partition = artifact.manifest.asset, artifact.manifest.partition
+    for key in graph.keys(asset, profile):
+        if key is None or partition is None or key == partition:
+            continue
+        if source_of(key) == source_of(partition) and (manifest := store.ref(asset, key)):
+            yield store.handle(manifest)
 
 
 def open_inputs(

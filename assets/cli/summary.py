@@ -23,12 +23,12 @@ def summarise(
         if manifest := store.ref(*key):
             artifacts[key] = store.open(manifest)
     named = {key_name(key): artifact for key, artifact in artifacts.items()}
-    refused = not_passed(named, deployed)
+    refused = not_passed(named, deployed, store)
     sections: tuple[tuple[str, Iterable[str]], ...] = (
         ("Artifacts", _artifacts(artifacts)),
         ("Set aside", _quarantined(artifacts)),
         *_told(deployed, artifacts).items(),
-        ("Warnings", not_passed(named, deployed, blocking=False)),
+        ("Warnings", not_passed(named, deployed, store, blocking=False)),
         ("Checks not passed", refused),
         ("Look at it", _page(deployed)),
     )

@@ -9,6 +9,7 @@ import base64
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -18,8 +19,8 @@ from assets.definitions.watching import watched
 from assets.deployment import Deployment
 from assets.previews import PREVIEWS
 from pipelines.execution import ExecutionConfig
-from pipelines.gates import refusals
-from pipelines.graph import open_inputs, upstream_keys
+from pipelines.gates import Others, refusals
+from pipelines.graph import open_inputs, others_of_source, upstream_keys
 from pipelines.node import Graph, Node, Profile
 from pipelines.stage import Inputs, Materialized, materialize
 from storage.artifacts import Artifact, ArtifactStore, Manifest
@@ -147,7 +148,7 @@ def _materialized(
     # What is read may depend on what the launchpad says.
     profile = replace(deployment.profile, **{node.asset: config})
     inputs = open_inputs(deployment.graph, node, partition, profile, store)
-    if refused := not_passed(inputs, deployment):
+    if refused := not_passed(inputs, deployment, store):
         raise GateError(refused)
     execution: ExecutionConfig = context.resources.execution
     with watched(context, store, node, config, inputs, partition, execution):
@@ -174,7 +175,11 @@ def _materialized(
 
 
 def not_passed(
-    artifacts: Mapping[str, Artifact], deployment: Deployment, *, blocking: bool = True
+    artifacts: Mapping[str, Artifact],
+    deployment: Deployment,
+    store: ArtifactStore,
+    *,
+    blocking: bool = True,
 ) -> list[str]:
     """One line for each gate that one of some artifacts (name -> artifact) does not pass."""
     return [
@@ -182,9 +187,13 @@ def not_passed(
         for name, artifact in artifacts.items()
         for line in refusals(
             artifact, name, deployment.graph[artifact.manifest.asset].gates, deployment.profile,
-            blocking=blocking,
+            blocking=blocking, others=_others(artifact, store, deployment),
         )
     ]  # fmt: skip
+
+
+def _others(artifact: Artifact, store: ArtifactStore, deployment: Deployment) -> Others:
+    return partial(others_of_source, deployment.graph, artifact, deployment.profile, store)
 
 
 def told(made: Materialized) -> str:
@@ -231,7 +240,8 @@ def _verdicts(
     artifact: Artifact, node: Node, store: ArtifactStore, deployment: Deployment
 ) -> Iterator[dg.AssetCheckResult]:
     for gate in node.gates:
-        verdict = gate.verdict(artifact, deployment.profile.gates)
+        others = _others(artifact, store, deployment)
+        verdict = gate.verdict(artifact, deployment.profile.gates, others)
         yield dg.AssetCheckResult(
             check_name=gate.name,
             passed=verdict.passed,

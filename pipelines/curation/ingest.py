@@ -9,7 +9,8 @@ Payload:
     quarantine.parquet  files that cannot be used, each with its reason
     media/              the files themselves, where the source is generated
 
-Labels come from a `labels.csv` at the top of the source, see `labels`.
+Labels come from a `labels.csv` at the top of the source, see `labels`; the metrics say how many
+there are for files of this bucket and how many of these match one.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Annotated, Any
 
 from pipelines.curation.internet import SyntheticVideo, make, synthetic_videos
 from pipelines.curation.labels import LABELS, read_labels, write_labels
+from pipelines.curation.probing import COLUMNS, described, probed, sorted_out
 from pipelines.curation.sources import SOURCES, Source
 from pipelines.curation.themes import StyleConfig, Theme
 from pipelines.execution import ExecutionConfig
@@ -29,21 +31,13 @@ from pipelines.stage import Inputs, Stage, Workspace
 from storage.artifacts import Artifact
 from storage.digests import digest_bytes, digest_json
 from storage.errors import InputError
-from storage.media import ChangedMediaError, MediaError, is_text, legible, open_media
-from storage.pictures import VideoError
+from storage.media import MediaError, open_media
 from storage.tables import QUARANTINE, write_table
-from storage.video import probe
 from storage.work import Work
 
 GENERATED = "generated"
 # Films of a moving camera that one task makes: some 15 ms each, the others take up to a second.
 _AT_ONCE = 16
-COLUMNS = {
-    "video_id": "string", "source": "string", "path": "string", "sha256": "string",
-    "bytes": "int64", "kind": "string", "container": "string", "codec": "string", "width": "int32",
-    "height": "int32", "fps": "float64", "frames": "int64", "seconds": "float64",
-    "label": "string", "split": "string",
-}  # fmt: skip
 
 
 @settings
@@ -181,12 +175,14 @@ def run(config: PartitionConfig, _: Inputs, out: Workspace) -> dict[str, Any]:
         listing = open_media(location).listing()
         chosen, marks = listing.share(bucket, buckets, bucket_of), listing.marks
         marked = {path: (location, path, marks.get(path)) for path in chosen}
-        results = out.map(_ingest, marked, noun=f"{name} files")
-    rows, aside = _sorted_out(results, config.source.accept_damaged)
+        results = out.map(probed, marked, noun=f"{name} files")
     labels = read_labels(location, marks.get(LABELS))
+    refused = {path: {"reason": labels.twice[path]} for path in labels.twice if path in results}
+    rows, aside = sorted_out(results | refused, config.source.accept_damaged, STAGE.name)
     for row in rows:
-        label, split = labels.get(row["path"], (None, None))
+        label, split = labels.known.get(row["path"], (None, None))
         row |= {"source": name, "label": label, "split": split}
+    told = [path for path in (*labels.known, *labels.twice) if bucket_of(path, buckets) == bucket]
     write_table(out.payload / "videos.parquet", rows, COLUMNS)
     write_table(out.payload / "quarantine.parquet", aside, QUARANTINE)
     return {
@@ -194,6 +190,8 @@ def run(config: PartitionConfig, _: Inputs, out: Workspace) -> dict[str, Any]:
         "videos": sum(row["kind"] == "video" for row in rows),
         "images": sum(row["kind"] == "image" for row in rows),
         "quarantined": len(aside),
+        "labels": len(told),
+        "labels_matched": sum(path in results for path in told),
         "bytes": sum(row["bytes"] for row in rows),
         "frames": sum(row["frames"] for row in rows),
         "seconds": round(sum(row["seconds"] for row in rows), 3),
@@ -241,56 +239,11 @@ def _generate(
     for video in videos:
         data = make(video, style)
         work.put(f"payload/media/{video.path}", data)
-        rows[video.path] = _described(data)
+        rows[video.path] = described(data)
     return rows
 
 
-def _ingest(item: tuple[str, str, str | None]) -> dict[str, Any]:
-    location, path, mark = item
-    try:
-        return _described(open_media(location).read(path, mark))
-    except ChangedMediaError:  # no row: the recipe asks for the bytes that were listed
-        raise
-    except MediaError as error:
-        return {"reason": str(error)}
-
-
-def _described(data: bytes) -> dict[str, Any]:
-    """A row of videos.parquet, or the reason why there is none."""
-    try:
-        found = probe(data)
-    except VideoError as error:
-        return {"reason": str(error), "sha256": digest_bytes(data)}
-    digest = digest_bytes(data)
-    row: dict[str, Any] = {name: getattr(found, name) for name in COLUMNS if hasattr(found, name)}
-    row |= {"video_id": digest[:32], "sha256": digest, "bytes": len(data)}
-    return row | {"damaged": found.damaged, "fault": found.fault}
-
-
-def _sorted_out(
-    results: Mapping[str, dict[str, Any]], accept_damaged: bool
-) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
-    """Rows that go on, and the quarantine with its reasons."""
-    rows: list[dict[str, Any]] = []
-    aside: list[dict[str, str]] = []
-    first: dict[str, str] = {}  # sha256 -> path
-    for path, result in results.items():
-        reason = result.get("reason")
-        damaged, fault = result.pop("damaged", 0), result.pop("fault", None)
-        if reason is None and fault and not accept_damaged:
-            reason = f"damaged ({damaged} of {result['frames']} frames bad): {fault}"
-        elif reason is None and result["sha256"] in first:
-            reason = f"same bytes as {first[result['sha256']]}"
-        if reason is None:
-            first[result["sha256"]] = path
-            rows.append({**result, "path": path})
-        else:
-            item = path if is_text(path) else legible(path)
-            aside.append({"item": item, "stage": STAGE.name, "reason": reason})
-    return rows, aside
-
-
 STAGE = Stage(
-    "raw_videos", version=3, config=RawVideosConfig, run=run, narrow=partition_config,
+    "raw_videos", version=4, config=RawVideosConfig, run=run, narrow=partition_config,
     observe=observe,
 )  # fmt: skip

@@ -24,7 +24,7 @@ from pipelines.curation.sources import (
     mixture_weights,
     retrieval_weights,
 )
-from pipelines.gates import Gate, Verdict, quarantine_small
+from pipelines.gates import Gate, Verdict, labels_match, quarantine_small
 from pipelines.node import Node, Partitions, Profile, every, same, those_of, whole
 from storage.artifacts import Artifact
 
@@ -159,7 +159,8 @@ def _files(sources: Sequence[Source]) -> tuple[Node, ...]:
     return (
         Node(
             stage=ingest.STAGE, group="curation", description=RAW_VIDEOS,
-            partitions=every_source, gates=(quarantine_small("videos.parquet", "video_id"),),
+            partitions=every_source,
+            gates=(quarantine_small("videos.parquet", "video_id"), labels_match()),
             scales=_raw_videos(sources), seconds=5.0,
         ),
         Node(

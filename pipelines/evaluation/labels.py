@@ -23,7 +23,7 @@ def labels_of(raw: RawVideosConfig, source: str) -> Labelled:
     """
     where, internet = raw.sources[source].location, raw.internet
     if where != GENERATED:
-        return read_labels(where).values()
+        return read_labels(where).known.values()
     videos = synthetic_videos(
         source, internet.themes[source], internet.counts[source], 0, internet.style
     )

@@ -49,7 +49,7 @@ NODES = (
         group="robot",
         description=DROID_EPISODES,
         partitions=labs,
-        gates=(quarantine_small("episodes.parquet", "episode"),),
+        gates=(quarantine_small("episodes.parquet", "episode", pooled=False),),
         scales={
             "demo": SHORT,
             "laptop": replace(SHORT, labs=labs_of("recording", 16), episodes=100),
@@ -63,7 +63,7 @@ NODES = (
         description=EPISODE_SHARDS,
         partitions=labs,
         reads=(same("droid_episodes"),),
-        gates=(quarantine_small("index.parquet", "key"),),
+        gates=(quarantine_small("index.parquet", "key", pooled=False),),
         scales={"demo": episode_shards.EpisodeShardsConfig(size=64, min_seconds=2.0, codec="png")},
         seconds=1.5,
     ),

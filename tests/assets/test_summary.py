@@ -134,3 +134,17 @@ def test_reasons_are_counted_and_shown_with_an_example(house):
     text = told(house, "raw_videos")
     assert "3 x raw_videos: no frame (e.g. 0.mp4)" in text
     assert "4 x other reasons" in text
+
+
+def test_buckets_of_a_source_are_judged_together(house):
+    def bucket(number: int, kept: int, lost: int) -> None:
+        rows = [{"item": f"{i}", "stage": "raw_videos", "reason": "broken"} for i in range(lost)]
+        videos = [{"video_id": str(i)} for i in range(kept)]
+        files = {"quarantine.parquet": rows, "videos.parquet": videos}
+        seal(house, f"raw_videos/yt1b-0{number}", files)
+
+    bucket(0, 2, 20)
+    refused = "raw_videos/yt1b-00 does not pass quarantine_small: 20 of 22 items quarantined (90.9%"
+    assert refused in told(house, "raw_videos/yt1b-00")
+    bucket(1, 40, 1)
+    assert "does not pass" not in told(house, "raw_videos/yt1b-00")

@@ -1,12 +1,14 @@
 """What gates say.
 
 Each gate passes an artifact that is good enough, refuses one that is not, and sits exactly on its
-threshold; the verdict says the number it rests on. Nothing is refused for being empty.
+threshold; the verdict says the number it rests on. Nothing is refused for being empty. Buckets of a
+source are judged together, and only where there is enough to judge.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,26 +25,77 @@ DEMO = PROFILES["demo"]
 LIMITS = DEMO.gates
 
 
-def judged(found: Artifact, name: str, limits: Any = LIMITS):
+def judged(found: Artifact, name: str, limits: Any = LIMITS, beside: Sequence[Artifact] = ()):
     [gate] = [gate for gate in GRAPH[found.manifest.asset].gates if gate.name == name]
-    return gate.verdict(found, limits)
+    return gate.verdict(found, limits, lambda: beside)
+
+
+def bucket(folder: Path, kept: int, lost: int, name: str = "raw_videos") -> Artifact:
+    kind = {"video_id": "string"} if name.startswith("raw_videos") else {"episode": "string"}
+    table = "videos.parquet" if name.startswith("raw_videos") else "episodes.parquet"
+    [column] = kind
+    write_table(folder / table, [{column: str(i)} for i in range(kept)], kind)
+    rows = [{"item": str(i), "stage": name, "reason": "broken"} for i in range(lost)]
+    write_table(folder / "quarantine.parquet", rows, QUARANTINE)
+    return artifact(folder, name)
 
 
 @pytest.mark.parametrize(
     ("kept", "lost", "passed"),
-    [(3, 3, True), (3, 4, False), (0, 0, True), (0, 1, False), (5, 0, True)],
+    [(10, 10, True), (9, 10, False), (1, 9, True), (0, 0, True), (0, 1, False), (5, 0, True)],
 )
-def test_at_most_half_of_a_partition_may_be_set_aside(tmp_path, kept, lost, passed):
-    write_table(
-        tmp_path / "videos.parquet",
-        [{"video_id": str(i)} for i in range(kept)],
-        {"video_id": "string"},
-    )
-    rows = [{"item": str(i), "stage": "raw_videos", "reason": "broken"} for i in range(lost)]
-    write_table(tmp_path / "quarantine.parquet", rows, QUARANTINE)
-    verdict = judged(artifact(tmp_path, "raw_videos"), "quarantine_small")
+def test_at_most_half_of_a_source_may_be_set_aside_if_that_is_ten_or_all(
+    tmp_path, kept, lost, passed
+):
+    verdict = judged(bucket(tmp_path, kept, lost), "quarantine_small")
     assert verdict.passed is passed
     assert verdict.numbers["quarantined"] == lost
+    assert ("too few to tell" in verdict.summary) is ((kept, lost) == (1, 9))
+
+
+@pytest.mark.parametrize(("kept", "lost", "passed"), [(3, 3, True), (3, 4, False), (0, 1, False)])
+def test_a_lab_is_no_bucket_of_a_source(tmp_path, kept, lost, passed):
+    good = bucket(tmp_path / "good", 99, 0, "droid_episodes/lab-001")
+    found = bucket(tmp_path / "lab", kept, lost, "droid_episodes/lab-000")
+    assert judged(found, "quarantine_small", beside=[good]).passed is passed
+
+
+def test_one_bad_bucket_stops_no_good_source(tmp_path):
+    """It is the source that is judged; what one bucket lost by bad luck stops nothing."""
+    bad = bucket(tmp_path / "bad", 2, 20, "raw_videos/yt1b-00")
+    others = [bucket(tmp_path / f"{n}", 20, 2, f"raw_videos/yt1b-0{n}") for n in (1, 2, 3)]
+    assert not judged(bad, "quarantine_small").passed
+    verdict = judged(bad, "quarantine_small", beside=others)
+    assert verdict.passed and verdict.summary.startswith("26 of 88 items in 4 buckets quarantined")
+    worse = [bucket(tmp_path / f"w{n}", 2, 9, f"raw_videos/yt1b-0{n}") for n in (1, 2, 3)]
+    verdict = judged(bad, "quarantine_small", beside=worse)
+    assert not verdict.passed and verdict.numbers == {
+        "kept": 8,
+        "quarantined": 47,
+        "share": 47 / 55,
+    }
+
+
+def test_a_bucket_that_is_good_enough_looks_at_no_other(tmp_path):
+    def never() -> list[Artifact]:
+        raise AssertionError("a thousand buckets would each open a thousand")
+
+    for gate in GRAPH["raw_videos"].gates:
+        assert gate.verdict(bucket(tmp_path, 12, 11), LIMITS, never).passed
+
+
+@pytest.mark.parametrize(
+    ("matched", "labels", "passed"),
+    [(0, 0, True), (5, 5, True), (0, 3, False), (2, 5, True), (10, 20, True), (10, 21, False)],
+)
+def test_labels_name_files(tmp_path, matched, labels, passed):
+    told = {"metrics": {"labels": labels, "labels_matched": matched}}
+    verdict = judged(artifact(tmp_path, "raw_videos", told), "labels_match")
+    assert verdict.passed is passed
+    assert verdict.summary.startswith(f"{matched} of {labels} labels matched (at least 50%")
+    lax = replace(LIMITS, labels_match=0.4)
+    if labels == 21:
+        assert judged(artifact(tmp_path, "raw_videos", told), "labels_match", lax).passed
 
 
 def test_an_item_that_failed_twice_counts_once(tmp_path):
@@ -205,6 +258,7 @@ def test_it_blocks_on_the_demos_motion_world_and_reports_elsewhere(tmp_path):
     ("name", "most"),
     [
         ("quarantine_small", 1),
+        ("labels_match", 1),
         ("features_not_collapsed", 1),
         ("ranks_true_action", 3),
         ("needs_true_actions", 1),

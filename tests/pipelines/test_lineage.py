@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from pipelines.curation.clip_shards import INDEX
-from pipelines.curation.ingest import COLUMNS
 from pipelines.curation.mixture import MIXTURE_INDEX
+from pipelines.curation.probing import COLUMNS
 from pipelines.lineage import (
     checkpoints_that_saw,
     descendants,

@@ -12,7 +12,8 @@ from typing import Any
 import boto3
 import pytest
 
-from pipelines.curation.ingest import RawVideosConfig, SourceConfig, _ingest, observe
+from pipelines.curation.ingest import RawVideosConfig, SourceConfig, observe
+from pipelines.curation.probing import probed
 from pipelines.execution import ExecutionConfig
 from storage import media
 from storage.media import Bucket, Folder, MediaError, listings_kept, open_media
@@ -107,7 +108,7 @@ def test_an_object_replaced_since_it_was_listed_is_not_read_for_the_one_listed(b
     with pytest.raises(MediaError, match=told):
         found.read("videos/7.mp4", mark)
     with pytest.raises(MediaError, match=told):  # no quarantine row: the recipe names the old bytes
-        _ingest((bucket, "videos/7.mp4", mark))
+        probed((bucket, "videos/7.mp4", mark))
     assert found.read("videos/7.mp4") == b"replaced"
 
 

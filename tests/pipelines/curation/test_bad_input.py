@@ -106,3 +106,17 @@ def test_what_can_be_printed_is_shown_as_it_is(name: str) -> None:
 def test_what_cannot_is_one_line_and_can_be_had_back(name: str) -> None:
     assert legible(name).isprintable()
     assert original(legible(name)) == name.encode("utf-8", "surrogateescape")
+
+
+def test_two_labels_of_one_file_are_a_row(folder: Path, tmp_path: Path, clip: bytes) -> None:
+    (folder / "labels.csv").write_text(
+        "path,label,split\ngood.mp4,spin,train\ngood.mp4,roll,train\ngood.mp4,spin,train\n"
+        "other.mp4,spin,\nother.mp4,spin,\n"
+    )
+    (folder / "other.mp4").write_bytes(clip)
+    kept, aside = sorted_out(folder, tmp_path)
+    assert kept == ["other.mp4"]
+    assert aside == {
+        "good.mp4": "labels.csv names it twice, as 'spin' (train) and as 'roll' (train); keep one "
+        "of the two lines"
+    }

@@ -7,6 +7,7 @@ as they were ingested; bytes do not depend on workers; bad sources are refused i
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from pipelines.curation.ingest import (
 from pipelines.curation.sources import SOURCES
 from pipelines.curation.themes import StyleConfig
 from pipelines.execution import ExecutionConfig
+from pipelines.gates import refusals
+from pipelines.nodes import GRAPH, PROFILES
 from pipelines.stage import Inputs, Workspace, recipe_inputs
 from storage.artifacts import Artifact
 from storage.digests import digest_bytes
@@ -123,6 +126,7 @@ def test_a_folder_is_walked_probed_and_sorted_out(
     assert metrics == {
         "media": str(folder), "videos": 2, "images": 1, "quarantined": 2, "frames": 33,
         "bytes": sum(row["bytes"] for row in rows.values()), "seconds": 3.0,
+        "labels": 0, "labels_matched": 0,
     }  # fmt: skip
     assert not (made.payload.root / "media").exists()
     for path, row in rows.items():
@@ -188,14 +192,33 @@ def test_damaged_files_go_on_only_when_they_are_accepted(
 def test_labels_come_from_the_table(folder: Path, tmp_path: Path, at_once: None) -> None:
     (folder / "labels.csv").write_text(
         "\ufeffpath,label,split\n"
-        'a.mp4,"to and fro, slowly",train\ndeep/er/b,spin,validation\nx,y,\n'
+        'a.mp4,"to and fro, slowly",train\ndeep/er/b,spin,validation\nx,y,\nnotes.mp4,y,\n'
     )
-    made, aside, _ = ingested(folder_config(folder), "yt1b-00", tmp_path / "out")
+    made, aside, metrics = ingested(folder_config(folder), "yt1b-00", tmp_path / "out")
     rows = {row["path"]: row for row in made.table("videos.parquet")}
     assert (rows["a.mp4"]["label"], rows["a.mp4"]["split"]) == ("to and fro, slowly", "train")
     assert (rows["deep/er/b"]["label"], rows["deep/er/b"]["split"]) == ("spin", "validation")
     assert (rows["deep/c.png"]["label"], rows["deep/c.png"]["split"]) == (None, None)
     assert "labels.csv" not in aside
+    assert (metrics["labels"], metrics["labels_matched"]) == (4, 3)
+
+
+def test_labels_that_match_nothing_are_counted_and_gated(
+    folder: Path, tmp_path: Path, at_once: None
+) -> None:
+    (folder / "labels.csv").write_text("path,label\n" + "".join(f"{n}.avi,x\n" for n in range(9)))
+    told = Counter[str]()
+    for bucket in range(2):
+        config = folder_config(folder, buckets=2)
+        made, _, metrics = ingested(config, f"yt1b-{bucket:02d}", tmp_path / str(bucket))
+        told.update({name: metrics[name] for name in ("labels", "labels_matched")})
+        made = replace(made, manifest=replace(made.manifest, record={"metrics": metrics}))
+        refused = refusals(made, "it", GRAPH["raw_videos"].gates, PROFILES["demo"])
+        assert (
+            f"it does not pass labels_match: 0 of {metrics['labels']} labels matched ("
+            in refused[-1]
+        )
+    assert told == {"labels": 9, "labels_matched": 0}, "each label counts in one bucket"
 
 
 @pytest.mark.parametrize(
@@ -205,6 +228,7 @@ def test_labels_come_from_the_table(folder: Path, tmp_path: Path, at_once: None)
         (b"path,label,split\na.mp4,x,test\n", r"line 2: split 'test' is not one of"),
         (b"path,label\na.mp4,\xff\xfe\n", r"labels\.csv cannot be read .*UTF-8"),
         (b"", r"has no column \['label', 'path'\]"),
+        (b"label,path\nx\n", r"labels\.csv line 2: path is empty; name a file"),
     ],
 )
 def test_a_bad_table_is_one_clear_line(
@@ -368,7 +392,7 @@ def test_a_killed_ingest_goes_on(
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ingest, "_sorted_out", killed)
+    monkeypatch.setattr(ingest, "sorted_out", killed)
     with pytest.raises(KeyboardInterrupt):
         run(config, Inputs({}), cut)
     monkeypatch.undo()
