@@ -31,7 +31,7 @@ from pipelines.stage import Inputs, Stage, Workspace
 from storage.artifacts import Artifact
 from storage.digests import digest_bytes, digest_json
 from storage.errors import InputError
-from storage.media import MediaError, open_media
+from storage.media import MediaError, is_text, legible, open_media
 from storage.tables import QUARANTINE, write_table
 from storage.work import Work
 
@@ -177,11 +177,11 @@ def run(config: PartitionConfig, _: Inputs, out: Workspace) -> dict[str, Any]:
         marked = {path: (location, path, marks.get(path)) for path in chosen}
         results = out.map(probed, marked, noun=f"{name} files")
     labels = read_labels(location, marks.get(LABELS))
-    refused = {path: {"reason": labels.twice[path]} for path in labels.twice if path in results}
-    rows, aside = sorted_out(results | refused, config.source.accept_damaged, STAGE.name)
-    for row in rows:
-        label, split = labels.known.get(row["path"], (None, None))
-        row |= {"source": name, "label": label, "split": split}
+    rows, reasons = sorted_out(results, name, labels, config.source.accept_damaged)
+    aside = [
+        {"item": path if is_text(path) else legible(path), "stage": STAGE.name, "reason": reason}
+        for path, reason in sorted(reasons.items())
+    ]
     told = [path for path in (*labels.known, *labels.twice) if bucket_of(path, buckets) == bucket]
     write_table(out.payload / "videos.parquet", rows, COLUMNS)
     write_table(out.payload / "quarantine.parquet", aside, QUARANTINE)
@@ -244,6 +244,6 @@ def _generate(
 
 
 STAGE = Stage(
-    "raw_videos", version=4, config=RawVideosConfig, run=run, narrow=partition_config,
+    "raw_videos", version=5, config=RawVideosConfig, run=run, narrow=partition_config,
     observe=observe,
 )  # fmt: skip

@@ -17,7 +17,8 @@ from storage.media import MediaError, open_media
 from storage.places import write_file
 
 LABELS = "labels.csv"
-SPLITS = ("train", "validation")
+HELD_OUT = "validation"
+SPLITS = ("train", HELD_OUT)
 
 
 @dataclass(frozen=True)

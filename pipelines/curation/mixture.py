@@ -4,7 +4,8 @@ VideoMix22M (V-JEPA 2, section 2.3, table 1). Nothing is copied: a training step
 its weight, then a sample of that source by the sample's own weight, and reads the clip at its
 offset in the source's shard (`pipelines/training/clips.py`). A sample's own weight is its number
 of draws for curated YT1B scenes and 1 elsewhere; samples marked "validation" get 0: they are
-listed, so that an evaluation finds them, and never trained on.
+listed, so that an evaluation finds them, and never trained on. Clips of a video that `duplicates`
+found in another bucket or source, too, are not listed but for the copy that is kept.
 
 Payload:
     index.parquet       the rows of every clip_shards index plus `partition`, sorted by
@@ -16,18 +17,18 @@ Payload:
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import field
 from typing import Any
 
 from pipelines.curation.clip_shards import INDEX
+from pipelines.curation.labels import HELD_OUT
 from pipelines.curation.sources import mixture_weights
 from pipelines.settings import Share, settings
 from pipelines.stage import Inputs, Stage, Workspace
 from storage.errors import InputError
 from storage.tables import QUARANTINE, write_table
 
-HELD_OUT = "validation"
 _TOLERANCE = 1e-6
 
 
@@ -46,16 +47,21 @@ class MixtureConfig:
             raise ValueError(f"weights: {listed} = {total:.6g}; they must sum to 1")
 
 
-def merged_index(parts: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+def merged_index(
+    parts: Mapping[str, Sequence[Mapping[str, Any]]],
+    left_out: Collection[tuple[str, str]] = (),
+) -> list[dict[str, Any]]:
     """The indices of all partitions as one, sorted by (source, partition, shard, offset).
 
     Args:
         parts: partition -> rows of its index.parquet.
+        left_out: (partition, video id) of videos whose clips are not taken in.
     """
     rows = [
         {**row, "partition": name, "weight": 0.0 if row["split"] == HELD_OUT else row["weight"]}
         for name, index in parts.items()
         for row in index
+        if (name, row["video_id"]) not in left_out
     ]
     return sorted(rows, key=lambda row: tuple(row[column] for column in ORDER))
 
@@ -101,7 +107,8 @@ def run(config: MixtureConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]
     parts = {
         name: part.table("index.parquet") for name, part in inputs.parts("clip_shards").items()
     }
-    rows = merged_index(parts)
+    copies = inputs["duplicates"].table("duplicates.parquet", ["partition", "video_id"])
+    rows = merged_index(parts, {(copy["partition"], copy["video_id"]) for copy in copies})
     weights = config.weights
     table = source_table(rows, weights)
     write_table(out.payload / "index.parquet", rows, MIXTURE_INDEX)
@@ -112,6 +119,7 @@ def run(config: MixtureConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]
     return {
         "samples": sum(entry["samples"] for entry in table.values()),
         "held_out": sum(entry["held_out"] for entry in table.values()),
+        "duplicates": sum(map(len, parts.values())) - len(rows),
         "sources": table,
     }
 
@@ -119,4 +127,4 @@ def run(config: MixtureConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]
 ORDER = ("source", "partition", "shard", "offset")
 MIXTURE_INDEX = {"partition": "string"} | INDEX
 
-STAGE = Stage("videomix22m", version=2, config=MixtureConfig, run=run)
+STAGE = Stage("videomix22m", version=3, config=MixtureConfig, run=run)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pipelines.curation import (
     clip_shards,
     clusters,
+    duplicates,
     embeddings,
     ingest,
     mixture,
@@ -80,6 +81,14 @@ size; the tars are the same bytes on every rebuild. `index.parquet` says where e
 start and how often it is drawn, so training reads single clips without unpacking. Clips that
 cannot be decoded are in `quarantine.parquet`."""
 
+DUPLICATES = """\
+Equal files in several buckets or sources, and which of the copies is trained on.
+
+One that is held out is kept first, then one with a label, then the first by source and path; of
+the others no clip comes into the mixture. `--set duplicates.drop=false` trains on all. Payload:
+`duplicates.parquet`, one row a copy that is left out (video_id, partition, path) with the one
+that is kept for it; `quarantine.parquet`, the same in words."""
+
 VIDEOMIX22M = """\
 All sources as one weighted training set: the paper's VideoMix22M.
 
@@ -123,6 +132,9 @@ def _weights_match(artifact: Artifact) -> Verdict:
     lacking = f"; no clip to train on in {', '.join(without)}" if without else ""
     return Verdict(passed, f"{listed}; sum {total:.6g}{lacking}", {**told["weights"]})
 
+
+FILES = those_of("raw_videos", lambda _, profile: profile.videomix22m.weights)
+"""The files of all sources that the mixture has a weight for."""
 
 CLIPS = those_of("clip_shards", lambda _, profile: profile.videomix22m.weights)
 """The clips of all sources that the mixture has a weight for."""
@@ -223,8 +235,11 @@ def _clips(sources: Sequence[Source]) -> tuple[Node, ...]:
             seconds=3.0,
         ),
         Node(
+            stage=duplicates.STAGE, group="curation", description=DUPLICATES, reads=(FILES,),
+        ),
+        Node(
             stage=mixture.STAGE, group="curation", description=VIDEOMIX22M,
-            reads=(CLIPS,), gates=(WEIGHTS_MATCH,),
+            reads=(CLIPS, whole("duplicates")), gates=(WEIGHTS_MATCH,),
             scales={
                 "demo": mixture.MixtureConfig(weights=generated),
                 "paper": mixture.MixtureConfig(weights=weights),

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pipelines.curation.duplicates import turn
+from pipelines.curation.labels import Labels
 from storage.digests import digest_bytes
-from storage.media import ChangedMediaError, MediaError, is_text, legible, open_media
+from storage.media import ChangedMediaError, MediaError, open_media
 from storage.pictures import VideoError
 from storage.video import probe
 
@@ -49,23 +51,27 @@ def described(data: bytes) -> dict[str, Any]:
 
 
 def sorted_out(
-    results: Mapping[str, dict[str, Any]], accept_damaged: bool, stage: str
-) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
-    """Rows that go on, and the quarantine with its reasons; results: path -> `described`."""
-    rows: list[dict[str, Any]] = []
-    aside: list[dict[str, str]] = []
-    first: dict[str, str] = {}  # sha256 -> path
-    for path, result in results.items():
-        reason = result.get("reason")
-        damaged, fault = result.pop("damaged", 0), result.pop("fault", None)
-        if reason is None and fault and not accept_damaged:
-            reason = f"damaged ({damaged} of {result['frames']} frames bad): {fault}"
-        elif reason is None and result["sha256"] in first:
-            reason = f"same bytes as {first[result['sha256']]}"
-        if reason is None:
-            first[result["sha256"]] = path
-            rows.append({**result, "path": path})
+    results: Mapping[str, dict[str, Any]], source: str, labels: Labels, accept_damaged: bool
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Rows of COLUMNS that go on, and path -> reason of the files that do not.
+
+    Of equal files one goes on, by the rule of `duplicates.turn`. results: path -> `described`.
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    reasons: dict[str, str] = {}
+    for path, found in results.items():
+        damaged, fault = found.get("damaged"), found.get("fault")
+        if reason := found.get("reason") or labels.twice.get(path):
+            reasons[path] = reason
+        elif fault and not accept_damaged:
+            reasons[path] = f"damaged ({damaged} of {found['frames']} frames bad): {fault}"
         else:
-            item = path if is_text(path) else legible(path)
-            aside.append({"item": item, "stage": stage, "reason": reason})
-    return rows, aside
+            label, split = labels.known.get(path, (None, None))
+            rows[path] = {name: found[name] for name in COLUMNS if name in found} | {
+                "source": source, "path": path, "label": label, "split": split,
+            }  # fmt: skip
+    kept: dict[str, str] = {}  # sha256 -> path
+    for row in sorted(rows.values(), key=lambda r: turn(source, r["path"], r["label"], r["split"])):
+        if (first := kept.setdefault(row["sha256"], row["path"])) != row["path"]:
+            reasons[row["path"]] = f"same bytes as {first}"
+    return [row for path, row in rows.items() if path not in reasons], reasons

@@ -21,7 +21,7 @@ from pipelines.nodes import GRAPH
 GROUPS = {
     "curation": [
         "raw_videos", "scenes", "scene_embeddings", "clusters", "curated_scenes", "clip_shards",
-        "videomix22m",
+        "duplicates", "videomix22m",
     ],
     "robot": ["droid_episodes", "episode_shards"],
     "training": ["encoder", "cooled_encoder", "world_model"],
@@ -83,7 +83,7 @@ def test_partitions_are_sources_buckets_and_labs(graph, deployed):
     assert keys("clip_shards") == trained
     assert keys("droid_episodes") == keys("episode_shards") != set()
     assert keys("probe_report") == {"ssv2", "kinetics"}
-    for whole in ("clusters", "videomix22m", *GROUPS["training"], "planning_report"):
+    for whole in ("clusters", "duplicates", "videomix22m", *GROUPS["training"], "planning_report"):
         assert keys(whole) == set()
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import compute
-from pipelines.curation import clip_shards, ingest, mixture, scenes
+from pipelines.curation import clip_shards, duplicates, ingest, mixture, scenes
 from pipelines.curation.themes import StyleConfig, Theme
 from pipelines.execution import ExecutionConfig
 from pipelines.stage import Stage, materialize
@@ -52,8 +52,9 @@ def walk(store: ArtifactStore, execution: ExecutionConfig, *, train: bool) -> di
     make("scenes", scenes.STAGE, scenes.ScenesConfig(), "raw_videos/ssv2")
     shards = clip_shards.ClipShardsConfig(short_side=48, shard_samples=3)
     make("clip_shards", clip_shards.STAGE, shards, "raw_videos/ssv2", "scenes/ssv2")
+    make("duplicates", duplicates.STAGE, duplicates.DuplicatesConfig(), "raw_videos/ssv2")
     make("videomix22m", mixture.STAGE, mixture.MixtureConfig(weights={"ssv2": 1.0}),
-         "clip_shards/ssv2")  # fmt: skip
+         "clip_shards/ssv2", "duplicates")  # fmt: skip
     if train:
         make("encoder", pretrain.ENCODER, ENCODER, "videomix22m", "clip_shards/ssv2")
         assert made["encoder"].metrics["steps"] == 10

@@ -60,11 +60,11 @@ def test_partitions_are_sources_buckets_and_labs() -> None:
     assert set(keys["clip_shards"]) == set(CUT)
     assert keys["droid_episodes"] == keys["episode_shards"] == LABS
     assert keys["probe_report"] == ("ssv2", "kinetics")
-    whole = ("clusters", "videomix22m", "encoder", "cooled_encoder", "world_model",
+    whole = ("clusters", "duplicates", "videomix22m", "encoder", "cooled_encoder", "world_model",
              "planning_report", "planner_bundle")  # fmt: skip
     assert all(keys[asset] == (None,) for asset in (*whole, *STUDIES))
     assert all(keys[asset] == CONTROLS for asset in CONTROL_ASSETS)
-    assert len(keys) == 15 + len(STUDIES) + len(CONTROL_ASSETS)
+    assert len(keys) == 16 + len(STUDIES) + len(CONTROL_ASSETS)
 
 
 @pytest.mark.parametrize("name", sorted(PROFILES))
@@ -116,7 +116,8 @@ EXPECTED: dict[Key, set[Key]] = {
     ("clip_shards", "yt1b-02"): {("raw_videos", "yt1b-02"), ("curated_scenes", "yt1b-02")},
     ("clip_shards", "ssv2"): {("raw_videos", "ssv2"), ("scenes", "ssv2")},
     ("clip_shards", "imagenet"): {("raw_videos", "imagenet"), ("scenes", "imagenet")},
-    ("videomix22m", None): parts("clip_shards", *CUT),
+    ("duplicates", None): parts("raw_videos", *CUT),
+    ("videomix22m", None): {("duplicates", None), *parts("clip_shards", *CUT)},
     ("droid_episodes", "lab-000"): set(),
     ("episode_shards", "lab-001"): {("droid_episodes", "lab-001")},
     ("encoder", None): {("videomix22m", None), *parts("clip_shards", *CUT)},

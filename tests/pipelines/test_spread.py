@@ -40,7 +40,7 @@ def test_workers_with_another_cache_give_the_bytes_of_one_disk(
     near = walked(str(tmp_path / "store"), str(tmp_path / "cache"), "1")
     assert far["contents"] == near["contents"]
     assert set(far["contents"]) == {
-        "raw_videos/ssv2", "scenes/ssv2", "clip_shards/ssv2", "videomix22m",
+        "raw_videos/ssv2", "scenes/ssv2", "clip_shards/ssv2", "duplicates", "videomix22m",
     }  # fmt: skip
     assert [look["folder"] for look in far["looks"]] == [there]
     # Tasks fetched what they read into their own cache, never through the driver's.

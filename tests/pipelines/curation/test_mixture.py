@@ -5,6 +5,7 @@ clip; held-out samples are listed and weigh nothing; the order of the parts does
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from pipelines.curation.clip_shards import INDEX
+from pipelines.curation.duplicates import DUPLICATES
 from pipelines.curation.mixture import (
     MixtureConfig,
     merged_index,
@@ -46,13 +48,20 @@ PARTS = {
 }
 
 
-def given(root: Path, parts: dict[str, list[dict[str, Any]]]) -> Inputs:
+def given(
+    root: Path, parts: dict[str, list[dict[str, Any]]], copies: Sequence[tuple[str, str]] = ()
+) -> Inputs:
+    """`copies`: (partition, video id) of what is left out."""
     for name, rows in parts.items():
         (root / name).mkdir(parents=True)
         write_table(root / name / "index.parquet", rows, INDEX)
-    return Inputs(
-        {f"clip_shards/{n}": artifact(root / n, f"clip_shards/{n}") for n in parts}
-    )  # fmt: skip
+    known = {f"clip_shards/{n}": artifact(root / n, f"clip_shards/{n}") for n in parts}
+    rows = [
+        {"video_id": video, "partition": part, "path": "a", "kept_partition": "b", "kept_path": "b"}
+        for part, video in copies
+    ]
+    write_table(root / "copies" / "duplicates.parquet", rows, DUPLICATES)
+    return Inputs(known | {"duplicates": artifact(root / "copies", "duplicates")})
 
 
 def weighted(**weights: float) -> MixtureConfig:
@@ -144,3 +153,14 @@ def test_one_source_alone(tmp_path: Path) -> None:
     out = workspace(tmp_path / "work", workers=2)
     metrics = run(only, given(tmp_path, parts), out)
     assert metrics["samples"] == 3
+
+
+def test_a_copy_that_is_left_out_is_not_listed(tmp_path: Path) -> None:
+    out = workspace(tmp_path / "work")
+    inputs = given(tmp_path, PARTS, [("yt1b-01", "y2"), ("yt1b-00", "y3"), ("ssv2", "s9")])
+    metrics = run(MixtureConfig(), inputs, out)
+    keys = [row["key"] for row in read_table(out.payload / "index.parquet")]
+    assert keys == ["h1", "i1", "k1", "s1", "s2", "y1", "y3"], (
+        "y2 alone, and in its partition alone"
+    )
+    assert metrics["duplicates"] == 1 and metrics["sources"]["yt1b"]["samples"] == 2
