@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pipelines.provenance import default_home
-from pipelines.settings import Count, settings
+from pipelines.settings import Count, between, settings
 
 
 @settings
@@ -25,5 +25,7 @@ class ExecutionConfig:
     activation_checkpointing: bool = False
     """Whether trainings compute each block again in the backward pass: less memory, equal numbers.
     """
+    stream_mb: Annotated[int, between(1, 1 << 20)] = 64
+    """Megabytes of vectors, or of rows of a table, that a stage reads at a time."""
     cache: Path = field(default_factory=lambda: default_home() / "cache")
     """A folder for what may be lost: digests of source files, copies of S3 objects."""

@@ -58,15 +58,18 @@ def read_table(
 
 
 def read_columns(
-    source: Path | BinaryIO, columns: Sequence[str], *, where: tuple[str, str] | None = None
+    source: Path | BinaryIO,
+    columns: Sequence[str] | None = None,
+    *,
+    where: tuple[str, str] | None = None,
 ) -> dict[str, np.ndarray[Any, Any]]:
-    """Some columns of a parquet file as numpy arrays of shape [rows].
+    """Some columns of a parquet file, or all, as numpy arrays of shape [rows].
 
     `where`, a (column, value), leaves the rows that have this value; row groups whose statistics
     say that they hold none are not read.
     """
-    names = list(columns)
     with pq.ParquetFile(source) as file:
+        names = file.schema_arrow.names if columns is None else list(columns)
         if where is None:
             table = file.read(columns=names)
         else:

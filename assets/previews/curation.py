@@ -11,7 +11,7 @@ import numpy as np
 
 from assets.previews import figures
 from pipelines.curation.ingest import read_media
-from pipelines.curation.retrieval import count_clusters
+from pipelines.curation.retrieval import weighed
 from pipelines.stage import Inputs
 from storage.artifacts import Artifact
 from storage.frames import middle_frame
@@ -60,30 +60,17 @@ def scene_embeddings(embedded: Artifact, _: Inputs) -> Mapping[str, bytes]:
 
 def clusters(found: Artifact, _: Inputs) -> Mapping[str, bytes]:
     """Clusters with the target videos in them; without one, a cluster will be dropped."""
-    scenes_in = Counter(found.columns("assignments.parquet", ["cluster"])["cluster"].tolist())
-    targets = found.columns("targets.parquet", ["source", "cluster"])
-    votes = Counter(zip(targets["source"].tolist(), targets["cluster"].tolist(), strict=True))
-    names = sorted(set(targets["source"].tolist()))
-    rows = [
-        {
-            "cluster": cluster,
-            "scenes": scenes_in[cluster],
-            "kept": any(votes[name, cluster] for name in names),
-            "weight": sum(votes[name, cluster] for name in names),
-            **{f"n_{name}": votes[name, cluster] for name in names},
-        }
-        for cluster in range(count_clusters(found))
-    ]
-    return {"clusters": figures.cluster_sheet(rows, names)}
+    table = found.columns("clusters.parquet")
+    votes = {name: column for name, column in table.items() if name.startswith("n_")}
+    told = sum(votes.values(), start=np.zeros(len(table["scenes"]), np.int64))
+    rows = {"scenes": table["scenes"], "kept": told > 0, "weight": told, **votes}
+    return {"clusters": figures.cluster_sheet(rows)}
 
 
-def curated_scenes(kept: Artifact, _: Inputs) -> Mapping[str, bytes]:
-    """Clusters kept and dropped."""
-    rows = kept.table("clusters.parquet")
-    targets = sorted(
-        name.removeprefix("n_") for name in (rows[0] if rows else {}) if name[1] == "_"
-    )
-    return {"kept and dropped": figures.cluster_sheet(rows, targets)}
+def curated_scenes(kept: Artifact, inputs: Inputs) -> Mapping[str, bytes]:
+    """Clusters kept and dropped, by their weight."""
+    weights = kept.manifest.recipe_inputs["config"]["weights"]
+    return {"kept and dropped": figures.cluster_sheet(weighed(inputs["clusters"], weights))}
 
 
 def clip_shards(shards: Artifact, _: Inputs) -> Mapping[str, bytes]:

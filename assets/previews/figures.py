@@ -119,22 +119,23 @@ def embedding_map(points: np.ndarray, groups: Sequence[str], title: str) -> Figu
 
 
 @drawn
-def cluster_sheet(clusters: Sequence[Mapping[str, Any]], targets: Sequence[str]) -> Figure:
+def cluster_sheet(clusters: Mapping[str, np.ndarray]) -> Figure:
     """Clusters kept and dropped: scenes above, the target videos that decide below.
 
-    `clusters` are rows with cluster, scenes, kept, weight and one n_<target> column per target;
-    the 80 heaviest are drawn.
+    `clusters` are columns [K]: scenes, kept, weight and one n_<target> a target; the 80 heaviest
+    are drawn.
     """
-    rows = sorted(clusters, key=lambda row: (-row["weight"], -row["scenes"], row["cluster"]))[:80]
-    at, kept = np.arange(len(rows)), sum(bool(row["kept"]) for row in clusters)
-    title = f"{kept} of {len(clusters)} clusters kept (green): a target video falls in them"
+    kept, weight, scenes_in = (clusters[name] for name in ("kept", "weight", "scenes"))
+    order = np.lexsort((-scenes_in, -weight))[:80]
+    at, targets = np.arange(len(order)), [n[2:] for n in clusters if n.startswith("n_")]
+    title = f"{kept.sum()} of {len(kept)} clusters kept (green): a target video falls in them"
     figure, (scenes, votes) = titled((7.4, 4.6), title, 2, sharex=True)
-    colours = [style.GREEN if row["kept"] else style.GREY for row in rows]
-    scenes.bar(at, [row["scenes"] for row in rows], color=colours, width=0.8)
+    colours = [style.GREEN if green else style.GREY for green in kept[order]]
+    scenes.bar(at, scenes_in[order], color=colours, width=0.8)
     scenes.set_ylabel("scenes")
-    floor = np.zeros(len(rows))
+    floor = np.zeros(len(order))
     for target, colour in zip(targets, style.PALETTE, strict=False):
-        counts = np.array([row[f"n_{target}"] for row in rows], dtype=float)
+        counts = clusters[f"n_{target}"][order].astype(float)
         votes.bar(at, counts, bottom=floor, color=colour, width=0.8, label=target)
         floor += counts
     votes.set(ylabel="target videos", xlabel="clusters, by falling retrieval weight", xticks=[])

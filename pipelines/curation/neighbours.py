@@ -1,8 +1,11 @@
-"""Neighbours: k-means and nearest centroids. The only module that imports faiss.
+"""Neighbours: nearest centroids and k-means. The only module that imports faiss.
 
-Both functions are deterministic. On the CPU they run on one thread, because the order in which
-threads add up is not something a digest should depend on; scale comes from partitions (many
-processes) or from a GPU, which is used when `device` is "cuda" and this FAISS build has one.
+All of it is deterministic, and nothing depends on how many vectors are given at a time:
+- On the CPU the search runs on one thread, because the order in which threads add up is not
+  something a digest should depend on; scale comes from partitions (many processes) or from a GPU,
+  which is used when `device` is "cuda" and this FAISS build has one.
+- FAISS multiplies BLOCK queries at a time, so pieces of whole blocks are the same products.
+- A mean is added up in integers, which have no order of summation.
 
 Distances are squared Euclidean. On vectors of length 1 that orders like the cosine:
 ||x - c||^2 = 1 + ||c||^2 - 2 x.c .
@@ -10,7 +13,7 @@ Distances are squared Euclidean. On vectors of length 1 that orders like the cos
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -27,54 +30,78 @@ except ModuleNotFoundError as missing:
 
 Vectors = NDArray[np.float32]
 
+BLOCK = int(faiss.cvar.distance_compute_blas_query_bs)
+"""Queries that FAISS multiplies at a time: a piece that is read should be some of these blocks."""
+# Sums of coordinates are kept in units of 2^-32: two thousand million vectors of length 1 fit.
+_UNIT = 2.0**32
+_LARGEST = 1.5
 
-def train_centroids(
-    vectors: Vectors, clusters: int, *, iterations: int, seed: int, device: str = "cpu"
-) -> Vectors:
-    """Lloyd's k-means from randomly chosen vectors: `vectors` [N, D] -> centroids [clusters, D].
 
-    All N vectors are used (a subsample is the caller's choice). The same vectors, seed and FAISS
-    build give the same bytes for the same CPU capability; a GPU adds up in another order.
+class Centroids:
+    """Centroids [K, D] that can be searched."""
+
+    def __init__(self, centroids: Vectors, device: str = "cpu") -> None:
+        self.vectors = _checked(centroids, "centroids")
+        self._index = _index(self.vectors.shape[1], device)
+        self._index.add(self.vectors)
+
+    def nearest(self, vectors: Vectors) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """For every one of `vectors` [N, D]: its nearest centroid and how far that is.
+
+        Returns:
+            (cluster [N] int32, squared distance [N] float32). The distance is computed anew from
+            the pair, so it does not depend on how FAISS batched the search.
+        """
+        cluster = self.search(vectors)
+        distance = np.empty(len(vectors), np.float32)
+        for piece in _pieces(len(vectors)):
+            apart = vectors[piece].astype(np.float64) - self.vectors[cluster[piece]]
+            distance[piece] = np.einsum("nd,nd->n", apart, apart)
+        return cluster, distance
+
+    def search(self, vectors: Vectors) -> NDArray[np.int32]:
+        """[N] int32: the nearest centroid of every one of `vectors` [N, D]."""
+        vectors = _checked(vectors, "vectors")
+        if not len(vectors):
+            return np.empty(0, np.int32)
+        with _one_thread():
+            _, found = self._index.search(vectors, 1)
+        return found[:, 0].astype(np.int32)
+
+
+def lloyd_step(blocks: Iterable[Vectors], centroids: Vectors, *, device: str = "cpu") -> Vectors:
+    """One iteration of k-means: centroids [K, D] -> the means [K, D] of what is nearest to each.
+
+    `blocks` give the training vectors, [n, D] at a time; any cut gives the same bytes for the same
+    CPU capability. A centroid that nothing is nearest to stays where it is.
 
     Raises:
-        ValueError: fewer vectors than clusters, or a vector that is not finite.
+        ValueError: a vector that is not finite, or far longer than 1.
     """
-    vectors = _checked(vectors, "vectors")
-    count, width = vectors.shape
-    if count < clusters:
-        raise InputError(
-            f"k-means: {count} vectors cannot make {clusters} clusters; "
-            f"set clusters.clusters to at most {count}, or add scenes"
-        )
-    settings = faiss.ClusteringParameters()
-    settings.niter, settings.seed = iterations, seed
-    # FAISS would otherwise warn below 39 and silently subsample above 256 points per centroid.
-    settings.min_points_per_centroid, settings.max_points_per_centroid = 1, count
-    clustering = faiss.Clustering(width, clusters, settings)
-    with _one_thread():
-        clustering.train(vectors, _index(width, device))
-    return faiss.vector_to_array(clustering.centroids).reshape(clusters, width)
+    index = Centroids(centroids, device)
+    sums, counts = np.zeros(centroids.shape, np.int64), np.zeros(len(centroids), np.int64)
+    for block in blocks:
+        cluster = index.search(block)
+        for piece in _pieces(len(block)):
+            _add_up(sums, counts, block[piece], cluster[piece])
+    held = counts > 0
+    means = centroids.copy()
+    means[held] = sums[held] / (counts[held, None] * _UNIT)
+    return means
 
 
-def nearest(
-    vectors: Vectors, centroids: Vectors, *, device: str = "cpu"
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """For every one of `vectors` [N, D]: its nearest of `centroids` [K, D] and how far that is.
-
-    Returns:
-        (cluster [N] int32, squared distance [N] float32). The distance is computed anew from the
-        pair, so it does not depend on how FAISS batched the search.
-    """
-    vectors, centroids = _checked(vectors, "vectors"), _checked(centroids, "centroids")
-    if not len(vectors):
-        return np.empty(0, np.int32), np.empty(0, np.float32)
-    index = _index(centroids.shape[1], device)
-    with _one_thread():
-        index.add(centroids)
-        _, found = index.search(vectors, 1)
-    cluster = found[:, 0].astype(np.int32)
-    difference = vectors.astype(np.float64) - centroids[cluster]
-    return cluster, np.einsum("nd,nd->n", difference, difference).astype(np.float32)
+def _add_up(
+    sums: NDArray[np.int64], counts: NDArray[np.int64], vectors: Vectors, cluster: NDArray[np.int32]
+) -> None:
+    """Add vectors to the sums and counts of their clusters, in place."""
+    if np.abs(vectors).max() > _LARGEST:
+        raise ValueError("vectors: want vectors of length 1")
+    order = np.argsort(cluster, kind="stable")
+    hit, starts, number = np.unique(cluster[order], return_index=True, return_counts=True)
+    # A multiplication by a power of two is exact; what is rounded away is below 2^-33.
+    whole = np.rint(vectors[order] * np.float32(_UNIT)).astype(np.int64)
+    sums[hit] += np.add.reduceat(whole, starts, axis=0)
+    counts[hit] += number
 
 
 def has_gpu() -> bool:
@@ -90,13 +117,19 @@ def _index(width: int, device: str) -> faiss.Index:
     return flat
 
 
+def _pieces(count: int) -> Iterator[slice]:
+    """Rows of BLOCK vectors at a time: small enough for what is worked out beside them."""
+    return (slice(first, first + BLOCK) for first in range(0, count, BLOCK))
+
+
 def _checked(vectors: Vectors, name: str) -> Vectors:
     if vectors.ndim != 2 or not vectors.shape[1]:
         raise ValueError(f"{name}: shape {vectors.shape}, want [count, width]")
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
-    if not np.isfinite(vectors).all():
-        row = int(np.argmin(np.isfinite(vectors).all(axis=1)))
-        raise ValueError(f"{name}: row {row} is not finite")
+    for piece in _pieces(len(vectors)):
+        if not (finite := np.isfinite(vectors[piece])).all():
+            row = piece.start + int(np.argmin(finite.all(axis=1)))
+            raise ValueError(f"{name}: row {row} is not finite")
     return vectors
 
 

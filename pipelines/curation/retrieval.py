@@ -11,20 +11,18 @@ N_{d,c}: videos of target d in cluster c; N_d: all videos of target d; w_d: its 
 The draw is made scene by scene, with replacement in effect: a scene of cluster c is expected
 e = budget * (w_c / |c|) / sum(w) times, and gets floor(e + u) draws with u a hash of
 (seed, scene id). So the expected total is `budget`, and no scene's draw depends on which other
-scenes happened to be in the same file.
+scenes happened to be in the same file. Nothing is told here of the pool as a whole: a partition
+whose draws are what they were has the bytes that it had.
 
 Payload of one YT1B partition:
-    scenes.parquet      the columns of `scenes` plus cluster, weight (w_c / |c|), draws (> 0)
-    clusters.parquet    every cluster of the pool: scenes, kept, weight w_c, n_<target>
+    scenes.parquet      the columns of `scenes` plus draws (> 0)
     quarantine.parquet  empty: nothing is opened here
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,8 +39,6 @@ from storage.tables import QUARANTINE, write_table
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
-NPY_HEADER = 128
-"""Bytes of the header of an array that numpy saved, unless its type has very many fields."""
 
 
 @settings
@@ -100,11 +96,6 @@ def cluster_weights(counts: Mapping[str, Counts], weights: Mapping[str, float]) 
     return result
 
 
-def scene_weights(weights: Floats, sizes: Counts) -> Floats:
-    """[K]: w_c / |c|, what one scene of cluster c weighs; 0 for a cluster without scenes."""
-    return np.divide(weights, sizes, out=np.zeros(len(weights)), where=sizes > 0)
-
-
 def expected_draws(weights: Floats, sizes: Counts, budget: int) -> Floats:
     """[K]: how often one scene of each cluster is expected to be drawn.
 
@@ -121,7 +112,8 @@ def expected_draws(weights: Floats, sizes: Counts, budget: int) -> Floats:
         raise InputError(
             "curated_scenes: no cluster holds both a target video and a scene of the pool"
         )
-    return scene_weights(weights, sizes) * (budget / reachable)
+    share = np.divide(weights, sizes, out=np.zeros(len(weights)), where=sizes > 0)
+    return share * (budget / reachable)
 
 
 def draws_of(expected: float, seed: int, scene_id: str) -> int:
@@ -132,17 +124,9 @@ def draws_of(expected: float, seed: int, scene_id: str) -> int:
 def run(config: RetrievalConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
     """Weigh all clusters of the pool, then draw the scenes of this partition."""
     clustered = inputs["clusters"]
-    clusters = count_clusters(clustered)
-    pool = clustered.columns("assignments.parquet", ["cluster"])
-    sizes = np.bincount(pool["cluster"], minlength=clusters).astype(np.int64)
-    counts = target_counts(clustered, clusters, tuple(config.weights))
-    by_target = config.weights
-    weights, kept = cluster_weights(counts, by_target), kept_clusters(counts, by_target)
-    expected, share = expected_draws(weights, sizes, config.budget), scene_weights(weights, sizes)
-
-    here = clustered.columns(
-        "assignments.parquet", ["scene_id", "cluster"], where=("partition", str(out.partition))
-    )
+    table = weighed(clustered, config.weights)
+    expected = expected_draws(table["weight"], table["scenes"], config.budget)
+    here = clustered.columns(f"assignments/{out.partition}.parquet", ["scene_id", "cluster"])
     cluster_of = dict(zip(here["scene_id"].tolist(), here["cluster"].tolist(), strict=True))
     drawn, unassigned = [], 0
     for scene in inputs["scenes"].table("scenes.parquet"):
@@ -150,59 +134,36 @@ def run(config: RetrievalConfig, inputs: Inputs, out: Workspace) -> dict[str, An
         if cluster is None:
             unassigned += 1
         elif draws := draws_of(float(expected[cluster]), config.seed, scene["scene_id"]):
-            weight = float(share[cluster])
-            drawn.append({**scene, "cluster": cluster, "weight": weight, "draws": draws})
+            drawn.append({**scene, "draws": draws})
     write_table(out.payload / "scenes.parquet", drawn, CURATED)
-    _write_clusters(out.payload / "clusters.parquet", sizes, kept, weights, counts)
     write_table(out.payload / "quarantine.parquet", [], QUARANTINE)
     return {
-        "clusters": clusters,
-        "clusters_kept": int(kept.sum()),
+        "clusters": len(table["kept"]),
+        "clusters_kept": int(table["kept"].sum()),
         "scenes": len(cluster_of),
         "scenes_without_embedding": unassigned,
-        "scenes_in_kept_clusters": sum(bool(kept[c]) for c in cluster_of.values()),
+        "scenes_in_kept_clusters": int(table["kept"][here["cluster"]].sum()),
         "scenes_drawn": len(drawn),
         "draws": sum(row["draws"] for row in drawn),
     }
 
 
-def count_clusters(clustered: Artifact) -> int:
-    """K, from the first bytes of centroids.npy [K, D]: the centroids themselves are not needed."""
-    header = io.BytesIO(clustered.span("centroids.npy", 0, NPY_HEADER))
-    np.lib.format.read_magic(header)
-    shape, _, _ = np.lib.format.read_array_header_1_0(header)
-    return int(shape[0])
+def weighed(clustered: Artifact, weights: Mapping[str, float]) -> dict[str, NDArray[Any]]:
+    """Every cluster of a `clusters` artifact: columns [K] scenes, kept, weight (w_c), n_<target>.
 
-
-def target_counts(clustered: Artifact, clusters: int, targets: Sequence[str]) -> dict[str, Counts]:
-    """Target -> N_{d,c} [K] from the table of assigned target videos."""
-    table = clustered.columns("targets.parquet", ["source", "cluster"])
+    A target that has a weight and no column has no video in any cluster.
+    """
+    table = clustered.columns("clusters.parquet")
+    none = np.zeros(len(table["scenes"]), np.int64)
+    counts = {target: table.get(f"n_{target}", none) for target in weights}
     return {
-        target: np.bincount(
-            table["cluster"][table["source"] == target].astype(np.int64), minlength=clusters
-        ).astype(np.int64)
-        for target in targets
+        "scenes": table["scenes"],
+        "kept": kept_clusters(counts, weights),
+        "weight": cluster_weights(counts, weights),
+        **{f"n_{target}": values for target, values in counts.items()},
     }
 
 
-def _write_clusters(
-    path: Path,
-    sizes: Counts,
-    kept: NDArray[np.bool_],
-    weights: Floats,
-    counts: Mapping[str, Counts],
-) -> None:
-    columns = {"scenes": sizes, "kept": kept, "weight": weights}
-    columns |= {f"n_{target}": values for target, values in counts.items()}
-    lists = {name: values.tolist() for name, values in columns.items()}
-    rows = [
-        {"cluster": cluster} | {name: values[cluster] for name, values in lists.items()}
-        for cluster in range(len(sizes))
-    ]
-    schema = {"cluster": "int32", "scenes": "int64", "kept": "bool", "weight": "float64"}
-    write_table(path, rows, schema | {f"n_{target}": "int64" for target in counts})
+CURATED = SCENES | {"draws": "int32"}
 
-
-CURATED = SCENES | {"cluster": "int32", "weight": "float64", "draws": "int32"}
-
-STAGE = Stage("curated_scenes", version=1, config=RetrievalConfig, run=run)
+STAGE = Stage("curated_scenes", version=2, config=RetrievalConfig, run=run)

@@ -14,10 +14,10 @@ from assets.previews.style import LIMIT
 
 NUMBERS = np.random.default_rng(0)
 FRAMES = [NUMBERS.integers(0, 255, (64, 64, 3), dtype=np.uint8) for _ in range(4)]
-CLUSTERS = [
-    {"cluster": 0, "scenes": 9, "kept": True, "weight": 0.7, "n_k710": 3, "n_ssv2": 0},
-    {"cluster": 1, "scenes": 4, "kept": False, "weight": 0.0, "n_k710": 0, "n_ssv2": 0},
-]
+CLUSTERS = {
+    "scenes": np.array([9, 4]), "kept": np.array([True, False]), "weight": np.array([0.7, 0.0]),
+    "n_k710": np.array([3, 0]), "n_ssv2": np.array([0, 0]),
+}  # fmt: skip
 AXIS = np.linspace(-7.5, 7.5, 9)
 SPARSE = np.where(np.arange(100) % 25, np.nan, 5.0)  # a number taken every 25 steps
 
@@ -27,7 +27,7 @@ DRAWINGS: dict[str, Callable[[], bytes]] = {
     "embedding_map": lambda: figures.embedding_map(
         np.random.default_rng(1).normal(size=(12, 5)), ["a", "b"] * 6, "map"
     ),
-    "cluster_sheet": lambda: figures.cluster_sheet(CLUSTERS, ["k710", "ssv2"]),
+    "cluster_sheet": lambda: figures.cluster_sheet(CLUSTERS),
     "mixture_bars": lambda: figures.mixture_bars({"a": 0.3, "b": 0.7}, {"a": 10}),
     "training_curves": lambda: figures.training_curves(
         np.arange(100),

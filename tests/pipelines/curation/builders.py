@@ -24,13 +24,17 @@ def inputs(**artifacts: Artifact) -> Inputs:
 
 
 def embeddings(root: Path, partition: str, vectors: np.ndarray, **columns: list[Any]) -> Artifact:
-    """A scene_embeddings artifact of the given vectors, scenes named `<partition>-<row>`."""
+    """A scene_embeddings artifact of the given vectors.
+
+    Scenes are named `<partition>-<row>`, unless `scene_id` says otherwise.
+    """
     root.mkdir(parents=True)
     np.save(root / "embeddings.npy", np.asarray(vectors, np.float32))
     splits = columns.get("split", [None] * len(vectors))
+    names = columns.get("scene_id", [f"{partition}-{row}" for row in range(len(vectors))])
     rows = [
-        {"scene_id": f"{partition}-{row}", "source": partition.split("-")[0], "split": split}
-        for row, split in enumerate(splits)
+        {"scene_id": name, "source": partition.split("-")[0], "split": split}
+        for name, split in zip(names, splits, strict=True)
     ]
     schema = {"scene_id": "string", "source": "string", "split": "string"}
     write_table(root / "rows.parquet", rows, schema)

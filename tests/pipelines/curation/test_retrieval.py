@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.curation.clusters import ASSIGNMENTS, TARGETS
+from pipelines.curation.clusters import ASSIGNMENTS
 from pipelines.curation.retrieval import (
     RetrievalConfig,
     cluster_weights,
@@ -20,6 +20,7 @@ from pipelines.curation.retrieval import (
     expected_draws,
     kept_clusters,
     run,
+    weighed,
 )
 from pipelines.curation.scenes import COLUMNS as SCENES
 from pipelines.curation.sources import retrieval_weights
@@ -96,23 +97,25 @@ def test_draws_average_to_what_is_expected() -> None:
 def planted(root: Path, sizes: list[int], found: dict[str, list[int]]) -> Any:
     """A pool with `sizes` scenes per cluster in two partitions, targets as counted in `found`."""
     clustered, scenes = root / "clusters", root / "scenes"
-    clustered.mkdir(parents=True)
-    scenes.mkdir()
-    np.save(clustered / "centroids.npy", np.eye(len(sizes), dtype=np.float32))
-    pool = [
-        {"scene_id": f"c{c}-{n}", "partition": f"yt1b-0{n % 2}", "cluster": c, "distance": 0.0}
+    scenes.mkdir(parents=True)
+    pool: dict[str, list[dict[str, Any]]] = {"yt1b-00": [], "yt1b-01": []}
+    for cluster, size in enumerate(sizes):
+        for n in range(size):
+            row = {"scene_id": f"c{cluster}-{n}", "cluster": cluster, "distance": 0.0}
+            pool[f"yt1b-0{n % 2}"].append(row)
+    for name, rows in pool.items():
+        write_table(clustered / "assignments" / f"{name}.parquet", rows, ASSIGNMENTS)
+    votes = {f"n_{source}": per_cluster for source, per_cluster in found.items()}
+    table = [
+        {"first_scene": f"c{c}-0", "scenes": size, "distance": 0.0}
+        | {n: v[c] for n, v in votes.items()}
         for c, size in enumerate(sizes)
-        for n in range(size)
     ]
-    write_table(clustered / "assignments.parquet", pool, ASSIGNMENTS)
-    targets = [
-        {"scene_id": f"{source}-{c}-{n}", "source": source, "cluster": c, "distance": 0.0}
-        for source, per_cluster in found.items()
-        for c, count in enumerate(per_cluster)
-        for n in range(count)
-    ]
-    write_table(clustered / "targets.parquet", targets, TARGETS)
-    here = [scene(row["scene_id"]) for row in pool if row["partition"] == "yt1b-00"]
+    schema = {"first_scene": "string", "distance": "float64"}
+    write_table(
+        clustered / "clusters.parquet", table, {n: schema.get(n, "int64") for n in table[0]}
+    )
+    here = [scene(row["scene_id"]) for row in pool["yt1b-00"]]
     write_table(scenes / "scenes.parquet", [*here, scene("not-embedded")], SCENES)
     return inputs(
         clusters=artifact(clustered, "clusters"), scenes=artifact(scenes, "scenes/yt1b-00")
@@ -129,17 +132,16 @@ def test_run_on_planted_clusters(tmp_path: Path) -> None:
     given = planted(tmp_path, [200, 200, 200, 200], FOUND)
     out = workspace(tmp_path / "work", "yt1b-00", workers=2)
     metrics = run(RetrievalConfig(budget=4000), given, out)
-    table = read_table(out.payload / "clusters.parquet")
-    assert [row["kept"] for row in table] == [True, True, True, False]
-    assert [row["n_kinetics"] for row in table] == [8, 2, 0, 0]
+    table = weighed(given["clusters"], PAPER)
+    assert table["kept"].tolist() == [True, True, True, False]
+    assert table["n_kinetics"].tolist() == [8, 2, 0, 0]
     weights = [0.7 * 0.8 + 0.125, 0.7 * 0.2 + 0.125, 0.05, 0.0]
-    assert np.allclose([row["weight"] for row in table], weights)
+    assert np.allclose(table["weight"], weights)
     drawn = read_table(out.payload / "scenes.parquet")
     draws = Counter()
     for row in drawn:
         assert row["draws"] > 0
-        assert row["weight"] == pytest.approx(weights[row["cluster"]] / 200)
-        draws[row["cluster"]] += row["draws"]
+        draws[int(row["scene_id"][1])] += row["draws"]
     assert draws[3] == 0
     # Half of the pool lies in this partition, so half of the budget is expected here.
     for cluster in range(3):
