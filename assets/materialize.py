@@ -15,7 +15,7 @@ import dagster as dg
 from dagster._core.errors import DagsterAssetCheckFailedError
 
 from assets.definitions import build
-from assets.definitions.asset import GateError, not_passed
+from assets.definitions.asset import MOVED, GateError, not_passed
 from assets.deployment import Deployment, prepare_home
 from assets.selection import chosen
 from pipelines.graph import Key, State, key_name, statuses
@@ -153,8 +153,8 @@ def _run_all(
         name = f"[{number}/{len(keys)}] {asset}{f' {partition}' if partition else ''} …"
         if out.isatty():
             print(name, end="\r", file=out, flush=True)
-        _carry_out(job, key, deployed, store, instance)
-        print(f"{name} {clock.tick(key)}", file=out, flush=True)
+        moved = _carry_out(job, key, deployed, store, instance)
+        print(f"{name} {clock.tick(key)}{moved}", file=out, flush=True)
 
 
 def _carry_out(
@@ -163,12 +163,15 @@ def _carry_out(
     deployed: Deployment,
     store: ArtifactStore,
     instance: dg.DagsterInstance,
-) -> None:
-    """One run of Dagster in this process; raises StageError or GateError when it fails."""
+) -> str:
+    """One run of Dagster in this process; raises StageError or GateError when it fails.
+
+    Returns what the asset counts of itself that is another than before, as lines below its own.
+    """
     asset, run = key[0], str(uuid.uuid4())
     config = plain(getattr(deployed.profile, asset))
     try:
-        job.execute_in_process(
+        done = job.execute_in_process(
             run_id=run,
             instance=instance,
             asset_selection=[dg.AssetKey(asset)],
@@ -191,6 +194,19 @@ def _carry_out(
         raise StageError(key_name(key), _cause(refusal), run) from refusal
     except Exception as raised:
         raise StageError(key_name(key), raised, run) from raised
+    [event] = done.get_asset_materialization_events()
+    return _moved(event.step_materialization_data.materialization.metadata)
+
+
+def _moved(metadata: Mapping[str, dg.MetadataValue]) -> str:
+    told = {
+        name.removeprefix(MOVED): value.value
+        for name, value in metadata.items()
+        if name.startswith(MOVED)
+    }
+    why = told.pop("why", "")
+    counts = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in told.items() if value)
+    return f"\n    {counts or 'nothing that is counted'}, for {why}" if told else ""
 
 
 def _cause(refusal: dg.Failure) -> Exception:

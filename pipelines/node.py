@@ -119,6 +119,9 @@ class Node:
     """What one partition takes at DEMO on two CPU cores, for the expected end of a first run."""
     summary: Callable[[Artifact], Lines] | None = None
     """What the summary of a run says of it."""
+    moved: Callable[[Artifact, Artifact], Mapping[str, Any]] | None = None
+    """(what was shown before, what is shown now) -> what is another, counted, for people; both were
+    made by the same version of the stage."""
     on_request: bool = False
     """Whether it is made only when it is named (a study, which takes long): not by a run of all."""
 

@@ -8,6 +8,7 @@ pictures beside its numbers from its preview. The body materializes one partitio
 import base64
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -22,12 +23,14 @@ from pipelines.execution import ExecutionConfig
 from pipelines.gates import Others, refusals
 from pipelines.graph import open_inputs, others_of_source, upstream_keys
 from pipelines.node import Graph, Node, Profile
-from pipelines.stage import Inputs, Materialized, materialize
-from storage.artifacts import Artifact, ArtifactStore, Manifest
+from pipelines.stage import Inputs, Materialized, differences, materialize
+from storage.artifacts import Artifact, ArtifactError, ArtifactStore, Manifest
 from storage.errors import UserError
 from storage.media import listings_kept
 
 DETERMINISTIC = "deterministic"
+MOVED = "moved/"
+"""How the names begin under which a page says what is another than before."""
 
 
 class GateError(UserError):
@@ -151,6 +154,7 @@ def _materialized(
     if refused := not_passed(inputs, deployment, store):
         raise GateError(refused)
     execution: ExecutionConfig = context.resources.execution
+    before = store.ref(node.asset, partition)
     with watched(context, store, node, config, inputs, partition, execution):
         made = materialize(
             store, node.stage, config, inputs, asset=node.asset, partition=partition,
@@ -168,6 +172,7 @@ def _materialized(
                 for title, picture in pictures.items()
             },
             **{f"metrics/{name}": value for name, value in numbers(made.artifact.manifest)},
+            **dict(moved(node, before, made.artifact, store)),
             **described(made, store),
         },
         check_results=list(_verdicts(made.artifact, node, store, deployment)),
@@ -201,6 +206,24 @@ def told(made: Materialized) -> str:
     manifest = made.artifact.manifest
     verb = "had been made before" if made.reused else f"made in {manifest.record['seconds']:.1f} s"
     return f"{manifest.name} {verb}: {len(manifest.files)} files, {manifest.size / 1e6:.2f} MB"
+
+
+def moved(
+    node: Node, before: Manifest | None, now: Artifact, store: ArtifactStore
+) -> Iterator[tuple[str, Any]]:
+    """Why an artifact has other bytes than what was shown before it, and what its node counts;
+    the names begin with MOVED.
+    """
+    if before is None or before.content == now.content:
+        return
+    old, new = before.recipe_inputs, now.manifest.recipe_inputs
+    why = list(differences(old, new))
+    more = f" (and {len(why) - 3} more)" if len(why) > 3 else ""
+    yield f"{MOVED}why", "; ".join(why[:3]) + more
+    if node.moved and old["version"] == new["version"]:
+        with suppress(ArtifactError):  # what was shown before may have been cleared away
+            told = node.moved(store.open(before), now)
+            yield from ((f"{MOVED}{name}", value) for name, value in told.items())
 
 
 def described(made: Materialized, store: ArtifactStore) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from pipelines.curation import (
     embeddings,
     ingest,
     mixture,
+    movement,
     retrieval,
     scenes,
 )
@@ -60,8 +61,11 @@ float32, `rows.parquet` in the same order, `quarantine.parquet`."""
 CLUSTERS = """\
 k-means over all YT1B scenes, and the nearest cluster of every target video.
 
-The paper clusters its pool into 1.5 million cells with FAISS. Payload: `centroids.npy` [K, D],
-`assignments.parquet` (YT1B scene → cluster, distance), `targets.parquet` (target → cluster).
+The paper clusters its pool into 1.5 million cells with FAISS. Clusters begin at the scenes with the
+smallest hashes, so that one video more or less leaves the clusters of all others where they are;
+`clusters.frozen` keeps an earlier artifact's centroids, and the drift from them is told. Payload:
+`centroids.npy` [K, D], `clusters.parquet` (scenes and target videos in each),
+`assignments/<partition>.parquet` (YT1B scene → cluster, distance), `targets/<partition>.parquet`.
 The picture already shows the rule of the next step: a cluster without a target is dropped."""
 
 CURATED_SCENES = """\
@@ -71,7 +75,7 @@ A cluster is kept if and only if at least one target video falls in it; its scen
 with weight w_c = Σ_d w_d · N_{d,c} / N_d, the retrieval weights being Kinetics (K710) 0.7, SSv2
 0.125, COIN 0.125 and EpicKitchens 0.05. Change one with `--set curated_scenes.weights.coin=0.2`:
 this asset and what follows turn stale, and nothing before it. Payload: `scenes.parquet` (with
-cluster, weight, draws), `clusters.parquet` (every cluster with its counts)."""
+draws)."""
 
 CLIP_SHARDS = """\
 Training clips of one source as WebDataset tars that any reader of the format opens.
@@ -200,7 +204,7 @@ def _curation(sources: Sequence[Source]) -> tuple[Node, ...]:
     return (
         Node(
             stage=clusters.STAGE, group="curation", description=CLUSTERS,
-            reads=(every("scene_embeddings"),),
+            reads=(every("scene_embeddings"),), moved=movement.clusters_moved,
             scales={
                 "demo": clusters.ClustersConfig(clusters=40, iterations=20),
                 "laptop": clusters.ClustersConfig(clusters=200, iterations=20),
@@ -209,6 +213,7 @@ def _curation(sources: Sequence[Source]) -> tuple[Node, ...]:
         Node(
             stage=retrieval.STAGE, group="curation", description=CURATED_SCENES,
             partitions=partitions_of(POOL), reads=(same("scenes"), whole("clusters")),
+            moved=movement.scenes_moved,
             scales={
                 "demo": retrieval.RetrievalConfig(weights=targets, budget=200),
                 "laptop": retrieval.RetrievalConfig(weights=targets, budget=1000),

@@ -72,6 +72,15 @@ def test_the_launchpads_values_reach_the_stage(launch, house):
     assert "counts/a is stale: config.upto: 3 -> 5" in told
 
 
+def test_what_moved_is_told_with_its_reason(launch, house):
+    first = materialized(launch("counts", "a")).metadata
+    assert not [name for name in first if name.startswith("moved/")]
+    told = materialized(launch("counts", "a", {"upto": 7})).metadata
+    assert told["moved/why"].value == "config.upto: 5 -> 7"
+    again = materialized(launch("counts", "a", {"upto": 7})).metadata
+    assert "moved/why" not in again, "it shows what it showed before"
+
+
 def test_how_it_is_run_is_recorded_and_never_asked(launch, house):
     launch("counts", "a", execution={"workers": 1})
     first = house.store.ref("counts", "a")
