@@ -11,8 +11,8 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,10 +28,10 @@ if "RAY_ADDRESS" not in os.environ:
 import ray
 
 from pipelines.execution import ExecutionConfig
+from pipelines.journal import journal_line, read_journal
 from pipelines.progress import progress
 from pipelines.stage import Workspace
 from storage.errors import InputError, UserError
-from storage.manifests import ArtifactError
 from storage.work import KeptFile, noting_kept
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ _ADVICE = (
     "then run again: what is done is kept"
 )
 _STOP_WITHIN = 10.0  # seconds
+_LOOK_EVERY = 2.0  # seconds between two looks at what is running
 
 
 class WorkersDiedError(UserError, RuntimeError):
@@ -99,7 +100,7 @@ def map_items(
         TypeError: the function returned what JSON cannot hold.
     """
     journal = out.scratch / f"{noun.replace(' ', '-')}.jsonl"
-    done, kept = _read_journal(journal)
+    done, kept = read_journal(journal)
     gone = out.work.lost(file for files in kept.values() for file in files)
     for key in [key for key, files in kept.items() if gone & {file.name for file in files}]:
         del done[key], kept[key]
@@ -110,8 +111,8 @@ def map_items(
             open(journal, "a") as stream,
             progress(noun, len(items), len(items) - len(todo)) as bar,
         ):
-            for key, (result, files) in _run(function, todo, out.execution.workers):
-                line = _journal_line(function, key, result, files)
+            for key, (result, files) in _run(function, todo, out.execution.workers, bar.watch):
+                line = journal_line(function, key, result, files)
                 stream.write(line)
                 stream.flush()
                 done[key] = json.loads(line)["result"]  # what a resumed run will see, too
@@ -122,20 +123,32 @@ def map_items(
 
 
 def _run(
-    function: Callable[[Item], Any], items: Mapping[str, Item], workers: int
+    function: Callable[[Item], Any],
+    items: Mapping[str, Item],
+    workers: int,
+    watch: Callable[[Mapping[str, float]], None],
 ) -> Iterator[tuple[str, Any]]:
-    """(key, result) of every item as they finish, `workers` at a time."""
+    """(key, result) of every item as they finish, `workers` at a time.
+
+    `watch` is told, every few seconds, what is running: key -> when it was handed out.
+    """
     remote = ray.remote(num_cpus=1, max_retries=2)(_one_thread(function))
     waiting = iter(items.items())
     running: dict[Any, str] = {}
+    began: dict[str, float] = {}
     try:
         while True:
             while len(running) < workers and (entry := next(waiting, None)) is not None:
                 running[remote.remote(entry[1])] = entry[0]
+                began[entry[0]] = time.monotonic()
             if not running:
                 return
-            ready, _ = ray.wait(list(running), num_returns=1)
+            ready, _ = ray.wait(list(running), num_returns=1, timeout=_LOOK_EVERY)
+            watch(began)
+            if not ready:
+                continue
             key = running.pop(ready[0])
+            del began[key]
             try:
                 result = ray.get(ready[0])
             except ray.exceptions.RayTaskError as error:
@@ -183,36 +196,6 @@ def _one_thread(function: Callable[[Item], Any]) -> Callable[[Item], Any]:
             return function(item), files
 
     return call
-
-
-def _journal_line(
-    function: Callable[[Item], Any], key: str, result: Any, files: list[KeptFile]
-) -> str:
-    entry = {"key": key, "result": result}
-    if files:
-        entry["files"] = [asdict(file) for file in files]
-    try:
-        return json.dumps(entry) + "\n"
-    except TypeError as error:
-        raise TypeError(f"{function.__name__} returned for {key}: {error}") from None
-
-
-def _read_journal(path: Path) -> tuple[dict[str, Any], dict[str, list[KeptFile]]]:
-    """Finished results and their files. A line that a kill cut short is taken off the file."""
-    if not path.exists():
-        return {}, {}
-    data = path.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    if len(whole) < len(data):
-        os.truncate(path, len(whole))
-    try:
-        entries = [json.loads(line) for line in whole.splitlines()]
-        return (
-            {entry["key"]: entry["result"] for entry in entries},
-            {e["key"]: [KeptFile(**file) for file in e.get("files", ())] for e in entries},
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{path} cannot be read ({error}); remove it and run again") from None
 
 
 Report = Callable[[Mapping[str, Any], Path | None], None]
