@@ -18,30 +18,22 @@ from storage.video import ROUNDING, Decoder
 SEEK_GAP = 6.0
 
 
-def iterate(source: Source, size: Size = None, *, strict: bool = False) -> Iterator[Frame]:
-    """Every frame from the first to the last.
-
-    Raises VideoError if the file cannot be opened; `strict`: when anything in it is damaged.
-    """
-    with closing(Decoder(source, strict=strict)) as video:
+def iterate(source: Source, size: Size = None) -> Iterator[Frame]:
+    """Every frame from the first to the last. Raises VideoError if the file cannot be opened."""
+    with closing(Decoder(source)) as video:
         for index, (frame, time) in enumerate(video.timed()):
             yield Frame(index, time, video.picture(frame, size))
 
 
-def frames_at(
-    source: Source, times: Sequence[float], size: Size = None, *, strict: bool = False
-) -> Picture:
+def frames_at(source: Source, times: Sequence[float], size: Size = None) -> Picture:
     """[N, H, W, 3]: the frame on screen at each time (seconds after the first frame), any order.
 
     A time before the first or after the last frame gives that frame.
-
-    Raises VideoError if nothing can be decoded. `strict`, for clips that were stored whole: also
-    when the decoder reports damage on the way, or the clip ends before a time.
     """
     if not len(times):
         raise ValueError("frames_at: no times given")
     order = np.argsort(np.asarray(times, dtype=np.float64), kind="stable")
-    with closing(Decoder(source, strict=strict)) as video:
+    with closing(Decoder(source)) as video:
         pictures = list(_ascending(video, [float(times[i]) for i in order], size))
     ranks = np.argsort(order, kind="stable")
     return np.stack([pictures[rank] for rank in ranks])
@@ -74,8 +66,6 @@ def _ascending(video: Decoder, times: Sequence[float], size: Size) -> Iterator[P
             following = next(stream, None)
         while following is not None and following[1] <= time + ROUNDING:
             shown, following = following, next(stream, None)
-        if video.strict and time > shown[1] + 0.5 / video.rate:
-            raise VideoError(f"it ends at {shown[1]:.3f} s, before the frame at {time:.3f} s")
         if shown is not pictured:
             picture, pictured = video.picture(shown[0], size), shown
         yield picture

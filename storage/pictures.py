@@ -16,6 +16,8 @@ Picture = npt.NDArray[np.uint8]
 Source = bytes | Path
 # None: as stored. int: length of the shorter side, aspect kept. (height, width): exactly that.
 Size = int | tuple[int, int] | None
+# A part of a picture: top, left, height, width, pixels.
+Box = tuple[int, int, int, int]
 
 
 class VideoError(UserError, ValueError):

@@ -23,7 +23,7 @@ from pipelines.training.clips import ClipConfig, augment, frame_numbers
 from pipelines.training.order import CROP, CROP_TRIES, START, Uniforms
 from storage.digests import digest_json
 from storage.errors import curable
-from storage.frames import frames_at
+from storage.video import stored_frames
 
 Pictures = NDArray[np.uint8]
 
@@ -114,7 +114,7 @@ def _frames(clip: LabelledClip, numbers: NDArray[np.int64]) -> Pictures:
     """Some stored frames [len(numbers), H, W, 3] of a clip."""
     data = clip.shards.sample(clip.shard, clip.offset, clip.size, clip.digest)
     with curable(f"clip {clip.key} of {clip.shards.manifest.name}"):
-        return frames_at(data, (numbers / clip.fps).tolist(), strict=True)
+        return stored_frames(data, numbers.tolist())
 
 
 def _square(pictures: Pictures, view: int, views: int) -> Pictures:

@@ -24,7 +24,7 @@ from storage.frames import iterate
 from storage.pictures import VideoError
 from storage.shards import ShardWriter
 from storage.tables import QUARANTINE, write_table
-from storage.video import decode_image, encode, encode_image
+from storage.video import decode_image, encode, encode_image, stored_frames
 from storage.work import Work
 
 Frames = NDArray[np.uint8]
@@ -241,7 +241,7 @@ def load_episode(artifact: Artifact, row: Mapping[str, Any]) -> tuple[Frames, St
             strip = decode_image(data, strict=True)
             frames = strip.reshape(row["frames"], -1, *strip.shape[1:])
         else:
-            frames = np.stack([frame.rgb for frame in iterate(data, strict=True)])
+            frames = stored_frames(data, range(row["frames"]))
     states = load_states(artifact, row)
     if len(frames) != len(states):
         raise InputError(

@@ -32,8 +32,8 @@ from pipelines.settings import Count, Positive, PositiveRange, Share, ShareRange
 from pipelines.training.order import CROP, FLIP, START, ClipSampler, Draw, Uniforms
 from storage.artifacts import Artifact
 from storage.errors import InputError
-from storage.frames import frames_at
-from storage.video import decode_image
+from storage.pictures import Box, VideoError
+from storage.video import decode_image, stored_frames
 
 __all__ = ["ClipConfig", "ClipLoader", "ClipSampler", "Replacement", "augment", "frame_numbers"]
 
@@ -81,9 +81,7 @@ def frame_numbers(frames: int, fps: float, config: ClipConfig, start: float) -> 
     return np.full_like(numbers, numbers[len(numbers) // 2]) if config.still else numbers
 
 
-def crop_box(
-    height: int, width: int, numbers: Uniforms, config: ClipConfig
-) -> tuple[int, int, int, int]:
+def crop_box(height: int, width: int, numbers: Uniforms, config: ClipConfig) -> Box:
     """(top, left, height, width) of a random crop of the given share of area and aspect.
 
     `numbers` are [4 * CROP_TRIES] uniforms: a try takes area, aspect (log-uniform), top and left.
@@ -108,17 +106,29 @@ def augment(pictures: Pictures, numbers: Uniforms, config: ClipConfig) -> Tensor
     A single picture (a still) is repeated to config.frames after the work is done on it once.
     """
     height, width = pictures.shape[1:3]
-    top, left, h, w = crop_box(height, width, numbers[CROP:], config)
-    cut = torch.from_numpy(pictures[:, top : top + h, left : left + w])
+    return squared(cut(pictures, crop_box(height, width, numbers[CROP:], config)), numbers, config)
+
+
+def cut(pictures: Pictures, box: Box) -> Pictures:
+    """[T, h, w, 3]: a box of pictures [T, H, W, 3]."""
+    top, left, height, width = box
+    return pictures[:, top : top + height, left : left + width]
+
+
+def squared(crop: Pictures, numbers: Uniforms, config: ClipConfig) -> Tensor:
+    """Resize, flip and normalise what was cut: [T, h, w, 3] -> clip [3, T, crop, crop].
+
+    A single picture (a still) is repeated to config.frames after the work is done on it once.
+    """
     # One plane a colour and frame, then float: the fastest of the layouts tried. Bilinear without
     # antialiasing on float frames, as in the released code.
-    planes = cut.permute(3, 0, 1, 2).contiguous().float()
+    planes = torch.from_numpy(crop).permute(3, 0, 1, 2).contiguous().float()
     size = (config.crop, config.crop)
     clip = interpolate(planes, size=size, mode="bilinear", align_corners=False)
     if numbers[FLIP] < config.flip:
         clip = clip.flip(-1)
     clip = clip.sub_(_MEAN_255).div_(_STD_255)
-    return clip.expand(-1, config.frames, -1, -1) if len(pictures) == 1 else clip
+    return clip.expand(-1, config.frames, -1, -1) if len(crop) == 1 else clip
 
 
 _MEAN_255 = torch.tensor(IMAGENET_MEAN).view(3, 1, 1, 1) * 255
@@ -198,11 +208,11 @@ class ClipLoader:
         for attempt in range(ATTEMPTS):
             draw = self.sampler.draw(step, slot, attempt)
             try:
-                pictures = self.pictures(draw)
+                crop = self.pictures(draw, self.box(draw))
             except ValueError as error:  # cut short, changed, or VideoError: not decodable
                 self._note(draw, step, slot, attempt, error)
                 continue
-            return augment(pictures, draw.numbers, self.config)
+            return squared(crop, draw.numbers, self.config)
         source = self.sampler.source(step, slot)
         raise InputError(
             f"step {step}, slot {slot}: {ATTEMPTS} clips of source {source} in a row could not be "
@@ -210,8 +220,13 @@ class ClipLoader:
             f"the source no weight (videomix22m.weights.{source}=0)"
         )
 
-    def pictures(self, draw: Draw) -> Pictures:
-        """[T, H, W, 3] frames of the draw's window at the stored size; [1, H, W, 3] of a still.
+    def box(self, draw: Draw) -> Box:
+        """Where a draw is cropped, known from the index before anything is decoded."""
+        height, width = (int(self._index[side][draw.row]) for side in ("height", "width"))
+        return crop_box(height, width, draw.numbers[CROP:], self.config)
+
+    def pictures(self, draw: Draw, box: Box) -> Pictures:
+        """[T, h, w, 3]: a box of the frames of the draw's window; [1, h, w, 3] of a still.
 
         Raises:
             ValueError: the shard is cut short, the sample's bytes are no longer those that were
@@ -220,35 +235,35 @@ class ClipLoader:
         """
         row = draw.row
         if self._index["kind"][row] == "image":
-            return self._decoded(row, None)
-        numbers = frame_numbers(
-            int(self._index["frames"][row]), float(self._index["fps"][row]), self.config,
-            float(draw.numbers[START]),
-        )  # fmt: skip
-        whole = int(np.prod([self._index[side][row] for side in ("frames", "width", "height")])) * 3
+            return cut(self._whole(row), box)
+        frames, fps = int(self._index["frames"][row]), float(self._index["fps"][row])
+        numbers = frame_numbers(frames, fps, self.config, float(draw.numbers[START]))
+        whole = frames * int(self._index["width"][row]) * int(self._index["height"][row]) * 3
         # A sample that would push all others out is read window by window instead.
         if whole * 4 > self._limit:
-            return self._decoded(row, numbers)
-        return self._decoded(row, None)[numbers]
+            return stored_frames(self._read(row), numbers.tolist(), box)
+        return cut(self._whole(row), box)[numbers]
 
-    def _decoded(self, row: int, numbers: NDArray[np.int64] | None) -> Pictures:
-        """Frames of one sample by number; all of them, through the cache, when None."""
-        if numbers is None:
-            with self._lock:
-                if row in self._cache:
-                    self._cache.move_to_end(row)
-                    return self._cache[row]
+    def _read(self, row: int) -> bytes:
         value = {name: column[row] for name, column in self._index.items()}
-        shards = self._shards[value["partition"]]
         place = (int(value[name]) for name in ("offset", "size", "digest"))
-        data = shards.sample(f"shards/{value['shard']}", *place)
-        if value["kind"] == "image":
+        return self._shards[value["partition"]].sample(f"shards/{value['shard']}", *place)
+
+    def _whole(self, row: int) -> Pictures:
+        """All frames of one sample, through the cache."""
+        with self._lock:
+            if row in self._cache:
+                self._cache.move_to_end(row)
+                return self._cache[row]
+        data = self._read(row)
+        if self._index["kind"][row] == "image":
             pictures = decode_image(data, strict=True)[None]
         else:
-            wanted = np.arange(value["frames"]) if numbers is None else numbers
-            pictures = frames_at(data, (wanted / value["fps"]).tolist(), strict=True)
-        if numbers is None:
-            self._keep(row, pictures)
+            pictures = stored_frames(data, range(int(self._index["frames"][row])))
+        size = tuple(int(self._index[side][row]) for side in ("height", "width"))
+        if pictures.shape[1:3] != size:
+            raise VideoError(f"its pictures are {pictures.shape[1:3]}, its index says {size}")
+        self._keep(row, pictures)
         return pictures
 
     def _keep(self, row: int, pictures: Pictures) -> None:

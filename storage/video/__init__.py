@@ -10,5 +10,8 @@ byte depends on it.
 from storage.video.decoding import ROUNDING, Decoder, decode_image
 from storage.video.encoding import encode, encode_image
 from storage.video.probing import probe
+from storage.video.stored import stored_frames
 
-__all__ = ["ROUNDING", "Decoder", "decode_image", "encode", "encode_image", "probe"]
+__all__ = [
+    "ROUNDING", "Decoder", "decode_image", "encode", "encode_image", "probe", "stored_frames",
+]  # fmt: skip

@@ -9,10 +9,9 @@ from contextlib import closing
 
 import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
 
 from storage.pictures import Picture, Size, Source, VideoError, fitted, what_instead
-from storage.video.arithmetic import EXACT
+from storage.video.conversion import Converter
 
 Timed = tuple[av.VideoFrame, float]
 
@@ -42,7 +41,7 @@ class Decoder:
         self.strict = strict
         file = source if isinstance(source, bytes) else _Nameless(io.FileIO(source))
         self._file = io.BytesIO(file) if isinstance(file, bytes) else file
-        self._scaler, self._trusted = VideoReformatter(), True
+        self._converter, self._trusted = Converter(), True
         self._size: tuple[int, int] | None = None
         self._open()
 
@@ -153,8 +152,8 @@ class Decoder:
             shape = upright(frame)
             self._size = fitted(shape, size) if isinstance(size, int) else size or shape
         height, width = self._size[:: -1 if turns % 2 else 1]
-        scaled = self._scaler.reformat(frame, width, height, "rgb24", None, None, EXACT, threads=1)
-        return np.ascontiguousarray(np.rot90(scaled.to_ndarray(), turns), dtype=np.uint8)
+        colours = np.stack(self._converter.planes(frame, height, width), axis=-1)
+        return np.ascontiguousarray(np.rot90(colours, turns))
 
 
 def decode_image(source: Source, size: Size = None, *, strict: bool = False) -> Picture:

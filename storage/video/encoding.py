@@ -13,7 +13,7 @@ from av.codec.context import Flags
 from av.video.reformatter import VideoReformatter
 
 from storage.pictures import Clip, Picture
-from storage.video.arithmetic import EXACT
+from storage.video.conversion import EXACT
 
 # What makes each codec quick, and its bytes the same on every run and processor: without
 # cpu-independent, x264's lookahead can give small frames other bytes from run to run.

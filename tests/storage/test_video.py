@@ -2,11 +2,13 @@
 description or a reason, silently and the same each time; the frame at a time is the one on screen
 then, whether a seek was used or not; turned, deep, odd and tiny pictures come out upright RGB;
 frames encoded twice give equal bytes in every container; a file cannot make the decoder open
-another; nothing depends on a file's name.
+another; nothing depends on a file's name; of a stored clip any frame, or any box of it, comes with
+the pixels of decoding everything, though less is decoded.
 """
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +16,16 @@ import pytest
 
 from storage import frames as queries
 from storage.frames import frames_at, iterate, middle_frame, resample
-from storage.pictures import Picture, Probe, VideoError, fitted
-from storage.video import decode_image, encode, encode_image, probe
+from storage.pictures import Clip, Picture, Probe, VideoError, fitted
+from storage.video import (
+    Decoder,
+    decode_image,
+    encode,
+    encode_image,
+    probe,
+    stored_frames,
+)
+from storage.video.conversion import EXACT
 
 FORMATS = [
     ("mp4", "libx264"),
@@ -263,8 +273,6 @@ def test_a_seek_gives_the_very_frame_that_decoding_from_the_start_gives(
 
 
 def test_a_seek_decodes_less(real_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from storage.video import Decoder
-
     decoded = 0
     original = Decoder._decoded
 
@@ -278,6 +286,83 @@ def test_a_seek_decodes_less(real_data: Path, monkeypatch: pytest.MonkeyPatch) -
     file = real_data / "videos" / "sample-videos__bottle-detection.mp4"
     frames_at(file, [30.0], 32)
     assert 0 < decoded < 400  # of the 895 frames before
+
+
+@pytest.fixture(scope="module")
+def stored() -> tuple[Clip, np.ndarray]:
+    """A clip as it is stored, with pictures that no other refers to, and all of its frames."""
+    random = np.random.default_rng(1)
+    noise = random.integers(0, 255, (64, 96, 3), dtype=np.uint8)
+    moving = [
+        np.roll(picture, 3 * n, 1) // 2 + noise // 4 for n, picture in enumerate(numbered(40))
+    ]
+    clip = encode(moving, 8.0, keyframes=1.0)
+    return clip, np.stack([frame.rgb for frame in iterate(clip.data)])
+
+
+def test_stored_frames_are_those_of_decoding_everything(stored: tuple[Clip, np.ndarray]) -> None:
+    clip, every = stored
+    for start in range(40):
+        for stride in (1, 2, 3):
+            numbers = np.minimum(start + stride * np.arange(5), 39)  # the last one may be held
+            assert np.array_equal(stored_frames(clip.data, numbers), every[numbers])
+    assert np.array_equal(stored_frames(clip.data, [7, 2, 39, 2]), every[[7, 2, 39, 2]])
+    assert np.array_equal(stored_frames(clip.data, range(40)), every)
+
+
+def test_a_box_has_the_pixels_of_the_whole_frame(stored: tuple[Clip, np.ndarray]) -> None:
+    # At any edge: odd ones lie between samples of the chroma, which have half the grid.
+    clip, every = stored
+    random = np.random.default_rng(0)
+    for _ in range(150):
+        top, left = (int(random.integers(side)) for side in (64, 96))
+        height, width = int(random.integers(1, 65 - top)), int(random.integers(1, 97 - left))
+        got = stored_frames(clip.data, [3, 20], (top, left, height, width))
+        want = every[[3, 20], top : top + height, left : left + width]
+        assert np.array_equal(got, want), (top, left, height, width)
+
+
+def test_stored_frames_decode_less(
+    stored: tuple[Clip, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from storage.video import stored as module
+
+    fed: list[bool] = []
+    original = module._decoded
+
+    def counted(stream, packets, stamps):
+        fed.extend(packet.pts in stamps for packet in packets if packet.pts is not None)
+        return original(stream, packets, stamps)
+
+    monkeypatch.setattr(module, "_decoded", counted)
+    stored_frames(stored[0].data, [34, 36])
+    assert len(fed) == 8 and sum(fed) == 2  # from the keyframe of its second on
+
+
+def test_what_is_no_stored_clip_says_so(stored: tuple[Clip, np.ndarray]) -> None:
+    clip, _ = stored
+    with pytest.raises(VideoError, match="it holds 40 frames, and number 40 is wanted"):
+        stored_frames(clip.data, [0, 40])
+    with pytest.raises(VideoError, match=r"64 x 96 do not hold \(0, 0, 66, 96\)"):
+        stored_frames(clip.data, [0], (0, 0, 66, 96))
+    for data in (b"", b"no video", clip.data[:500]):
+        with pytest.raises(VideoError, match="not a stored clip"):
+            stored_frames(data, [0])
+
+
+@pytest.mark.parametrize("name", ["ExoPlayer__roadtrip-vp92-10bit.webm", "moviepy__bitmap.mp4",
+    "ExoPlayer__bear-vp9-odd-dimensions.webm", "auto-editor__test_yuv422p.mp4"])  # fmt: skip
+@pytest.mark.parametrize("size", [None, 48])
+def test_planes_have_the_values_of_swscales_exact_rgb(
+    real_data: Path, name: str, size: int | None
+) -> None:
+    with closing(Decoder(real_data / "odd" / name)) as video:
+        frame, _ = next(video.timed())
+        picture = video.picture(frame, size)
+        rgb = frame.to_ndarray(
+            format="rgb24", width=picture.shape[1], height=picture.shape[0], interpolation=EXACT
+        )
+        assert np.array_equal(picture, rgb)
 
 
 def test_sizes(real_data: Path) -> None:

@@ -183,6 +183,18 @@ def test_clips_show_consecutive_frames_of_one_window(
     assert seen == {0, 1, 2, 3, 4}
 
 
+def test_cropping_first_gives_the_pixels_of_cropping_last(shards: Shards) -> None:
+    config = ClipConfig(frames=4, crop=32)
+    for only in ("ssv2", "imagenet"):
+        reader = loader(shards, config, only)
+        for slot in range(40):
+            draw = reader.sampler.draw(0, slot)
+            if draw.row != 6:
+                height, width = (int(shards[0][side][draw.row]) for side in ("height", "width"))
+                whole = reader.pictures(draw, (0, 0, height, width))
+                assert torch.equal(reader.clip(0, slot), augment(whole, draw.numbers, config))
+
+
 def test_a_still_repeats(shards: Shards) -> None:
     clip = loader(shards, SMALL, "imagenet").clip(0, 0)
     assert clip.shape == (3, 4, 32, 32)
@@ -237,7 +249,7 @@ def test_eight_overwritten_bytes_are_noticed_in_every_sample(
     reader = loader(overwritten(shards, rows, tmp_path), SMALL, "ssv2")
     for row in rows:
         with pytest.raises(InputError, match=r"000000.tar: .* do not fit their digest"):
-            reader.pictures(Draw(row, uniforms(0, 0, row)))
+            reader.pictures(Draw(row, uniforms(0, 0, row)), (0, 0, 8, 8))
 
 
 def test_a_sample_whose_bytes_changed_is_replaced_and_reported(
@@ -270,7 +282,7 @@ def test_damage_that_only_the_decoder_sees_is_unreadable(shards: Shards, tmp_pat
         row[name][0] = getattr(span, name)
     reader = loader((row, tmp_path), SMALL, "ssv2", cache=1 << 30)
     with pytest.raises(VideoError, match=r"corrupt frame|cannot be decoded"):
-        reader.pictures(Draw(0, uniforms(0, 0, 0)))
+        reader.pictures(Draw(0, uniforms(0, 0, 0)), (0, 0, 8, 8))
 
 
 def test_a_sample_with_fewer_frames_than_its_index_says_is_unreadable(
@@ -279,8 +291,8 @@ def test_a_sample_with_fewer_frames_than_its_index_says_is_unreadable(
     row = {name: column[3:4].copy() for name, column in shards[0].items()}
     row["frames"][0] = 48  # it holds 9
     reader = loader((row, shards[1]), SMALL, "ssv2", cache=1 << 30)
-    with pytest.raises(VideoError, match=r"ends at 1.000 s, before the frame at 1.125 s"):
-        reader.pictures(Draw(0, uniforms(0, 0, 0)))
+    with pytest.raises(VideoError, match=r"it holds 9 frames, and number 47 is wanted"):
+        reader.pictures(Draw(0, uniforms(0, 0, 0)), (0, 0, 8, 8))
 
 
 def test_a_source_that_is_broken_stops_training(
