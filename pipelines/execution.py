@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pipelines.provenance import default_home
-from pipelines.settings import Count, between, settings
+from pipelines.settings import Count, Natural, between, settings
 
 
 @settings
@@ -27,5 +27,17 @@ class ExecutionConfig:
     """
     stream_mb: Annotated[int, between(1, 1 << 20)] = 64
     """Megabytes of vectors, or of rows of a table, that a stage reads at a time."""
+    loader_threads: Natural | None = None
+    """Threads of each training worker that prepare batches ahead; None: two beside a GPU, none on a
+    CPU, whose cores compute."""
+    loader_depth: Count = 2
+    """Batches that these threads keep ready, at most; never changes a batch."""
     cache: Path = field(default_factory=lambda: default_home() / "cache")
     """A folder for what may be lost: digests of source files, copies of S3 objects."""
+
+    @property
+    def threads(self) -> int:
+        """Threads of each training worker that prepare batches."""
+        if self.loader_threads is None:
+            return 2 if self.device == "cuda" else 0
+        return self.loader_threads

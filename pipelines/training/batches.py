@@ -1,28 +1,24 @@
-"""The batches of one worker in their order, prepared ahead by threads where a GPU computes."""
+"""The batches of one worker in their order, prepared ahead by threads if there are any."""
 
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-import torch
-
 from pipelines.training.distributed import Workers
 from pipelines.training.tasks import LoopSettings, Task
 
 
 class Batches:
-    """The batches of this worker in order, prepared ahead by threads where a GPU computes."""
+    """The batches of this worker in order; `loader_threads` prepare up to `loader_depth` ahead."""
 
-    def __init__(
-        self, task: Task, settings: LoopSettings, workers: Workers, device: torch.device
-    ) -> None:
+    def __init__(self, task: Task, settings: LoopSettings, workers: Workers) -> None:
         self._task = task
         self._shards = workers.shards(settings.gradient_shards)
         self._steps = settings.steps
-        ahead = settings.prefetch if device.type == "cuda" else 0
-        self._ahead = ahead
-        self._threads = ThreadPoolExecutor(ahead) if ahead else None
+        self._ahead = settings.loader_depth
+        threads = settings.loader_threads
+        self._threads = ThreadPoolExecutor(threads) if threads else None
         self._pending: dict[tuple[int, int], Future[Any]] = {}
 
     def take(self, step: int, shard: int) -> Any:

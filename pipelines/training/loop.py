@@ -67,8 +67,12 @@ def run_training(build: Build, settings: LoopSettings, out: Workspace) -> dict[s
     run.folder.mkdir(parents=True, exist_ok=True)
     run.remove_note(FAILURE)
     world = usable_workers(out.execution.workers, settings.gradient_shards)
-    spared = out.execution.activation_checkpointing
-    settings = replace(settings, activation_checkpointing=spared)
+    settings = replace(
+        settings,
+        activation_checkpointing=out.execution.activation_checkpointing,
+        loader_threads=out.execution.threads,
+        loader_depth=out.execution.loader_depth,
+    )
     with shown(run, run_folder(out)):
         if world == 1:
             train(build, settings, run, Workers(), torch.device(out.execution.device))
@@ -204,7 +208,7 @@ class Trainer:
         self.names = parameter_names(trained)
         self.parameters = list(self.names.values())
         self.optimizer = adamw(trained.values(), lr=0.0, weight_decay=0.0, betas=settings.betas)
-        self.batches = Batches(task, settings, workers, device)
+        self.batches = Batches(task, settings, workers)
         self.autocast = functools.partial(
             torch.autocast,
             device.type,

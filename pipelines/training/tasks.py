@@ -38,7 +38,7 @@ class Task(Protocol):
         ...
 
     def batch(self, step: int, shard: int, /) -> Any:
-        """The shard's inputs in host memory. Called ahead of time by threads on a GPU machine."""
+        """The shard's inputs in host memory. Threads may call it ahead of time, side by side."""
         ...
 
     def loss(self, batch: Any, step: int, shard: int, /) -> tuple[Tensor, dict[str, Tensor]]:
@@ -97,8 +97,10 @@ class LoopSettings:
     """Longer gradients are shortened to this norm; None: they stay as they are."""
     activation_checkpointing: bool = False
     """Whether blocks are computed again in the backward pass; never changes a result."""
-    prefetch: Natural = 2
-    """Batches prepared ahead on a GPU machine; never changes a result."""
+    loader_threads: Natural = 0
+    """Threads that prepare batches ahead; 0: each is made when its turn comes."""
+    loader_depth: Count = 2
+    """Batches that threads keep ready, at most; never changes a result."""
 
     def __post_init__(self) -> None:
         check_shards("samples_per_step", self.samples_per_step, self.gradient_shards)

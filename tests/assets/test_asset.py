@@ -84,7 +84,7 @@ def test_what_moved_is_told_with_its_reason(launch, house):
 def test_how_it_is_run_is_recorded_and_never_asked(launch, house):
     launch("counts", "a", execution={"workers": 1})
     first = house.store.ref("counts", "a")
-    result = launch("counts", "a", execution={"workers": 7})
+    result = launch("counts", "a", execution={"workers": 7, "loader_threads": 3, "loader_depth": 4})
     assert materialized(result).metadata["reused"].value is True
     assert first.record["workers"] == 1
     assert house.store.ref("counts", "a") == first
@@ -93,6 +93,8 @@ def test_how_it_is_run_is_recorded_and_never_asked(launch, house):
 def test_how_it_is_run_has_ranges_on_the_page_too(launch):
     with pytest.raises(dg.DagsterInvalidConfigError, match="must be at least 1"):
         launch("counts", "a", execution={"workers": 0})
+    with pytest.raises(dg.DagsterInvalidConfigError, match="must be at least 1"):
+        launch("counts", "a", execution={"loader_depth": 0})
 
 
 def test_an_answer_that_was_given_before_is_found_again(launch, house):

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from models.checkpoints import load_weights
 from pipelines.compute import Worker
+from pipelines.execution import ExecutionConfig
 from pipelines.stage import Workspace
 from pipelines.training.batches import Batches
 from pipelines.training.checkpoints import list_checkpoints, logged_rows, publish
@@ -160,12 +161,33 @@ def test_infinite_gradient_of_a_finite_loss_is_caught(tmp_path: Path) -> None:
 
 def test_prepared_batches_are_the_same_batches() -> None:
     task: Task = toy.ToyTask(CPU)
-    settings = replace(toy.settings(3), prefetch=3)
-    ahead = Batches(task, settings, Workers(1, 2), torch.device("cuda"))  # threads as on a GPU
-    for step in range(3):
-        for shard in Workers(1, 2).shards(4):
-            assert torch.equal(ahead.take(step, shard), task.batch(step, shard))
+    for threads, depth in ((0, 2), (1, 1), (3, 5), (8, 1)):
+        settings = replace(toy.settings(3), loader_threads=threads, loader_depth=depth)
+        ahead = Batches(task, settings, Workers(1, 2))
+        for step in range(3):
+            for shard in Workers(1, 2).shards(4):
+                assert torch.equal(ahead.take(step, shard), task.batch(step, shard))
+        ahead.close()
+
+
+def test_threads_keep_as_many_batches_ready_as_they_may() -> None:
+    class Noting(toy.ToyTask):
+        def batch(self, step: int, shard: int) -> Tensor:
+            asked.append((step, shard))
+            return super().batch(step, shard)
+
+    asked: list[tuple[int, int]] = []
+    settings = replace(toy.settings(3), loader_threads=1, loader_depth=2)
+    ahead = Batches(Noting(CPU), settings, Workers())
+    ahead.take(0, 0)
     ahead.close()
+    assert asked[0] == (0, 0) and set(asked) <= {(0, 0), (0, 1), (0, 2)}
+
+
+def test_threads_are_two_beside_a_gpu_and_none_on_a_cpu_unless_it_is_said() -> None:
+    assert (ExecutionConfig().threads, ExecutionConfig(device="cuda").threads) == (0, 2)
+    assert ExecutionConfig(loader_threads=5).threads == 5
+    assert ExecutionConfig(device="cuda", loader_threads=0).threads == 0
 
 
 @pytest.mark.parametrize(

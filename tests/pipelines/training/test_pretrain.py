@@ -103,6 +103,16 @@ def test_resumed_run_has_the_same_bytes(
     assert material.digests(out.payload) == material.digests(trunk.payload.root)
 
 
+def test_threads_and_depth_of_the_loader_change_no_byte(
+    trunk: Artifact, mixture: dict[str, Artifact], tmp_path: Path
+) -> None:
+    for threads, depth in ((1, 1), (4, 3)):
+        out = workspace(tmp_path / f"{threads}")
+        execution = replace(out.execution, loader_threads=threads, loader_depth=depth)
+        run_main(material.pretrain_config(), Inputs(mixture), replace(out, execution=execution))
+        assert material.digests(out.payload) == material.digests(trunk.payload.root)
+
+
 def test_unreadable_clips_are_replaced_and_counted(
     mixture: dict[str, Artifact], trunk: Artifact
 ) -> None:
