@@ -14,7 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from storage.media import legible
+from storage.confined import legible
 
 _COUNT = "{n_fmt}/{total_fmt}{postfix}, {rate_noinv_fmt}, ends {eta:%H:%M:%S}"
 _LOG_EVERY = 2.0  # seconds

@@ -1,5 +1,7 @@
 """Paths that a file names (a manifest, a table, a data set's own notes): they lead nowhere else.
 
+And how a path is shown, whatever bytes its names are made of.
+
 Whoever wrote such a file may not be trusted. A name is checked for what it says (`check_path`), and
 for where it leads on this machine, symbolic links followed (`inside`).
 """
@@ -31,6 +33,26 @@ def check_path(path: object) -> str:
     if any(part in ("", ".", "..") for part in path.split("/")):
         raise PathError(f"{path!r} is no path of plain names below a folder")
     return path
+
+
+def is_text(path: str) -> bool:
+    """Whether the bytes of a file's name are UTF-8."""
+    return not any("\ud800" <= character <= "\udfff" for character in path)
+
+
+def legible(path: str) -> str:
+    r"""A path as one printable line: as it is, or with `\xNN` for each byte that cannot be shown.
+
+    Then a backslash is escaped, too, so that the name's bytes can be had back.
+    """
+    if path.isprintable():
+        return path
+    shown = (c if c.isprintable() and c != "\\" else _hexadecimal(c) for c in path)
+    return "".join(shown)
+
+
+def _hexadecimal(character: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogateescape"))
 
 
 def inside(root: Path, path: str | Path) -> Path:

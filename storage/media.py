@@ -17,9 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from storage.confined import CircleError, PathError, check_path, inside
+from storage.confined import CircleError, PathError, check_path, inside, is_text, legible
 from storage.digests import digest_file
 from storage.errors import UserError
+from storage.pictures import Source
 from storage.places import resolved, write_file
 
 # Not media: what a source says about itself.
@@ -80,29 +81,15 @@ class Media(Protocol):
         """
         ...
 
+    def source(self, path: str, mark: str | None = None) -> Source:
+        """What decodes a file: where it lies on this machine, or else its bytes. Raises as `read`
+        does.
+        """
+        ...
+
     def digests(self, paths: Sequence[str], book: Path) -> dict[str, str]:
         """Path -> what changes with the content; the file `book` remembers it between calls."""
         ...
-
-
-def is_text(path: str) -> bool:
-    """Whether the bytes of a file's name are UTF-8."""
-    return not any("\ud800" <= character <= "\udfff" for character in path)
-
-
-def legible(path: str) -> str:
-    r"""A path as one printable line: as it is, or with `\xNN` for each byte that cannot be shown.
-
-    Then a backslash is escaped, too, so that the name's bytes can be had back.
-    """
-    if path.isprintable():
-        return path
-    shown = (c if c.isprintable() and c != "\\" else _hexadecimal(c) for c in path)
-    return "".join(shown)
-
-
-def _hexadecimal(character: str) -> str:
-    return "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogateescape"))
 
 
 def open_media(location: str) -> Media:
@@ -202,6 +189,16 @@ class Folder:
         except OSError as error:
             raise MediaError(f"{self.location}: {legible(path)}: {error.strerror}") from None
 
+    def source(self, path: str, mark: str | None = None) -> Path:
+        """Where the file lies, so that a large one is not in memory; MediaError as in `read`."""
+        del mark
+        file = self._inside(path)
+        try:
+            with open(file, "rb"):
+                return file
+        except OSError as error:
+            raise MediaError(f"{self.location}: {legible(path)}: {error.strerror}") from None
+
     def digests(self, paths: Sequence[str], book: Path) -> dict[str, str]:
         """Path -> SHA-256, computed again only when a file's size or modification time changed.
 
@@ -288,6 +285,8 @@ class Bucket:
             raise MediaError(f"{self.location}: {error}; give the object another key") from None
         except KeyError:
             raise MediaError(f"{self.location}: {path} is missing; put the file back") from None
+
+    source = read
 
     def digests(self, paths: Sequence[str], book: Path) -> dict[str, str]:
         """Path -> ETag, which S3 changes with the content; nothing is read, `book` is not used."""

@@ -24,6 +24,10 @@ class VideoError(UserError, ValueError):
     """A file that cannot be used; the message is one line that says why, without the name."""
 
 
+class TooLargeError(VideoError):
+    """A file that cannot be decoded in the memory that there is."""
+
+
 @dataclass(frozen=True)
 class Probe:
     """What a complete decode of a file found."""

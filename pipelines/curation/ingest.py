@@ -21,17 +21,19 @@ from typing import Annotated, Any
 
 from pipelines.curation.internet import SyntheticVideo, make, synthetic_videos
 from pipelines.curation.labels import LABELS, read_labels, write_labels
-from pipelines.curation.probing import COLUMNS, described, probed, sorted_out
+from pipelines.curation.probing import COLUMNS, File, described, probed, sorted_out
 from pipelines.curation.sources import SOURCES, Source
 from pipelines.curation.themes import StyleConfig, Theme
 from pipelines.execution import ExecutionConfig
+from pipelines.isolation import Limits
 from pipelines.node import source_of
 from pipelines.settings import NOT_EMPTY, Natural, between, settings
 from pipelines.stage import Inputs, Stage, Workspace
 from storage.artifacts import Artifact
+from storage.confined import is_text, legible
 from storage.digests import digest_bytes, digest_json
 from storage.errors import InputError
-from storage.media import MediaError, is_text, legible, open_media
+from storage.media import MediaError, open_media
 from storage.tables import QUARANTINE, write_table
 from storage.work import Work
 
@@ -76,6 +78,8 @@ class RawVideosConfig:
     """One entry for each source."""
     internet: InternetConfig = field(default_factory=InternetConfig)
     """What is generated for sources whose location is "generated"."""
+    limits: Limits = field(default_factory=Limits)
+    """What the decoding of one file may take; what takes more is quarantined."""
 
 
 def generated(sources: Sequence[Source] = SOURCES, **buckets: int) -> RawVideosConfig:
@@ -93,6 +97,7 @@ class PartitionConfig:
     """What one partition depends on: its source, and the internet only where it is generated."""
 
     source: SourceConfig
+    limits: Limits | None = None
     count: Natural = 0
     broken: Natural = 0
     style: StyleConfig | None = None
@@ -103,7 +108,7 @@ def partition_config(config: RawVideosConfig, partition: str | None) -> Partitio
     """The part of the config that a partition (`ssv2`, `yt1b-03`) depends on."""
     name, source, _ = located(config, partition)
     if source.location != GENERATED:
-        return PartitionConfig(source=source)
+        return PartitionConfig(source=source, limits=config.limits)
     internet = config.internet
     return PartitionConfig(
         source=source,
@@ -164,8 +169,8 @@ def run(config: PartitionConfig, _: Inputs, out: Workspace) -> dict[str, Any]:
     name, bucket = source_of(str(out.partition)), bucket_number(out.partition)
     buckets = config.source.buckets
     if config.style is not None and config.theme is not None:
-        files = synthetic_videos(name, config.theme, config.count, config.broken, config.style)
-        mine = {video.path: video for video in files}
+        videos = synthetic_videos(name, config.theme, config.count, config.broken, config.style)
+        mine = {video.path: video for video in videos}
         chosen = [path for path in sorted(mine) if bucket_of(path, buckets) == bucket]
         write_labels(out.payload / "media" / LABELS, [mine[path] for path in chosen])
         results = _generated(config.theme, config.style, [mine[path] for path in chosen], out)
@@ -174,8 +179,9 @@ def run(config: PartitionConfig, _: Inputs, out: Workspace) -> dict[str, Any]:
         location = config.source.location
         listing = open_media(location).listing()
         chosen, marks = listing.share(bucket, buckets, bucket_of), listing.marks
-        marked = {path: (location, path, marks.get(path)) for path in chosen}
-        results = out.map(probed, marked, noun=f"{name} files")
+        limits = config.limits or Limits()
+        files = {path: File(location, path, marks.get(path), limits) for path in chosen}
+        results = out.map(probed, files, noun=f"{name} files")
     labels = read_labels(location, marks.get(LABELS))
     rows, reasons = sorted_out(results, name, labels, config.source.accept_damaged)
     aside = [

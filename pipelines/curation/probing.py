@@ -1,15 +1,21 @@
-"""One file of a source: read and decoded once, then described, or the reason why it is useless."""
+"""One file of a source: read and decoded once, then described, or the reason why it is useless.
+
+Files of a user's source are decoded in a process of its own, which limits of time and memory end;
+those of the generator are made where they are described.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pipelines.curation.duplicates import turn
 from pipelines.curation.labels import Labels
-from storage.digests import digest_bytes
+from pipelines.isolation import LimitError, Limits, isolated
+from storage.digests import digest_bytes, digest_file
 from storage.media import ChangedMediaError, MediaError, open_media
-from storage.pictures import VideoError
+from storage.pictures import Source, TooLargeError, VideoError
 from storage.video import probe
 
 COLUMNS = {
@@ -20,33 +26,54 @@ COLUMNS = {
 }  # fmt: skip
 
 
-def probed(item: tuple[str, str, str | None]) -> dict[str, Any]:
-    """What is known of a file, given as (location of its source, path, mark of the listing).
+@dataclass(frozen=True)
+class File:
+    """One file of a source, as a listing found it."""
 
-    Returns what `described` does; a file that cannot be read has a `reason` alone.
+    location: str
+    path: str
+    mark: str | None
+    """That of the listing, of a bucket."""
+    limits: Limits
+
+
+def probed(file: File) -> dict[str, Any]:
+    """What `described` tells of a file; one that cannot be read has a `reason` alone.
 
     Raises:
         ChangedMediaError: the file is no longer the one that was listed, so that no row can be
             made of it: the recipe asks for the bytes that were listed.
     """
-    location, path, mark = item
     try:
-        return described(open_media(location).read(path, mark))
+        return isolated(_read, file, file.limits)
     except ChangedMediaError:
         raise
-    except MediaError as error:
+    except (MediaError, LimitError) as error:
         return {"reason": str(error)}
 
 
-def described(data: bytes) -> dict[str, Any]:
-    """A row of COLUMNS without source, path and labels, and what was damaged; or a `reason`."""
-    digest = digest_bytes(data)
+def _read(file: File) -> dict[str, Any]:
+    return described(open_media(file.location).source(file.path, file.mark))
+
+
+def described(source: Source) -> dict[str, Any]:
+    """A row of COLUMNS without source, path and labels, and what was damaged; or a `reason`.
+
+    Raises:
+        TooLargeError: there is not memory enough to decode it.
+    """
+    if isinstance(source, bytes):
+        digest, size = digest_bytes(source), len(source)
+    else:
+        digest, size = digest_file(source), source.stat().st_size
     try:
-        found = probe(data)
+        found = probe(source)
+    except TooLargeError:
+        raise
     except VideoError as error:
         return {"reason": str(error), "sha256": digest}
     row: dict[str, Any] = {name: getattr(found, name) for name in COLUMNS if hasattr(found, name)}
-    row |= {"video_id": digest[:32], "sha256": digest, "bytes": len(data)}
+    row |= {"video_id": digest[:32], "sha256": digest, "bytes": size}
     return row | {"damaged": found.damaged, "fault": found.fault}
 
 

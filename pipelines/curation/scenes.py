@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
+from dataclasses import field
 from fractions import Fraction
 from typing import Annotated, Any, Literal
 
@@ -24,12 +25,13 @@ from scenedetect.common import FrameTimecode
 from scenedetect.detectors import AdaptiveDetector, ContentDetector
 
 from pipelines.curation.ingest import read_media
+from pipelines.isolation import LimitError, Limits, isolated
 from pipelines.settings import Natural, NotNegative, Positive, at_least, settings
 from pipelines.stage import Inputs, Stage, Workspace
 from storage.artifacts import Artifact
 from storage.digests import digest_bytes
 from storage.frames import iterate
-from storage.pictures import Picture, VideoError
+from storage.pictures import Picture, TooLargeError, VideoError
 from storage.tables import QUARANTINE, write_table
 
 COLUMNS = {
@@ -58,6 +60,8 @@ class ScenesConfig:
     """Scenes shorter than this are dropped, seconds."""
     side: Annotated[int, at_least(16)] = 144
     """Frames are looked at with a shorter side of at most this, pixels."""
+    limits: Limits = field(default_factory=Limits)
+    """What the cutting of one video may take; what takes more is quarantined."""
 
 
 def cuts(frames: Iterable[Picture], config: ScenesConfig) -> list[int]:
@@ -125,6 +129,13 @@ def run(config: ScenesConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
 
 def _cut(item: tuple[Artifact, dict[str, Any], ScenesConfig]) -> dict[str, Any]:
     """The shots of one video, or why there are none."""
+    try:
+        return isolated(_shots, item, item[2].limits)
+    except LimitError as error:
+        return {"reason": str(error)}
+
+
+def _shots(item: tuple[Artifact, dict[str, Any], ScenesConfig]) -> dict[str, Any]:
     raw, video, config = item
     data = read_media(raw, video)
     times: list[float] = []
@@ -137,6 +148,8 @@ def _cut(item: tuple[Artifact, dict[str, Any], ScenesConfig]) -> dict[str, Any]:
 
     try:
         starts = cuts(seen(), config)
+    except TooLargeError:
+        raise
     except VideoError as error:
         return {"reason": str(error)}
     if len(times) != video["frames"]:

@@ -10,7 +10,15 @@ from contextlib import closing
 import av
 import numpy as np
 
-from storage.pictures import Picture, Size, Source, VideoError, fitted, what_instead
+from storage.pictures import (
+    Picture,
+    Size,
+    Source,
+    TooLargeError,
+    VideoError,
+    fitted,
+    what_instead,
+)
 from storage.video.conversion import Converter
 
 Timed = tuple[av.VideoFrame, float]
@@ -24,6 +32,8 @@ MAX_PIXELS = 1 << 26  # a flipped bit in a header can ask for gigabytes a frame;
 SEEKABLE = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")  # they have an index; others guess
 ROUNDING = 0.0006  # containers round to milliseconds: a frame may be stamped half of one late
 COVER = 0x400  # the disposition of a cover picture attached to a sound file
+
+_TOO_LARGE = "needs more memory than it may have"
 
 
 class _Nameless(io.BufferedReader):
@@ -56,6 +66,9 @@ class Decoder:
                 metadata_errors="replace",
                 options={"format_whitelist": CONTAINERS, "max_pixels": str(MAX_PIXELS)},
             )
+        except MemoryError:
+            self._file.close()
+            raise TooLargeError(_TOO_LARGE) from None
         except (av.FFmpegError, ValueError) as error:
             self._file.seek(0)
             reason = what_instead(self._file.read(256)) or why(error)
@@ -91,6 +104,8 @@ class Decoder:
                 yield from next(packets).decode()
             except StopIteration:
                 return
+            except MemoryError:
+                raise TooLargeError(_TOO_LARGE) from None
             except (av.FFmpegError, ValueError) as error:
                 self.reason = why(error)
                 self._count_damage(f"a packet cannot be decoded: {self.reason}")

@@ -24,7 +24,7 @@ def probe(source: Source) -> Probe:
                 return _measured(video, said)
         except VideoError as error:
             heard = f" ({why(said[0][2])})" if said else ""
-            raise VideoError(f"{error}{heard}") from None
+            raise type(error)(f"{error}{heard}") from None
 
 
 def _measured(video: Decoder, said: list[tuple[int, str, str]]) -> Probe:

@@ -1,23 +1,35 @@
 """Claims: whatever lies in a source ends as one row, in the videos or in quarantine with the right
-reason, and nothing ends an ingest: links that lead in a circle, names that are no text."""
+reason, and nothing ends an ingest: links that lead in a circle, names that are no text, files that
+take too long or too much memory."""
 
 from __future__ import annotations
 
 import os
 import re
+import struct
+import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from pipelines.curation import scenes
 from pipelines.curation.ingest import RawVideosConfig, SourceConfig, observe, partition_config, run
+from pipelines.curation.scenes import ScenesConfig
 from pipelines.execution import ExecutionConfig
+from pipelines.isolation import Limits
 from pipelines.stage import Inputs, Workspace
-from storage.media import legible, open_media
+from storage.confined import legible
+from storage.media import open_media
 from storage.places import PlaceError
 from storage.tables import read_table
 from storage.video import encode
-from tests.pipelines.builders import map_in_turn, workspace
+from tests.pipelines.builders import artifact, map_in_turn, workspace
 from tests.pipelines.curation.builders import moving
+
+# A quarter of a second of CPU to decode, and two milliseconds for the good file.
+LONG = encode([np.zeros((1080, 1920, 3), np.uint8)] * 240, 30.0, codec="mpeg4").data
+BRIEF = Limits(seconds=0.05)
 
 
 @pytest.fixture(autouse=True)
@@ -39,9 +51,12 @@ def folder(tmp_path: Path, clip: bytes) -> Path:
     return root
 
 
-def sorted_out(folder: Path, root: Path, **source: object) -> tuple[list[str], dict[str, str]]:
+def sorted_out(
+    folder: Path, root: Path, limits: Limits | None = None, **source: object
+) -> tuple[list[str], dict[str, str]]:
     """Paths of the good files, and item -> reason of the others, over all buckets."""
-    config = RawVideosConfig(sources={"yt1b": SourceConfig(location=str(folder), **source)})
+    sources = {"yt1b": SourceConfig(location=str(folder), **source)}
+    config = RawVideosConfig(sources=sources, limits=limits or Limits())
     kept: list[str] = []
     aside: dict[str, str] = {}
     for bucket in range(config.sources["yt1b"].buckets):
@@ -120,3 +135,46 @@ def test_two_labels_of_one_file_are_a_row(folder: Path, tmp_path: Path, clip: by
         "good.mp4": "labels.csv names it twice, as 'spin' (train) and as 'roll' (train); keep one "
         "of the two lines"
     }
+
+
+def test_a_file_has_so_much_time_and_memory_and_no_more(folder: Path, tmp_path: Path) -> None:
+    """Those of the machine are not asked: the good file beside them is ingested."""
+    (folder / "long.mp4").write_bytes(LONG)
+    kept, aside = sorted_out(folder, tmp_path / "time", BRIEF)
+    assert kept == ["good.mp4"]
+    assert aside == {"long.mp4": "takes more than 0.05 s of CPU (limits.seconds)"}
+    (folder / "large.png").write_bytes(png(7500, 7500))
+    kept, aside = sorted_out(folder, tmp_path / "memory", Limits(memory_mb=512))
+    assert kept == ["good.mp4", "long.mp4"]
+    assert aside == {"large.png": "takes more than 512 MiB of memory (limits.memory_mb)"}
+    kept, aside = sorted_out(folder, tmp_path / "patient")
+    assert kept == ["good.mp4", "large.png", "long.mp4"] and aside == {}
+
+
+def test_the_limits_of_cutting_are_its_own(folder: Path, tmp_path: Path) -> None:
+    (folder / "good.mp4").unlink()
+    (folder / "long.mp4").write_bytes(LONG)
+    config = RawVideosConfig(sources={"yt1b": SourceConfig(location=str(folder))})
+    out = workspace(tmp_path / "raw", "yt1b-00")
+    metrics = run(partition_config(config, "yt1b-00"), Inputs({}), out)
+    raw = artifact(out.payload, "raw_videos/yt1b-00", {"media": metrics["media"]})
+    cut = workspace(tmp_path / "cut", "yt1b-00")
+    scenes.run(ScenesConfig(limits=BRIEF), Inputs({"raw_videos": raw}), cut)
+    [row] = read_table(cut.payload / "quarantine.parquet")
+    assert row == {
+        "item": "long.mp4", "stage": "scenes",
+        "reason": "takes more than 0.05 s of CPU (limits.seconds)",
+    }  # fmt: skip
+
+
+def png(height: int, width: int, *, pixels: bool = True) -> bytes:
+    """A black picture of 8 bytes a pixel; without `pixels`, one whose header alone is there."""
+    press = zlib.compressobj(1)
+    row = bytes(1 + 8 * width)
+    data = b"".join(press.compress(row) for _ in range(height if pixels else 0)) + press.flush()
+    header = struct.pack(">IIBBBBB", width, height, 16, 6, 0, 0, 0)
+    parts = ((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in parts
+    )
