@@ -237,6 +237,7 @@ class Folder:
             raise MediaError(f"{name} leads out of its folder; copy the file in") from None
         if not target.is_file():
             kind = "a link to a folder, which is not followed" if target.is_dir() else "missing"
+            kind = "a pipe or device" if kind == "missing" and target.exists() else kind
             raise MediaError(f"{name} is {kind}; put the file itself there")
         return target
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,12 +71,29 @@ def fitted(shape: tuple[int, int], side: int) -> tuple[int, int]:
     return max(2, 2 * round(shape[0] * scale / 2)), max(2, 2 * round(shape[1] * scale / 2))
 
 
+HEAD = 512
+"""Bytes at the beginning of a file that tell what it is."""
+
+
 def what_instead(head: bytes) -> str | None:
-    """What a file that is no video plainly is, from its first bytes, for whoever looks for it."""
+    """What a file that is no video plainly is, from its first HEAD bytes, for whoever looks for
+    it.
+    """
     if not head:
         return "the file is empty (0 bytes)"
-    if head.lstrip()[:1] == b"<":
+    for mark, at, kind in _ARCHIVES:
+        if head[at : at + len(mark)] == mark:
+            return f"it is a {kind} archive; unpack it"
+    try:  # a character that the end of the head cuts in two is no error
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(head)
+    except UnicodeDecodeError:
+        return None
+    if text.lstrip()[:1] == "<":
         return "it is a web page or XML"
-    if head.isascii() and " ".join(head.decode().split()).isprintable():
-        return "it is a text file"
-    return None
+    return "it is a text file" if " ".join(text.split()).isprintable() else None
+
+
+_ARCHIVES = (
+    (b"ustar", 257, "tar"), (b"PK\x03\x04", 0, "zip"), (b"\x1f\x8b", 0, "gzip"),
+    (b"7z\xbc\xaf\x27\x1c", 0, "7z"), (b"Rar!", 0, "rar"),
+)  # fmt: skip

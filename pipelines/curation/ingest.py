@@ -250,6 +250,6 @@ def _generate(
 
 
 STAGE = Stage(
-    "raw_videos", version=5, config=RawVideosConfig, run=run, narrow=partition_config,
+    "raw_videos", version=6, config=RawVideosConfig, run=run, narrow=partition_config,
     observe=observe,
 )  # fmt: skip

@@ -11,6 +11,7 @@ import av
 import numpy as np
 
 from storage.pictures import (
+    HEAD,
     Picture,
     Size,
     Source,
@@ -71,7 +72,7 @@ class Decoder:
             raise TooLargeError(_TOO_LARGE) from None
         except (av.FFmpegError, ValueError) as error:
             self._file.seek(0)
-            reason = what_instead(self._file.read(256)) or why(error)
+            reason = what_instead(self._file.read(HEAD)) or why(error)
             self._file.close()
             raise VideoError(f"not a video or image: {reason}") from None
         if not (shown := [s for s in self.container.streams.video if not s.disposition & COVER]):

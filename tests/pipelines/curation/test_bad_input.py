@@ -1,12 +1,15 @@
 """Claims: whatever lies in a source ends as one row, in the videos or in quarantine with the right
-reason, and nothing ends an ingest: links that lead in a circle, names that are no text, files that
-take too long or too much memory."""
+reason, and nothing ends an ingest: everything that real archives hold, links that lead in a
+circle, names that are no text, files that take too long or too much memory."""
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import struct
+import tarfile
+import wave
 import zlib
 from pathlib import Path
 
@@ -23,7 +26,7 @@ from storage.confined import legible
 from storage.media import open_media
 from storage.places import PlaceError
 from storage.tables import read_table
-from storage.video import encode
+from storage.video import encode, encode_image
 from tests.pipelines.builders import artifact, map_in_turn, workspace
 from tests.pipelines.curation.builders import moving
 
@@ -69,6 +72,121 @@ def sorted_out(
         assert len({row["item"] for row in rows} | {*aside}) == len(rows) + len(aside)
         aside |= {row["item"]: row["reason"] for row in rows}
     return kept, aside
+
+
+def tar_that_leads_out() -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name in ("../../escaped.mp4", "/escaped.mp4"):
+            member = tarfile.TarInfo(name)
+            member.size = 4
+            tar.addfile(member, io.BytesIO(b"evil"))
+    return buffer.getvalue()
+
+
+def sound() -> bytes:
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(8000)
+        out.writeframes(bytes(16000))
+    return buffer.getvalue()
+
+
+HUGE = (
+    "no frame can be decoded: Invalid data found when processing input "
+    "(Picture size 100000x100000 is invalid)"
+)
+TEXT, TAR = "not a video or image: it is a text file", "it is a tar archive; unpack it"
+WEBM = encode(moving(30, 2), 10.0, container="webm", codec="libvpx-vp9").data
+MP4 = encode(moving(30, 3), 10.0).data
+# Path -> its bytes (or the name of a real file), and values of its row or why there is none.
+INPUT: dict[str, tuple[bytes | str, dict[str, object] | str]] = {
+    "truncated.webm": (WEBM[: len(WEBM) // 2], "damaged (0 of "),
+    "truncated.mp4": (MP4[: len(MP4) // 2], "not a video or image: Invalid data found"),
+    "empty.mp4": (b"", "not a video or image: the file is empty (0 bytes)"),
+    "zeros.mp4": (bytes(4096), "not a video or image: Invalid data found"),
+    "text.mp4": (b"This video was removed.\n", TEXT),
+    "notes.csv": (("\ufeffpath,label\n" + "über.mp4,große\n" * 40).encode(), TEXT),
+    "page.webm": (b"\n<html>gone</html>", "not a video or image: it is a web page or XML"),
+    "is mp4.avi": (MP4, {"container": "mov", "frames": 30}),
+    "is webm.mp4": (WEBM, {"container": "matroska", "codec": "vp9"}),
+    "picture.mp4": (encode_image(moving(1, 4)[0], "png"), {"kind": "image", "seconds": 0.0}),
+    "sound.mp4": (sound(), "no video stream (only audio)"),
+    "one frame.mp4": (encode(moving(1, 5), 10.0).data, {"kind": "video", "frames": 1}),
+    "rotated.mov": ("decord__video_90.mov", {"width": 320, "height": 568}),
+    "10-bit.mp4": ("torchcodec__h264_10bits.mp4", {"kind": "video", "codec": "h264"}),
+    "variable.mp4": ("ExoPlayer__sample_android_slow_motion.mp4", {"kind": "video"}),
+    "huge.png": (b"", HUGE),
+    "a b/\nü 日本\t.mp4": (encode(moving(9, 6), 10.0).data, {"frames": 9}),
+    "leads out.tar": (tar_that_leads_out(), f"not a video or image: {TAR}"),
+    "archive.zip": (b"PK\x03\x04" + bytes(99), "not a video or image: it is a zip archive; unpack"),
+    "z/copy.mp4": (MP4, "same bytes as is mp4.avi"),
+    "pipe.mp4": ("", "pipe.mp4 is a pipe or device; put the file itself there"),
+}
+
+
+@pytest.fixture(scope="module")
+def outcome(
+    tmp_path_factory: pytest.TempPathFactory, real_data: Path
+) -> tuple[dict[str, dict[str, object]], dict[str, str]]:
+    """Rows and reasons by path, of one ingest of all of INPUT with little memory."""
+    root = tmp_path_factory.mktemp("bad")
+    for name, (data, _) in INPUT.items():
+        path = root / "source" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if data == "":
+            os.mkfifo(path)
+        elif isinstance(data, str):
+            path.symlink_to(path.name + ".real")
+            path.with_name(path.name + ".real").write_bytes((real_data / "odd" / data).read_bytes())
+        else:
+            path.write_bytes(data)
+    (root / "source" / "huge.png").write_bytes(png(100_000, 100_000, pixels=False))
+    source = {"yt1b": SourceConfig(location=str(root / "source"))}
+    config = RawVideosConfig(sources=source, limits=Limits(memory_mb=512))
+    observe(config, "yt1b-00", ExecutionConfig(cache=root / "cache"))
+    out = workspace(root / "out", "yt1b-00")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Workspace, "map", map_in_turn)
+        run(partition_config(config, "yt1b-00"), Inputs({}), out)
+    rows = {row["path"]: row for row in read_table(out.payload / "videos.parquet")}
+    aside = read_table(out.payload / "quarantine.parquet")
+    assert not [
+        path for path in (root.parent / "escaped.mp4", root / "escaped.mp4") if path.exists()
+    ]
+    return rows, {row["item"]: row["reason"] for row in aside}
+
+
+@pytest.mark.parametrize("name", INPUT)
+def test_each_is_one_row_with_the_right_reason(
+    name: str, outcome: tuple[dict[str, dict[str, object]], dict[str, str]]
+) -> None:
+    rows, reasons = outcome
+    expected = INPUT[name][1]
+    assert (name in rows) + (name in reasons) == 1
+    if isinstance(expected, str):
+        assert reasons[name].startswith(expected) and "\n" not in reasons[name]
+    else:
+        assert rows[name].items() >= expected.items()
+
+
+def test_nothing_is_lost_and_nothing_is_made_up(
+    outcome: tuple[dict[str, dict[str, object]], dict[str, str]],
+) -> None:
+    rows, reasons = outcome
+    links = {f"{name}.real" for name, (data, _) in INPUT.items() if data and type(data) is str}
+    assert sorted([*rows, *reasons]) == sorted({*INPUT, *links})
+
+
+@pytest.mark.parametrize("kind", ["corrupt_derived", "odd"])
+def test_of_the_shared_files_each_is_one_row(kind: str, real_data: Path, tmp_path: Path) -> None:
+    kept, aside = sorted_out(real_data / kind, tmp_path)
+    there = [p.relative_to(real_data / kind).as_posix() for p in (real_data / kind).rglob("*")]
+    assert sorted([*kept, *aside]) == sorted(there)
+    assert all(reason.isprintable() and len(reason) > 20 for reason in aside.values())
+    assert (len(kept), len(aside)) == {"corrupt_derived": (0, 8), "odd": (41, 10)}[kind]
 
 
 def test_links_in_a_circle_are_rows(folder: Path, tmp_path: Path) -> None:
