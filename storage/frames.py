@@ -44,11 +44,16 @@ def middle_frame(source: Source, start: float, end: float, size: Size = None) ->
     return np.asarray(frames_at(source, [(start + end) / 2], size)[0], dtype=np.uint8)
 
 
+def grid_frames(start: float, end: float, fps: float) -> int:
+    """How many frames `resample` gives."""
+    return max(1, round((end - start) * fps))
+
+
 def resample(
     source: Source, start: float, end: float, fps: float, size: Size = None
 ) -> Iterator[Picture]:
     """[H, W, 3] frames of [start, end) seconds on the even grid start, start + 1/fps, ..."""
-    count = max(1, round((end - start) * fps))
+    count = grid_frames(start, end, fps)
     with closing(Decoder(source)) as video:
         yield from _ascending(video, [start + step / fps for step in range(count)], size)
 

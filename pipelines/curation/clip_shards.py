@@ -6,22 +6,30 @@ twenty times more than decoding a small copy, so each span is stored once at `sh
 may begin at either of two phases, which a 4 fps copy would fix for good. A keyframe a second lets a
 reader start near its window. Images stay images, at the same size, and repeat in time when read.
 
-One task writes one shard. Scenes are taken in the order of (video id, first frame); a video id is a
-digest, so neighbours in a shard have nothing to do with each other, and a video's scenes share one
-read. A shard is full at `shard_samples` scenes or `shard_seconds` of video, whichever comes first:
-both are known before anything is decoded, so no shard depends on how long another took or on the
-number of workers.
+A sample is read whole for every draw, so a scene longer than `piece_seconds` is stored in pieces of
+equal length, a sample each. They share the scene's weight by their length, and a window lies inside
+one of them: those that would cross from one piece to the next are never drawn.
+
+One task writes one shard, a range of video ids: all ids are halved, and halved again, until what
+falls into a range is at most `shard_samples` scenes and `shard_seconds` of video, or one video. A
+video id is a digest, so neighbours in a shard have nothing to do with each other. Nothing that is
+decoded decides where a scene goes, nor does the number of workers; and a video that is taken out
+changes its own shard alone (with it the other half, where the two together fit one shard again).
 
 Reads `raw_videos` and `curated_scenes` (YT1B: the scenes that were drawn) or `scenes` (the other
 sources pass through, as in the paper). Payload:
-    shards/000000.tar ...  <scene id>.mp4 (or .jpg, .png) and <scene id>.json
+    shards/400000.tar ...  <key>.mp4 (or .jpg, .png) and <key>.json; the name has the first digits
+                           of the range, the key is the scene id, with -000, -001 ... for pieces
     index.parquet          one row a sample with place and digest of its bytes; see INDEX
     quarantine.parquet     scenes that cannot be decoded
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import bisect
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,7 +38,7 @@ from pipelines.curation.ingest import read_media
 from pipelines.settings import between, settings
 from pipelines.stage import Inputs, Stage, Workspace
 from storage.artifacts import Artifact
-from storage.frames import resample
+from storage.frames import grid_frames, resample
 from storage.pictures import Clip, VideoError
 from storage.shards import ShardWriter
 from storage.tables import QUARANTINE, write_table
@@ -42,13 +50,16 @@ INDEX = {
     "shard": "string", "offset": "int64", "size": "int64", "ext": "string", "kind": "string",
     "fps": "float64", "frames": "int32", "seconds": "float64", "width": "int32",
     "height": "int32", "weight": "float64", "label": "string", "split": "string",
-    "digest": "int64",
+    "digest": "int64", "piece": "int32",
 }  # fmt: skip
-# What a sample's .json says about where it came from.
+# What a sample's .json says about where it came from; `start` and `end` are those of the piece.
 PROVENANCE = (
     "scene_id", "video_id", "source", "path", "sha256", "kind", "start", "end", "cut", "label",
     "split",
 )  # fmt: skip
+
+# Digits of a video id that name a range: 16 million ranges at most.
+DIGITS = 6
 
 
 @settings
@@ -66,27 +77,45 @@ class ClipShardsConfig:
     jpeg_quality: Annotated[int, between(2, 31)] = 3
     """Quality of stored jpg stills: 2 is the best, 31 the worst."""
     shard_samples: Annotated[int, between(1, 1_000_000)] = 1000
-    """Scenes in one shard, at most."""
+    """Scenes in one shard, at most; a video with more has a shard of its own."""
     shard_seconds: Annotated[float, between(0.1, 1e7)] = 10_000.0
-    """Seconds of video in one shard, about: it is closed by the scene that reaches this."""
+    """Seconds of video in one shard, at most; a longer video has a shard of its own."""
+    piece_seconds: Annotated[float, between(0.1, 1e7)] = 60.0
+    """A longer scene is stored in pieces of equal length, none longer than this, seconds."""
 
 
 def planned_shards(
     scenes: Sequence[Mapping[str, Any]], samples: int, seconds: float
-) -> list[list[Mapping[str, Any]]]:
-    """Scenes in the order of (video id, first frame), dealt into shards.
+) -> dict[str, list[Mapping[str, Any]]]:
+    """Name of a shard -> its scenes, in the order of (video id, first frame).
 
-    A shard ends at `samples` scenes, or with the scene that brings it to `seconds` of video.
+    A shard holds the video ids of a range, named by the first DIGITS hexadecimal digits of the
+    range's first id. A range is halved while it has more than one video and more than `samples`
+    scenes or `seconds` of video.
     """
-    shards: list[list[Mapping[str, Any]]] = []
-    held = seconds
-    for scene in sorted(scenes, key=lambda scene: (scene["video_id"], scene["start_frame"])):
-        if held >= seconds or len(shards[-1]) >= samples:
-            shards.append([])
-            held = 0.0
-        shards[-1].append(scene)
-        held += scene["end"] - scene["start"]
+    shards: dict[str, list[Mapping[str, Any]]] = {}
+
+    def deal(some: list[Mapping[str, Any]], first: int, size: int) -> None:
+        length = sum(scene["end"] - scene["start"] for scene in some)
+        alone = size == 1 or not some or some[0]["video_id"] == some[-1]["video_id"]
+        if alone or (len(some) <= samples and length <= seconds):
+            if some:
+                shards[f"{first:0{DIGITS}x}"] = some
+            return
+        half = first + size // 2
+        place = bisect.bisect_left(some, half, key=lambda s: int(s["video_id"][:DIGITS], 16))
+        deal(some[:place], first, size // 2)
+        deal(some[place:], half, size // 2)
+
+    deal(sorted(scenes, key=lambda s: (s["video_id"], s["start_frame"])), 0, 16**DIGITS)
     return shards
+
+
+def piece_frames(frames: int, most: float) -> list[int]:
+    """Frames of each piece of a scene that has `frames`: as few as can be, none above `most`."""
+    pieces = math.ceil(frames / max(1, int(most)))
+    ends = [frames * (number + 1) // pieces for number in range(pieces)]
+    return [end - first for first, end in itertools.pairwise([0, *ends])]
 
 
 @dataclass(frozen=True)
@@ -122,28 +151,27 @@ def _fill_shard(plan: ShardPlan, room: Path) -> dict[str, Any]:
     """
     index, broken = [], []
     media: tuple[str, bytes] = ("", b"")
-    with ShardWriter(room, shard_samples=len(plan.scenes), shard_bytes=1 << 62) as shard:
+    with ShardWriter(room, shard_samples=1 << 62, shard_bytes=1 << 62) as shard:
         for scene in plan.scenes:
             if scene["video_id"] != media[0]:
                 media = (scene["video_id"], read_media(plan.media, scene))
             try:
                 side = min(plan.config.short_side, plan.shorter[scene["video_id"]])
-                ext, clip = stored_clip(media[1], scene, side, plan.config)
+                ext, clips = stored_clips(media[1], scene, side, plan.config)
             except VideoError as error:
                 item = f"{scene['path']} ({scene['scene_id']})"
                 broken.append({"item": item, "stage": STAGE.name, "reason": str(error)})
                 continue
-            record = {name: scene[name] for name in PROVENANCE}
-            span = shard.write(scene["scene_id"], {ext: clip.data, "json": record})[ext]
-            place = {"offset": span.offset, "size": span.size, "digest": span.digest}
-            index.append(_index_row(scene, ext, clip) | place)
+            for row, record, clip in _samples(scene, ext, clips):
+                span = shard.write(row["key"], {ext: clip.data, "json": record})[ext]
+                index.append(row | {n: getattr(span, n) for n in ("offset", "size", "digest")})
     return {"index": index, "quarantine": broken}
 
 
-def stored_clip(
+def stored_clips(
     data: bytes, scene: Mapping[str, Any], side: int, config: ClipShardsConfig
-) -> tuple[str, Clip]:
-    """The extension and bytes under which a scene is stored, its shorter side `side` pixels.
+) -> tuple[str, list[Clip]]:
+    """The extension and the pieces under which a scene is stored, its shorter side `side` pixels.
 
     Raises:
         VideoError: nothing can be decoded.
@@ -152,10 +180,17 @@ def stored_clip(
         ext = "png" if str(scene["path"]).lower().endswith(".png") else "jpg"
         still = decode_image(data, side)
         encoded = encode_image(still, ext, config.jpeg_quality)
-        return ext, Clip(encoded, 1, 0.0, still.shape[1], still.shape[0])
-    frames = resample(data, scene["start"], scene["end"], config.fps, side)
-    options = {"crf": str(config.crf)}
-    return "mp4", encode(frames, config.fps, keyframes=config.keyframes, options=options)
+        return ext, [Clip(encoded, 1, 0.0, still.shape[1], still.shape[0])]
+    start, end, options = scene["start"], scene["end"], {"crf": str(config.crf)}
+    frames = resample(data, start, end, config.fps, side)
+    lengths = piece_frames(grid_frames(start, end, config.fps), config.piece_seconds * config.fps)
+    return "mp4", [
+        encode(
+            itertools.islice(frames, length), config.fps, keyframes=config.keyframes,
+            options=options,
+        )
+        for length in lengths
+    ]  # fmt: skip
 
 
 def run(config: ClipShardsConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
@@ -165,42 +200,53 @@ def run(config: ClipShardsConfig, inputs: Inputs, out: Workspace) -> dict[str, A
     videos = inputs["raw_videos"].table("videos.parquet")
     shorter = {video["video_id"]: min(video["width"], video["height"]) for video in videos}
     plans = {
-        f"{number:06d}": ShardPlan(
+        name: ShardPlan(
             shard, {s["video_id"]: shorter[s["video_id"]] for s in shard}, inputs["raw_videos"],
-            config, out.work, f"scratch/shards/{number:06d}.tar",
+            config, out.work, f"scratch/shards/{name}.tar",
         )
-        for number, shard in enumerate(
-            planned_shards(scenes, config.shard_samples, config.shard_seconds)
-        )
+        for name, shard in planned_shards(
+            scenes, config.shard_samples, config.shard_seconds
+        ).items()
     }  # fmt: skip
     done = out.map(write_shard, plans, noun="shards")
-    index, broken, shards = [], [], 0
-    for key, result in done.items():
+    index, broken = [], []
+    for name, result in done.items():
         broken += result["quarantine"]
-        if result["index"]:  # numbered without gaps, for readers that expand {000000..000007}
-            name = f"{shards:06d}.tar"
-            shards += 1
-            out.adopt(plans[key].target, f"shards/{name}")
-            index += [{**row, "shard": name} for row in result["index"]]
+        if result["index"]:
+            out.adopt(plans[name].target, f"shards/{name}.tar")
+            index += [{**row, "shard": f"{name}.tar"} for row in result["index"]]
     write_table(out.payload / "index.parquet", index, INDEX)
     write_table(out.payload / "quarantine.parquet", broken, QUARANTINE)
     return {
         "samples": len(index),
-        "shards": shards,
+        "shards": len({row["shard"] for row in index}),
         "bytes": sum(row["size"] for row in index),
         "seconds_of_video": round(sum(row["seconds"] for row in index), 3),
         "quarantined": len(broken),
     }
 
 
-def _index_row(scene: Mapping[str, Any], ext: str, clip: Clip) -> dict[str, Any]:
-    """A row of INDEX but for its place: what was stored, and how often it is to be drawn."""
-    return {
-        "key": scene["scene_id"], "ext": ext, "fps": clip.fps, "frames": clip.frames,
-        "seconds": clip.frames / clip.fps if clip.fps else 0.0,
-        "width": clip.width, "height": clip.height, "weight": float(scene.get("draws", 1)),
-        **{n: scene[n] for n in ("scene_id", "video_id", "source", "kind", "label", "split")},
-    }  # fmt: skip
+def _samples(
+    scene: Mapping[str, Any], ext: str, clips: Sequence[Clip]
+) -> Iterator[tuple[dict[str, Any], dict[str, Any], Clip]]:
+    """(row of INDEX but for its place, what its .json says, clip) of every piece of a scene."""
+    frames, begun = sum(clip.frames for clip in clips), 0
+    for piece, clip in enumerate(clips):
+        row = {
+            "key": scene["scene_id"] + (f"-{piece:03d}" if len(clips) > 1 else ""),
+            "ext": ext, "fps": clip.fps, "frames": clip.frames, "piece": piece,
+            "seconds": clip.frames / clip.fps if clip.fps else 0.0,
+            "width": clip.width, "height": clip.height,
+            "weight": scene.get("draws", 1) * clip.frames / frames,
+            **{n: scene[n] for n in ("scene_id", "video_id", "source", "kind", "label", "split")},
+        }  # fmt: skip
+        record = {name: scene[name] for name in PROVENANCE}
+        if piece:
+            record["start"] = scene["start"] + begun / clip.fps
+        begun += clip.frames
+        if piece < len(clips) - 1:
+            record["end"] = scene["start"] + begun / clip.fps
+        yield row, record, clip
 
 
-STAGE = Stage("clip_shards", version=2, config=ClipShardsConfig, run=run)
+STAGE = Stage("clip_shards", version=3, config=ClipShardsConfig, run=run)

@@ -127,4 +127,4 @@ def run(config: MixtureConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]
 ORDER = ("source", "partition", "shard", "offset")
 MIXTURE_INDEX = {"partition": "string"} | INDEX
 
-STAGE = Stage("videomix22m", version=3, config=MixtureConfig, run=run)
+STAGE = Stage("videomix22m", version=4, config=MixtureConfig, run=run)

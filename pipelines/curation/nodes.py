@@ -81,7 +81,8 @@ CLIP_SHARDS = """\
 Training clips of one source as WebDataset tars that any reader of the format opens.
 
 Each sample is `<scene_id>.mp4` (or an image) and `<scene_id>.json`, re-encoded at training
-size; the tars are the same bytes on every rebuild. `index.parquet` says where each clip's bytes
+size, long scenes in pieces; the tars are the same bytes on every rebuild, and a video that is
+taken out changes its own shard alone. `index.parquet` says where each clip's bytes
 start and how often it is drawn, so training reads single clips without unpacking. Clips that
 cannot be decoded are in `quarantine.parquet`."""
 
@@ -235,7 +236,7 @@ def _clips(sources: Sequence[Source]) -> tuple[Node, ...]:
                 same("raw_videos"), same("scenes", without=(POOL,)),
                 same("curated_scenes", only=(POOL,)),
             ),
-            gates=(quarantine_small("index.parquet", "key"),),
+            gates=(quarantine_small("index.parquet", "scene_id"),),
             scales={"demo": clip_shards.ClipShardsConfig(short_side=64, shard_samples=100)},
             seconds=3.0,
         ),

@@ -112,7 +112,10 @@ class Split:
 
 
 def labelled_clips(parts: Mapping[str, Artifact], source: str) -> list[LabelledClip]:
-    """The labelled videos of one source in `clip_shards` (by partition), in order of their keys."""
+    """The labelled videos of one source in `clip_shards` (by partition), in order of their keys.
+
+    A video that is stored in pieces (`clip_shards.piece_seconds`) gives a clip for each of them.
+    """
     clips = [
         LabelledClip(
             row["key"], row["label"], row["split"],
