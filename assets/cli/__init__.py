@@ -18,6 +18,7 @@ ABOUT = """\
 From raw video and robot recordings to a planner that drives an arm: one graph of assets.
 
   raw_videos > scenes > scene_embeddings > clusters > curated_scenes > clip_shards > videomix22m
+  clusters > near_duplicates > leakage_guard > curated_scenes
   droid_episodes > episode_shards
   encoder > cooled_encoder > world_model > probe_report, planning_report > planner_bundle
 

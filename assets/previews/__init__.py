@@ -22,6 +22,8 @@ PREVIEWS: Mapping[str, Preview] = {
         curation.scenes,
         curation.scene_embeddings,
         curation.clusters,
+        curation.near_duplicates,
+        curation.leakage_guard,
         curation.curated_scenes,
         curation.clip_shards,
         curation.videomix22m,

@@ -11,7 +11,7 @@ import numpy as np
 
 from assets.previews import figures
 from pipelines.curation.ingest import read_media
-from pipelines.curation.retrieval import weighed
+from pipelines.curation.retrieval import LEFT_OUT, weighed
 from pipelines.stage import Inputs
 from storage.artifacts import Artifact
 from storage.frames import middle_frame
@@ -67,10 +67,34 @@ def clusters(found: Artifact, _: Inputs) -> Mapping[str, bytes]:
     return {"clusters": figures.cluster_sheet(rows)}
 
 
+def near_duplicates(found: Artifact, _: Inputs) -> Mapping[str, bytes]:
+    """How like the scene that was kept for it each dropped scene is."""
+    return _by_cosine(found, "to the scene that is kept for it")
+
+
+def leakage_guard(found: Artifact, _: Inputs) -> Mapping[str, bytes]:
+    """How like an evaluation's clip each dropped scene, or one of its near-duplicates, is."""
+    return _by_cosine(found, "to a clip of an evaluation")
+
+
+def _by_cosine(found: Artifact, of_what: str) -> Mapping[str, bytes]:
+    paths = found.files("dropped/")
+    tables = [found.columns(path, ["similarity"])["similarity"] for path in paths]
+    cosines = np.concatenate(tables) if tables else np.empty(0)
+    if not len(cosines):
+        return {}
+    counts, edges = np.histogram(np.clip(cosines, 0, 1), 20, (0, 1))
+    named = zip(edges, edges[1:], counts.tolist(), strict=False)
+    held = {f"{low:.2f} to {high:.2f}": float(count) for low, high, count in named if count}
+    title = f"{found.manifest.name}: {len(cosines)} scenes dropped"
+    return {"dropped": figures.table_bars({f"cosine {of_what}": held}, title)}
+
+
 def curated_scenes(kept: Artifact, inputs: Inputs) -> Mapping[str, bytes]:
     """Clusters kept and dropped, by their weight."""
     weights = kept.manifest.recipe_inputs["config"]["weights"]
-    return {"kept and dropped": figures.cluster_sheet(weighed(inputs["clusters"], weights))}
+    table = weighed(inputs["clusters"], weights, [inputs[name] for name in LEFT_OUT])
+    return {"kept and dropped": figures.cluster_sheet(table)}
 
 
 def clip_shards(shards: Artifact, _: Inputs) -> Mapping[str, bytes]:

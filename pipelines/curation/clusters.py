@@ -34,6 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.curation.kmeans import block_rows, train, training_sample
+from pipelines.curation.labels import HELD_OUT
 from pipelines.curation.sources import POOL
 from pipelines.execution import ExecutionConfig
 from pipelines.node import source_of
@@ -118,7 +119,7 @@ def assign(task: Assignment) -> int:
     from pipelines.curation.neighbours import Centroids
 
     rows = task.part.columns("rows.parquet", ["scene_id", "split"])
-    taken = (rows["split"] != "validation") | (source_of(task.partition) == POOL)
+    taken = (rows["split"] != HELD_OUT) | (source_of(task.partition) == POOL)
     index = Centroids(np.load(task.work.file(task.centroids)), task.execution.device)
     size = block_rows(task.execution.stream_mb, index.vectors.shape[1])
     found, first = [], 0

@@ -29,10 +29,11 @@ from numpy.typing import NDArray
 
 from pipelines.curation.embedders import EmbedderError, embed, load_embedder, weights_file
 from pipelines.curation.ingest import read_media
+from pipelines.curation.labels import HELD_OUT
 from pipelines.curation.sources import POOL
 from pipelines.execution import ExecutionConfig
 from pipelines.node import source_of
-from pipelines.settings import EVEN, Count, at_least, settings
+from pipelines.settings import EVEN, Count, Natural, at_least, settings
 from pipelines.stage import Inputs, Stage, Workspace
 from storage.artifacts import Artifact
 from storage.digests import digest_file, unit_interval
@@ -59,8 +60,10 @@ class EmbeddingsConfig:
     batch: Count = 1
     """Frames per forward pass; above 1 pays off on a GPU alone."""
     target_scenes: Count | None = None
-    """Scenes of each retrieval target, at most: training ones first, then by a hash of their id;
-    None takes all. The pool is always embedded whole."""
+    """Scenes of each retrieval target, at most, by a hash of their id: of those that may be trained
+    on; None takes all. The pool is always embedded whole."""
+    held_out_scenes: Natural | None = None
+    """The same of the scenes that are held out, which the leakage guard compares the pool with."""
 
 
 def centre_square(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -115,24 +118,28 @@ def embed_chunk(chunk: Chunk) -> dict[str, Any]:
     return {"rows": rows, "quarantine": broken}
 
 
-def chosen_scenes(scenes: Sequence[Mapping[str, Any]], most: int | None) -> list[Mapping[str, Any]]:
-    """At most so many of the scenes, sorted by (video id, first frame).
+def chosen_scenes(
+    scenes: Sequence[Mapping[str, Any]], most: int | None, held_out: int | None
+) -> list[Mapping[str, Any]]:
+    """At most `most` of the scenes that may be trained on, `held_out` of those that are held out.
 
-    Retrieval asks for training scenes alone: the others come in only where those are too few. One
-    scene's turn depends on nothing but itself, so a new file changes the choice by few scenes.
+    They are sorted by (video id, first frame). One scene's turn depends on nothing but itself, so a
+    new file changes the choice by few scenes.
     """
 
-    def turn(scene: Mapping[str, Any]) -> tuple[bool, float]:
-        return scene["split"] == "validation", unit_interval("embeddings", scene["scene_id"])
+    def turn(scene: Mapping[str, Any]) -> float:
+        return unit_interval("embeddings", scene["scene_id"])
 
-    few = scenes if most is None else sorted(scenes, key=turn)[:most]
-    return sorted(few, key=lambda scene: (scene["video_id"], scene["start_frame"]))
+    ordered = sorted(scenes, key=turn)
+    trained = [scene for scene in ordered if scene["split"] != HELD_OUT][:most]
+    judged = [scene for scene in ordered if scene["split"] == HELD_OUT][:held_out]
+    return sorted(trained + judged, key=lambda scene: (scene["video_id"], scene["start_frame"]))
 
 
 def partition_config(config: EmbeddingsConfig, partition: str | None) -> EmbeddingsConfig:
     """The part of the config that a partition depends on: the pool is embedded whole."""
     pool = source_of(partition or POOL) == POOL
-    return replace(config, target_scenes=None) if pool else config
+    return replace(config, target_scenes=None, held_out_scenes=None) if pool else config
 
 
 def run(config: EmbeddingsConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
@@ -144,7 +151,8 @@ def run(config: EmbeddingsConfig, inputs: Inputs, out: Workspace) -> dict[str, A
             f"scene_embeddings.size = {config.size}: must be a multiple of the network's patch, "
             f"{embedder.patch}"
         )
-    scenes = chosen_scenes(inputs["scenes"].table("scenes.parquet"), config.target_scenes)
+    cut = inputs["scenes"].table("scenes.parquet")
+    scenes = chosen_scenes(cut, config.target_scenes, config.held_out_scenes)
     size = max(CHUNK, 4 * config.batch)
     chunks = {
         f"{first:09d}": Chunk(
@@ -184,6 +192,6 @@ def _digest(path: Path, _modified_ns: int) -> str:
 
 
 STAGE = Stage(
-    "scene_embeddings", version=1, config=EmbeddingsConfig, run=run, narrow=partition_config,
+    "scene_embeddings", version=2, config=EmbeddingsConfig, run=run, narrow=partition_config,
     observe=observe, on_device=True, paths=("weights",),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Neighbours: nearest centroids and k-means. The only module that imports faiss.
+"""Neighbours: nearest centroids, k-means, alike vectors. The only module that imports faiss.
 
 All of it is deterministic, and nothing depends on how many vectors are given at a time:
 - On the CPU the search runs on one thread, because the order in which threads add up is not
@@ -69,6 +69,27 @@ class Centroids:
         return found[:, 0].astype(np.int32)
 
 
+def alike(
+    queries: Vectors, vectors: Vectors, count: int, least: float, device: str = "cpu"
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """Which of `vectors` [N, D] are like `queries` [Q, D], all of length 1: cosine from `least` on.
+
+    Returns:
+        (rows of queries, rows of vectors, cosines), [P] each: of every query its `count` most alike
+        vectors at most, the most alike first.
+    """
+    if not len(queries) or not len(vectors):
+        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)
+    found, cosines = _searched(queries, vectors, min(count, len(vectors)), device)
+    query, place = np.nonzero(cosines >= np.float32(least))
+    return query, found[query, place], cosines[query, place]
+
+
+def most_alike(vectors: Vectors, count: int, device: str = "cpu") -> NDArray[np.int64]:
+    """[N, count]: of each of `vectors` [N, D], which `count` of them have the largest products."""
+    return _searched(vectors, vectors, count, device)[0]
+
+
 def lloyd_step(blocks: Iterable[Vectors], centroids: Vectors, *, device: str = "cpu") -> Vectors:
     """One iteration of k-means: centroids [K, D] -> the means [K, D] of what is nearest to each.
 
@@ -109,9 +130,20 @@ def has_gpu() -> bool:
     return hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0
 
 
-def _index(width: int, device: str) -> faiss.Index:
+def _searched(
+    queries: Vectors, vectors: Vectors, count: int, device: str
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """([Q, count] rows of vectors, [Q, count] their products with the queries), largest first."""
+    index = _index(vectors.shape[1], device, faiss.METRIC_INNER_PRODUCT)
+    with _one_thread():
+        index.add(_checked(vectors, "vectors"))
+        products, found = index.search(_checked(queries, "queries"), count)
+    return found, products
+
+
+def _index(width: int, device: str, metric: int = faiss.METRIC_L2) -> faiss.Index:
     """An exact index; on the GPU when `device` asks for CUDA and FAISS has it."""
-    flat = faiss.IndexFlatL2(width)
+    flat = faiss.IndexFlat(width, metric)
     if device.startswith("cuda") and has_gpu():
         return faiss.index_cpu_to_all_gpus(flat)
     return flat

@@ -8,16 +8,15 @@ from dataclasses import replace
 
 from pipelines.curation import (
     clip_shards,
-    clusters,
     duplicates,
     embeddings,
     ingest,
     mixture,
-    movement,
-    retrieval,
+    pool,
     scenes,
 )
 from pipelines.curation.ingest import RawVideosConfig, SourceConfig
+from pipelines.curation.partitions import partitions_of
 from pipelines.curation.sources import (
     POOL,
     SOURCES,
@@ -27,7 +26,7 @@ from pipelines.curation.sources import (
     retrieval_weights,
 )
 from pipelines.gates import Gate, Verdict, labels_match, quarantine_small
-from pipelines.node import Node, Partitions, Profile, every, same, those_of, whole
+from pipelines.node import Node, same, those_of, whole
 from storage.artifacts import Artifact
 
 RAW_VIDEOS = """\
@@ -55,27 +54,8 @@ One unit vector per scene: what a pretrained image network sees in its middle fr
 
 PAPER uses DINOv2 ViT-L from a local folder; DEMO uses a network whose weights come inside a
 package, so that nothing is downloaded. Made for the YT1B buckets and for the four retrieval
-targets they are compared with, `target_scenes` of each. Payload: `embeddings.npy` [N, D]
-float32, `rows.parquet` in the same order, `quarantine.parquet`."""
-
-CLUSTERS = """\
-k-means over all YT1B scenes, and the nearest cluster of every target video.
-
-The paper clusters its pool into 1.5 million cells with FAISS. Clusters begin at the scenes with the
-smallest hashes, so that one video more or less leaves the clusters of all others where they are;
-`clusters.frozen` keeps an earlier artifact's centroids, and the drift from them is told. Payload:
-`centroids.npy` [K, D], `clusters.parquet` (scenes and target videos in each),
-`assignments/<partition>.parquet` (YT1B scene → cluster, distance), `targets/<partition>.parquet`.
-The picture already shows the rule of the next step: a cluster without a target is dropped."""
-
-CURATED_SCENES = """\
-The YT1B scenes that are kept, and how often each is drawn.
-
-A cluster is kept if and only if at least one target video falls in it; its scenes are drawn
-with weight w_c = Σ_d w_d · N_{d,c} / N_d, the retrieval weights being Kinetics (K710) 0.7, SSv2
-0.125, COIN 0.125 and EpicKitchens 0.05. Change one with `--set curated_scenes.weights.coin=0.2`:
-this asset and what follows turn stale, and nothing before it. Payload: `scenes.parquet` (with
-draws)."""
+targets they are compared with, `target_scenes` and `held_out_scenes` of each. Payload:
+`embeddings.npy` [N, D] float32, `rows.parquet` in the same order, `quarantine.parquet`."""
 
 CLIP_SHARDS = """\
 Training clips of one source as WebDataset tars that any reader of the format opens.
@@ -101,27 +81,6 @@ Weights: SSv2 0.056, Kinetics 0.188, HowTo100M 0.318, YT1B 0.188, ImageNet 0.250
 still clips); where the sources are generated, those of `Source.generated_weight`. No bytes are
 copied: `index.parquet` lists every clip of every shard, `mixture.json` the weights. Change one
 with `--set videomix22m.weights.yt1b=…` (they sum to one)."""
-
-
-def partitions_of(*sources: str) -> Partitions:
-    """Partition keys of some sources: the source, or its hash buckets `source-00`, `source-01`…
-
-    A source that only the generator has is none of a profile that names it no place.
-    """
-
-    def keys(profile: Profile) -> tuple[str, ...]:
-        found: list[str] = []
-        for source in (name for name in sources if name in profile.raw_videos.sources):
-            buckets = profile.raw_videos.sources[source].buckets
-            width = max(2, len(str(buckets - 1)))
-            found += (
-                [source]
-                if buckets == 1 and source != POOL
-                else [f"{source}-{bucket:0{width}d}" for bucket in range(buckets)]
-            )
-        return tuple(found)
-
-    return keys
 
 
 def _weights_match(artifact: Artifact) -> Verdict:
@@ -167,7 +126,7 @@ def _raw_videos(sources: Sequence[Source]) -> dict[str, RawVideosConfig]:
 
 def nodes(sources: Sequence[Source] = SOURCES) -> tuple[Node, ...]:
     """The nodes of this group over some sources, upstream first."""
-    return (*_files(sources), *_curation(sources), *_clips(sources))
+    return (*_files(sources), *pool.nodes(sources), *_clips(sources))
 
 
 def _files(sources: Sequence[Source]) -> tuple[Node, ...]:
@@ -187,38 +146,14 @@ def _files(sources: Sequence[Source]) -> tuple[Node, ...]:
         ),
         Node(
             stage=embeddings.STAGE, group="curation", description=SCENE_EMBEDDINGS,
-            partitions=partitions_of(POOL, *targets),
+            partitions=partitions_of(POOL, *targets, *pool.judged_alone(sources)),
             reads=(same("raw_videos"), same("scenes")),
             gates=(quarantine_small("rows.parquet", "scene_id"),),
             scales={
                 "demo": embeddings.EmbeddingsConfig(
-                    model="efficientnet_lite0", size=128, target_scenes=120
+                    model="efficientnet_lite0", size=128, target_scenes=120, held_out_scenes=40
                 ),
                 "paper": embeddings.EmbeddingsConfig(weights="/data/dinov2-large", batch=256),
-            },
-        ),
-    )  # fmt: skip
-
-
-def _curation(sources: Sequence[Source]) -> tuple[Node, ...]:
-    targets = retrieval_weights(sources)
-    return (
-        Node(
-            stage=clusters.STAGE, group="curation", description=CLUSTERS,
-            reads=(every("scene_embeddings"),), moved=movement.clusters_moved,
-            scales={
-                "demo": clusters.ClustersConfig(clusters=40, iterations=20),
-                "laptop": clusters.ClustersConfig(clusters=200, iterations=20),
-            },
-        ),
-        Node(
-            stage=retrieval.STAGE, group="curation", description=CURATED_SCENES,
-            partitions=partitions_of(POOL), reads=(same("scenes"), whole("clusters")),
-            moved=movement.scenes_moved,
-            scales={
-                "demo": retrieval.RetrievalConfig(weights=targets, budget=200),
-                "laptop": retrieval.RetrievalConfig(weights=targets, budget=1000),
-                "paper": retrieval.RetrievalConfig(weights=targets),
             },
         ),
     )  # fmt: skip

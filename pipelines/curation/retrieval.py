@@ -10,9 +10,10 @@ N_{d,c}: videos of target d in cluster c; N_d: all videos of target d; w_d: its 
 
 The draw is made scene by scene, with replacement in effect: a scene of cluster c is expected
 e = budget * (w_c / |c|) / sum(w) times, and gets floor(e + u) draws with u a hash of
-(seed, scene id). So the expected total is `budget`, and no scene's draw depends on which other
-scenes happened to be in the same file. Nothing is told here of the pool as a whole: a partition
-whose draws are what they were has the bytes that it had.
+(seed, scene id); |c| are the scenes of the cluster that neither `near_duplicates` nor
+`leakage_guard` dropped. So the expected total is `budget`, and no scene's draw depends on which
+other scenes happened to be in the same file. Nothing is told here of the pool as a whole: a
+partition whose draws are what they were has the bytes that it had.
 
 Payload of one YT1B partition:
     scenes.parquet      the columns of `scenes` plus draws (> 0)
@@ -21,7 +22,7 @@ Payload of one YT1B partition:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Any
 
@@ -39,6 +40,8 @@ from storage.tables import QUARANTINE, write_table
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
+LEFT_OUT = ("near_duplicates", "leakage_guard")
+"""Assets whose tables `dropped` say which scenes are no longer of the pool."""
 
 
 @settings
@@ -123,41 +126,51 @@ def draws_of(expected: float, seed: int, scene_id: str) -> int:
 
 def run(config: RetrievalConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
     """Weigh all clusters of the pool, then draw the scenes of this partition."""
-    clustered = inputs["clusters"]
-    table = weighed(clustered, config.weights)
+    clustered, left_out = inputs["clusters"], [inputs[name] for name in LEFT_OUT]
+    table = weighed(clustered, config.weights, left_out)
     expected = expected_draws(table["weight"], table["scenes"], config.budget)
     here = clustered.columns(f"assignments/{out.partition}.parquet", ["scene_id", "cluster"])
     cluster_of = dict(zip(here["scene_id"].tolist(), here["cluster"].tolist(), strict=True))
-    drawn, unassigned = [], 0
-    for scene in inputs["scenes"].table("scenes.parquet"):
+    gone = [a.columns(f"dropped/{out.partition}.parquet", ["scene_id"]) for a in left_out]
+    for scene_id in np.concatenate([dropped["scene_id"] for dropped in gone]):
+        del cluster_of[scene_id]
+    drawn, cut = [], inputs["scenes"].table("scenes.parquet")
+    for scene in cut:
         cluster = cluster_of.get(scene["scene_id"])
         if cluster is None:
-            unassigned += 1
-        elif draws := draws_of(float(expected[cluster]), config.seed, scene["scene_id"]):
+            continue
+        if draws := draws_of(float(expected[cluster]), config.seed, scene["scene_id"]):
             drawn.append({**scene, "draws": draws})
     write_table(out.payload / "scenes.parquet", drawn, CURATED)
     write_table(out.payload / "quarantine.parquet", [], QUARANTINE)
     return {
         "clusters": len(table["kept"]),
         "clusters_kept": int(table["kept"].sum()),
-        "scenes": len(cluster_of),
-        "scenes_without_embedding": unassigned,
-        "scenes_in_kept_clusters": int(table["kept"][here["cluster"]].sum()),
+        "scenes": len(here["cluster"]),
+        "scenes_without_embedding": len(cut) - len(here["cluster"]),
+        **{f"scenes_{name}": len(d["scene_id"]) for name, d in zip(LEFT_OUT, gone, strict=True)},
+        "scenes_in_kept_clusters": sum(bool(table["kept"][c]) for c in cluster_of.values()),
         "scenes_drawn": len(drawn),
         "draws": sum(row["draws"] for row in drawn),
     }
 
 
-def weighed(clustered: Artifact, weights: Mapping[str, float]) -> dict[str, NDArray[Any]]:
+def weighed(
+    clustered: Artifact, weights: Mapping[str, float], left_out: Sequence[Artifact]
+) -> dict[str, NDArray[Any]]:
     """Every cluster of a `clusters` artifact: columns [K] scenes, kept, weight (w_c), n_<target>.
 
-    A target that has a weight and no column has no video in any cluster.
+    `left_out` count the scenes of each cluster that are no longer of the pool. A target that has a
+    weight and no column has no video in any cluster.
     """
     table = clustered.columns("clusters.parquet")
-    none = np.zeros(len(table["scenes"]), np.int64)
+    scenes = table["scenes"]
+    for artifact in left_out:
+        scenes = scenes - artifact.columns("clusters.parquet", ["dropped"])["dropped"]
+    none = np.zeros(len(scenes), np.int64)
     counts = {target: table.get(f"n_{target}", none) for target in weights}
     return {
-        "scenes": table["scenes"],
+        "scenes": scenes,
         "kept": kept_clusters(counts, weights),
         "weight": cluster_weights(counts, weights),
         **{f"n_{target}": values for target, values in counts.items()},

@@ -20,8 +20,8 @@ from pipelines.nodes import GRAPH
 
 GROUPS = {
     "curation": [
-        "raw_videos", "scenes", "scene_embeddings", "clusters", "curated_scenes", "clip_shards",
-        "duplicates", "videomix22m",
+        "raw_videos", "scenes", "scene_embeddings", "clusters", "near_duplicates",
+        "leakage_guard", "curated_scenes", "clip_shards", "duplicates", "videomix22m",
     ],
     "robot": ["droid_episodes", "episode_shards"],
     "training": ["encoder", "cooled_encoder", "world_model"],

@@ -60,11 +60,11 @@ def test_partitions_are_sources_buckets_and_labs() -> None:
     assert set(keys["clip_shards"]) == set(CUT)
     assert keys["droid_episodes"] == keys["episode_shards"] == LABS
     assert keys["probe_report"] == ("ssv2", "kinetics")
-    whole = ("clusters", "duplicates", "videomix22m", "encoder", "cooled_encoder", "world_model",
-             "planning_report", "planner_bundle")  # fmt: skip
+    whole = ("clusters", "near_duplicates", "leakage_guard", "duplicates", "videomix22m", "encoder",
+             "cooled_encoder", "world_model", "planning_report", "planner_bundle")  # fmt: skip
     assert all(keys[asset] == (None,) for asset in (*whole, *STUDIES))
     assert all(keys[asset] == CONTROLS for asset in CONTROL_ASSETS)
-    assert len(keys) == 16 + len(STUDIES) + len(CONTROL_ASSETS)
+    assert len(keys) == 18 + len(STUDIES) + len(CONTROL_ASSETS)
 
 
 @pytest.mark.parametrize("name", sorted(PROFILES))
@@ -112,7 +112,14 @@ EXPECTED: dict[Key, set[Key]] = {
     ("scenes", "coin"): {("raw_videos", "coin")},
     ("scene_embeddings", "yt1b-01"): {("raw_videos", "yt1b-01"), ("scenes", "yt1b-01")},
     ("clusters", None): parts("scene_embeddings", *EMBEDDED),
-    ("curated_scenes", "yt1b-02"): {("scenes", "yt1b-02"), ("clusters", None)},
+    ("near_duplicates", None): {("clusters", None), *parts("scene_embeddings", *YT1B)},
+    ("leakage_guard", None): {
+        ("clusters", None), ("near_duplicates", None), *parts("scene_embeddings", *EMBEDDED)
+    },
+    ("curated_scenes", "yt1b-02"): {
+        ("scenes", "yt1b-02"), ("clusters", None), ("near_duplicates", None),
+        ("leakage_guard", None),
+    },
     ("clip_shards", "yt1b-02"): {("raw_videos", "yt1b-02"), ("curated_scenes", "yt1b-02")},
     ("clip_shards", "ssv2"): {("raw_videos", "ssv2"), ("scenes", "ssv2")},
     ("clip_shards", "imagenet"): {("raw_videos", "imagenet"), ("scenes", "imagenet")},
@@ -415,8 +422,8 @@ def test_how_it_is_run_makes_nothing_stale(walk: Walk) -> None:
 def test_another_type_of_device_is_another_recipe_where_it_gives_other_bits(walk: Walk) -> None:
     devices = {node.asset for node in walk.graph.nodes if node.stage.on_device}
     assert devices == {
-        "scene_embeddings", "clusters", "encoder", "cooled_encoder", "world_model", "probe_report",
-        "planning_report", *CONTROL_ASSETS,
+        "scene_embeddings", "clusters", "near_duplicates", "leakage_guard", "encoder",
+        "cooled_encoder", "world_model", "probe_report", "planning_report", *CONTROL_ASSETS,
     }  # fmt: skip
     on_gpu = walk.states(executed(device="cuda"))
     assert on_gpu["scene_embeddings", "coin"] == ("stale", "device: cpu -> cuda")

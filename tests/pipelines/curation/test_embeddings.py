@@ -109,20 +109,20 @@ def test_no_more_scenes_of_a_target_are_embedded_than_asked_for(
     assert partition_config(few, "yt1b-03") == LITE, "the pool is embedded whole"
 
 
-def test_chosen_scenes_are_training_ones_that_growing_leaves_in_place() -> None:
+def test_chosen_scenes_of_either_kind_are_those_that_growing_leaves_in_place() -> None:
     rows = [
         scene(f"{n}", video_id=f"{97 * n % 200:03d}", split="validation" if n % 2 else "train")
         for n in range(200)
     ]
-    chosen = chosen_scenes(rows[:100], 20)
-    assert len(chosen) == 20
-    assert {row["split"] for row in chosen} == {"train"}
+    chosen = chosen_scenes(rows[:100], 20, 5)
+    assert [row["split"] for row in chosen].count("train") == 20
+    assert [row["split"] for row in chosen].count("validation") == 5
     assert [row["video_id"] for row in chosen] == sorted(row["video_id"] for row in chosen)
     # The sample of twice as many takes what has the smallest hashes again, where it is still in.
-    ids, more = ({r["scene_id"] for r in chosen_scenes(rows[:n], 20)} for n in (100, 200))
+    ids, more = ({r["scene_id"] for r in chosen_scenes(rows[:n], 20, 5)} for n in (100, 200))
     assert len(ids & more) > 0 and all(int(name) >= 100 for name in more - ids)
-    assert len(chosen_scenes(rows[:100], 60)) == 60, "validation fills up"
-    assert len(chosen_scenes(rows, None)) == 200
+    assert len(chosen_scenes(rows[:100], 60, 0)) == 50
+    assert len(chosen_scenes(rows, None, None)) == 200
 
 
 def test_what_cannot_be_decoded_is_quarantined(given: Inputs, tmp_path: Path) -> None:

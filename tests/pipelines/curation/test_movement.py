@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.curation import clusters, retrieval
+from pipelines.curation import clusters, leakage_guard, near_duplicates, retrieval
 from pipelines.curation.clusters import ClustersConfig
 from pipelines.curation.movement import clusters_moved, scenes_moved
 from pipelines.curation.retrieval import RetrievalConfig
@@ -49,11 +49,19 @@ def curate(root: Path, gone: str | None = None) -> tuple[Artifact, dict[str, Art
     given = Inputs({f"scene_embeddings/{name}": part for name, part in parts.items()})
     clusters.run(ClustersConfig(clusters=48), given, out)
     clustered = artifact(out.payload, "clusters")
+    pool = {name: part for name, part in given.items() if "yt1b" in name}
+    out = workspace(root / "near")
+    config = near_duplicates.NearDuplicatesConfig(similarity=0.95)
+    near_duplicates.run(config, Inputs({**pool, "clusters": clustered}), out)
+    left = {"near_duplicates": artifact(out.payload, "near_duplicates"), "clusters": clustered}
+    out = workspace(root / "guard")
+    leakage_guard.run(leakage_guard.LeakageGuardConfig(), Inputs({**given, **left}), out)
+    left["leakage_guard"] = artifact(out.payload, "leakage_guard")
     curated = {}
     for name in PARTS:
         out = workspace(root / "curated" / name, name)
         config = RetrievalConfig(weights=WEIGHTS, budget=300)
-        retrieval.run(config, inputs(clusters=clustered, scenes=cut[name]), out)
+        retrieval.run(config, inputs(scenes=cut[name], **left), out)
         curated[name] = artifact(out.payload, f"curated_scenes/{name}")
     return clustered, curated
 

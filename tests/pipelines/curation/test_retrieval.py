@@ -6,6 +6,7 @@ one weight can be changed alone; a target without videos is refused by name.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import numpy as np
 import pytest
 
 from pipelines.curation.clusters import ASSIGNMENTS
+from pipelines.curation.near_duplicates import COUNTS, DROPPED
 from pipelines.curation.retrieval import (
+    LEFT_OUT,
     RetrievalConfig,
     cluster_weights,
     draws_of,
@@ -24,6 +27,7 @@ from pipelines.curation.retrieval import (
 )
 from pipelines.curation.scenes import COLUMNS as SCENES
 from pipelines.curation.sources import retrieval_weights
+from storage.artifacts import Artifact
 from storage.tables import read_table, write_table
 from tests.pipelines.builders import artifact, workspace
 from tests.pipelines.curation.builders import content, inputs, scene
@@ -118,8 +122,22 @@ def planted(root: Path, sizes: list[int], found: dict[str, list[int]]) -> Any:
     here = [scene(row["scene_id"]) for row in pool["yt1b-00"]]
     write_table(scenes / "scenes.parquet", [*here, scene("not-embedded")], SCENES)
     return inputs(
-        clusters=artifact(clustered, "clusters"), scenes=artifact(scenes, "scenes/yt1b-00")
+        clusters=artifact(clustered, "clusters"),
+        scenes=artifact(scenes, "scenes/yt1b-00"),
+        **{name: left_out(root / name, sizes, ()) for name in LEFT_OUT},
     )
+
+
+def left_out(root: Path, sizes: list[int], scenes: Sequence[str]) -> Artifact:
+    """What says that some of the first partition's scenes are no longer of the pool."""
+    rows = [
+        {"scene_id": name, "cluster": int(name[1]), "of": "x", "similarity": 0.9} for name in scenes
+    ]
+    write_table(root / "dropped" / "yt1b-00.parquet", rows, DROPPED)
+    counts = Counter(row["cluster"] for row in rows)
+    table = [{"dropped": counts[cluster]} for cluster in range(len(sizes))]
+    write_table(root / "clusters.parquet", table, COUNTS)
+    return artifact(root, root.name)
 
 
 FOUND = {
@@ -132,7 +150,7 @@ def test_run_on_planted_clusters(tmp_path: Path) -> None:
     given = planted(tmp_path, [200, 200, 200, 200], FOUND)
     out = workspace(tmp_path / "work", "yt1b-00", workers=2)
     metrics = run(RetrievalConfig(budget=4000), given, out)
-    table = weighed(given["clusters"], PAPER)
+    table = weighed(given["clusters"], PAPER, [])
     assert table["kept"].tolist() == [True, True, True, False]
     assert table["n_kinetics"].tolist() == [8, 2, 0, 0]
     weights = [0.7 * 0.8 + 0.125, 0.7 * 0.2 + 0.125, 0.05, 0.0]
@@ -149,6 +167,28 @@ def test_run_on_planted_clusters(tmp_path: Path) -> None:
     assert metrics["clusters_kept"] == 3
     assert metrics["scenes_without_embedding"] == 1
     assert metrics["scenes_in_kept_clusters"] == 300
+
+
+def test_what_is_no_longer_of_the_pool_is_not_drawn_and_others_take_its_place(
+    tmp_path: Path,
+) -> None:
+    sizes = [20, 20, 20, 20]
+    given = planted(tmp_path, sizes, FOUND)
+    copies, leaks = [f"c0-{n}" for n in range(0, 20, 4)], ["c1-0", "c1-2"]
+    given = inputs(**{
+        **given,
+        "near_duplicates": left_out(tmp_path / "copies", sizes, copies),
+        "leakage_guard": left_out(tmp_path / "leaks", sizes, leaks),
+    })  # fmt: skip
+    out = workspace(tmp_path / "work", "yt1b-00")
+    metrics = run(RetrievalConfig(budget=4000), given, out)
+    drawn = {row["scene_id"]: row["draws"] for row in read_table(out.payload / "scenes.parquet")}
+    assert not set(drawn) & {*copies, *leaks}
+    assert (metrics["scenes_near_duplicates"], metrics["scenes_leakage_guard"]) == (5, 2)
+    # Half of each cluster lies here: of cluster 0, 5 of the 15 scenes that are left.
+    weight = 0.7 * 0.8 + 0.125
+    share = sum(draws for name, draws in drawn.items() if name[1] == "0")
+    assert share == pytest.approx(4000 * weight * 5 / 15, abs=6)
 
 
 def test_two_builds_one_digest_and_one_weight_changes_it(tmp_path: Path) -> None:
