@@ -218,8 +218,9 @@ def _make(
     draft: Mapping[str, Any],
 ) -> Manifest:
     out = Workspace(
-        work / "payload", work / "scratch", draft["partition"], execution, store.shared_work(work)
-    )
+        work / "payload", work / "scratch", draft["partition"], execution,
+        store.shared_work(work), results=store.results,
+    )  # fmt: skip
     begun_by = _note_sources(out.work, today := source_digest(stage.run.__module__))
     out.payload.mkdir(exist_ok=True)
     out.scratch.mkdir(exist_ok=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from storage.places import link_or_copy
+from storage.results import Results
 from storage.work import KeptFile, LocalWork, S3Work, Work
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class Workspace:
     """Name -> file, of everything that tasks kept."""
     remote: dict[str, KeptFile] = field(default_factory=dict, compare=False)
     """Path in the payload -> file, of what lies in the store's bucket instead of `payload`."""
+    results: Results = field(default_factory=Results, compare=False)
+    """What is known of single items, for tasks that ask and tell; by default nothing is kept."""
 
     @property
     def work(self) -> Work:

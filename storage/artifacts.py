@@ -3,6 +3,7 @@
     manifests/<recipe>/<content>.json        the recipe inputs and the files, readable by a person
     objects/<content>/...                    the bytes, immutable
     work/<recipe>/...                        an artifact in progress, resumable; gone when sealed
+    results/<xx>/<question>.json             what is known of single files: see `storage.results`
     refs/<deployment>/<asset>[/<partition>]  what a deployment currently shows
 
 On S3 the process that makes an artifact works in a local cache folder, workers on other machines
@@ -33,6 +34,7 @@ from storage.manifests import (
 )
 from storage.payloads import LocalPayload, S3Payload
 from storage.places import LocalPlace, PlaceError, open_place, write_file
+from storage.results import Results
 from storage.sealing import locked, move_home, read_remote, send_home, settled
 from storage.work import KeptFile, LocalWork, S3Work, Work, work_prefix
 
@@ -174,6 +176,11 @@ class ArtifactStore:
         if self.is_local:
             return LocalWork(folder / "payload", folder / "scratch")
         return S3Work(self.place.location, folder.name, self.cache)
+
+    @property
+    def results(self) -> Results:
+        """What is known of single items, whatever recipe asked."""
+        return Results(self.place.location)
 
     def seal(
         self, work: Path, draft: Mapping[str, Any], remote: Mapping[str, KeptFile] | None = None

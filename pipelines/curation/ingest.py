@@ -155,8 +155,11 @@ def observe(
     of S3 objects the ETag stands for the content.
     """
     _, source, bucket = located(config, partition)
-    if source.location == GENERATED:
-        return {}
+    return {} if source.location == GENERATED else _contents(source, bucket, execution)
+
+
+def _contents(source: SourceConfig, bucket: int, execution: ExecutionConfig) -> dict[str, str]:
+    """Path -> what names the content of each file of a bucket, and of the labels."""
     media = open_media(source.location)
     here = media.listing().share(bucket, source.buckets, bucket_of)
     labels = [LABELS] if media.has(LABELS) else []
@@ -179,9 +182,7 @@ def run(config: PartitionConfig, _: Inputs, out: Workspace) -> dict[str, Any]:
         location = config.source.location
         listing = open_media(location).listing()
         chosen, marks = listing.share(bucket, buckets, bucket_of), listing.marks
-        limits = config.limits or Limits()
-        files = {path: File(location, path, marks.get(path), limits) for path in chosen}
-        results = out.map(probed, files, noun=f"{name} files")
+        results = out.map(probed, _files(config, bucket, chosen, marks, out), noun=f"{name} files")
     labels = read_labels(location, marks.get(LABELS))
     rows, reasons = sorted_out(results, name, labels, config.source.accept_damaged)
     aside = [
@@ -202,6 +203,25 @@ def run(config: PartitionConfig, _: Inputs, out: Workspace) -> dict[str, Any]:
         "frames": sum(row["frames"] for row in rows),
         "seconds": round(sum(row["seconds"] for row in rows), 3),
     }
+
+
+def _files(
+    config: PartitionConfig,
+    bucket: int,
+    paths: Sequence[str],
+    marks: Mapping[str, str],
+    out: Workspace,
+) -> dict[str, File]:
+    """Path -> what a task is told of the file."""
+    contents = _contents(config.source, bucket, out.execution)
+    known = {p: name for p, name in contents.items() if not name.startswith("unreadable")}
+    return {
+        path: File(
+            config.source.location, path, marks.get(path), known.get(path),
+            config.limits or Limits(), STAGE.version, out.results,
+        )
+        for path in paths
+    }  # fmt: skip
 
 
 def read_media(artifact: Artifact, row: Mapping[str, Any]) -> bytes:

@@ -7,15 +7,17 @@ those of the generator are made where they are described.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pipelines.curation.duplicates import turn
 from pipelines.curation.labels import Labels
 from pipelines.isolation import LimitError, Limits, isolated
+from storage.confined import legible
 from storage.digests import digest_bytes, digest_file
 from storage.media import ChangedMediaError, MediaError, open_media
 from storage.pictures import Source, TooLargeError, VideoError
+from storage.results import Results
 from storage.video import probe
 
 COLUMNS = {
@@ -32,28 +34,50 @@ class File:
 
     location: str
     path: str
-    mark: str | None
+    mark: str | None = None
     """That of the listing, of a bucket."""
-    limits: Limits
+    content: str | None = None
+    """What names its bytes: their SHA-256, or the mark; None when it could not be read."""
+    limits: Limits = field(default_factory=Limits)
+    version: int = 0
+    """Of the stage that asks."""
+    results: Results = field(default_factory=Results)
+
+    @property
+    def question(self) -> dict[str, Any]:
+        """What its description depends on; not on its path, nor on what else the source has."""
+        return {"item": "probe", "version": self.version, "content": self.content}
 
 
 def probed(file: File) -> dict[str, Any]:
-    """What `described` tells of a file; one that cannot be read has a `reason` alone.
+    """What `described` tells of a file, from the store where these bytes were probed before.
+
+    A file that cannot be read, or not within its limits, has a `reason` alone; it is asked again.
 
     Raises:
         ChangedMediaError: the file is no longer the one that was listed, so that no row can be
             made of it: the recipe asks for the bytes that were listed.
     """
+    if file.content and (known := file.results.recall(file.question)):
+        return known
     try:
-        return isolated(_read, file, file.limits)
+        found = isolated(_read, file, file.limits)
     except ChangedMediaError:
         raise
     except (MediaError, LimitError) as error:
         return {"reason": str(error)}
+    if file.content:
+        file.results.keep(file.question, found)
+    return found
 
 
 def _read(file: File) -> dict[str, Any]:
-    return described(open_media(file.location).source(file.path, file.mark))
+    found = described(open_media(file.location).source(file.path, file.mark))
+    if file.content and file.mark is None and found["sha256"] != file.content:
+        raise ChangedMediaError(
+            f"{file.location}: {legible(file.path)} changed since it was listed; run again"
+        )
+    return found
 
 
 def described(source: Source) -> dict[str, Any]:

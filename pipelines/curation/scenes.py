@@ -15,8 +15,8 @@ Payload:
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
-from dataclasses import field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Annotated, Any, Literal
 
@@ -26,12 +26,13 @@ from scenedetect.detectors import AdaptiveDetector, ContentDetector
 
 from pipelines.curation.ingest import read_media
 from pipelines.isolation import LimitError, Limits, isolated
-from pipelines.settings import Natural, NotNegative, Positive, at_least, settings
+from pipelines.settings import Natural, NotNegative, Positive, at_least, plain, settings
 from pipelines.stage import Inputs, Stage, Workspace
 from storage.artifacts import Artifact
 from storage.digests import digest_bytes
 from storage.frames import iterate
 from storage.pictures import Picture, TooLargeError, VideoError
+from storage.results import Results
 from storage.tables import QUARANTINE, write_table
 
 COLUMNS = {
@@ -96,7 +97,7 @@ def run(config: ScenesConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
     raw = inputs["raw_videos"]
     videos = raw.table("videos.parquet")
     items = {
-        video["path"]: (raw, video, config)
+        video["path"]: Uncut(raw, video, config, out.results)
         for video in videos
         if video["source"] in config.sources and video["kind"] == "video"
     }
@@ -127,17 +128,42 @@ def run(config: ScenesConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
     }
 
 
-def _cut(item: tuple[Artifact, dict[str, Any], ScenesConfig]) -> dict[str, Any]:
-    """The shots of one video, or why there are none."""
+@dataclass(frozen=True)
+class Uncut:
+    """One video that is to be cut."""
+
+    raw: Artifact
+    video: Mapping[str, Any]
+    """Its row of videos.parquet."""
+    config: ScenesConfig
+    results: Results
+
+    @property
+    def question(self) -> dict[str, Any]:
+        """What its shots depend on: its bytes, and of the config what is asked of one video."""
+        asked = plain(self.config)
+        for name in ("sources", "min_seconds", "limits"):  # asked of shots, or of no video
+            del asked[name]
+        content = self.video["sha256"]
+        return {"item": "shots", "version": STAGE.version, "content": content, "config": asked}
+
+
+def _cut(item: Uncut) -> dict[str, Any]:
+    """The shots of one video, or why there are none; from the store where they are known."""
+    if known := item.results.recall(item.question):
+        return known
     try:
-        return isolated(_shots, item, item[2].limits)
+        found = isolated(_shots, item, item.config.limits)
     except LimitError as error:
         return {"reason": str(error)}
+    if "spans" in found:
+        item.results.keep(item.question, found)
+    return found
 
 
-def _shots(item: tuple[Artifact, dict[str, Any], ScenesConfig]) -> dict[str, Any]:
-    raw, video, config = item
-    data = read_media(raw, video)
+def _shots(item: Uncut) -> dict[str, Any]:
+    video, config = item.video, item.config
+    data = read_media(item.raw, video)
     times: list[float] = []
 
     def seen() -> Iterable[Picture]:

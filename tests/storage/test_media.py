@@ -15,7 +15,6 @@ import pytest
 from pipelines.curation.ingest import RawVideosConfig, SourceConfig, observe
 from pipelines.curation.probing import File, probed
 from pipelines.execution import ExecutionConfig
-from pipelines.isolation import Limits
 from storage import media
 from storage.media import Bucket, Folder, MediaError, listings_kept, open_media
 from storage.places import PlaceError
@@ -109,7 +108,7 @@ def test_an_object_replaced_since_it_was_listed_is_not_read_for_the_one_listed(b
     with pytest.raises(MediaError, match=told):
         found.read("videos/7.mp4", mark)
     with pytest.raises(MediaError, match=told):  # no quarantine row: the recipe names the old bytes
-        probed(File(bucket, "videos/7.mp4", mark, Limits()))
+        probed(File(bucket, "videos/7.mp4", mark))
     assert found.read("videos/7.mp4") == b"replaced"
 
 
