@@ -18,7 +18,6 @@ import math
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -67,12 +66,7 @@ def run_training(build: Build, settings: LoopSettings, out: Workspace) -> dict[s
     run.folder.mkdir(parents=True, exist_ok=True)
     run.remove_note(FAILURE)
     world = usable_workers(out.execution.workers, settings.gradient_shards)
-    settings = replace(
-        settings,
-        activation_checkpointing=out.execution.activation_checkpointing,
-        loader_threads=out.execution.threads,
-        loader_depth=out.execution.loader_depth,
-    )
+    settings = settings.run_by(out.execution)
     with shown(run, run_folder(out)):
         if world == 1:
             train(build, settings, run, Workers(), torch.device(out.execution.device))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -104,6 +104,15 @@ class LoopSettings:
 
     def __post_init__(self) -> None:
         check_shards("samples_per_step", self.samples_per_step, self.gradient_shards)
+
+    def run_by(self, execution: ExecutionConfig) -> Self:
+        """The same training, run as it is said there."""
+        return dataclasses.replace(
+            self,
+            activation_checkpointing=execution.activation_checkpointing,
+            loader_threads=execution.threads,
+            loader_depth=execution.loader_depth,
+        )
 
 
 def check_shards(name: str, batch: int, shards: int) -> None:

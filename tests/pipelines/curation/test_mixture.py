@@ -31,9 +31,9 @@ from tests.pipelines.curation.builders import content
 def sample(key: str, source: str, **changes: Any) -> dict[str, Any]:
     row = {
         "key": key, "scene_id": key, "video_id": key, "source": source, "shard": "000000.tar",
-        "offset": 512, "size": 10, "digest": 0, "ext": "mp4", "kind": "video", "fps": 8.0,
-        "frames": 36, "seconds": 4.5, "width": 64, "height": 48, "weight": 1.0, "label": None,
-        "split": None,
+        "offset": 512, "size": 10, "digest": 0, "piece": 0, "ext": "mp4", "kind": "video",
+        "fps": 8.0, "frames": 36, "seconds": 4.5, "width": 64, "height": 48, "weight": 1.0,
+        "label": None, "split": None,
     }  # fmt: skip
     return row | changes
 
