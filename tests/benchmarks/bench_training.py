@@ -54,12 +54,13 @@ def build(folder: Path) -> dict[str, Artifact]:
             span = writer.write(f"c{number:04d}", {"mp4": clip.data, "json": {}})["mp4"]
             rows.append({
                 "key": f"c{number:04d}", "source": "ssv2", "partition": "ssv2",
-                "shard": span.shard, "offset": span.offset, "size": span.size, "kind": "video",
+                "shard": span.shard, "offset": span.offset, "size": span.size,
+                "digest": span.digest, "kind": "video",
                 "fps": clip.fps, "frames": clip.frames, "width": clip.width,
                 "height": clip.height, "weight": 1.0,
             })  # fmt: skip
     kinds = {"fps": "float64", "weight": "float64"} | dict.fromkeys(
-        ("offset", "size", "frames", "width", "height"), "int64"
+        ("offset", "size", "digest", "frames", "width", "height"), "int64"
     )
     schema = {name: kinds.get(name, "string") for name in COLUMNS}
     write_table(folder / "mix" / "index.parquet", rows, schema)
