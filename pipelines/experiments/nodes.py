@@ -67,7 +67,7 @@ ROBOT_STUDY = """\
 Which encoder a planner reaches with, in labs that neither recordings nor pretraining have seen.
 
 Pretrained, random, pretrained on stills and raw patches under the same world-model recipe, three
-training seeds each, the same 40 trials for all. Payload: `report.json` with each seed's share,
+training seeds each, the same 60 trials in ten labs for all. Payload: `report.json` with each seed's share,
 Student's interval over seeds, and the gain over the random encoder."""
 
 _NO_TIME = "masks.temporal=null"
@@ -104,8 +104,9 @@ STUDIES = {
     "feature_study": (FEATURE_ARMS, FEATURE_STUDY, 1700.0),
 }
 CONTROL_PLANS = replace(
-    DEMO_PLANNING, labs=labs_of("evaluation", 4), seen_labs=(), films=1, landscape_points=5
-)
+    DEMO_PLANNING, labs=labs_of("evaluation", 10), trials=6, seen_labs=(), films=1,
+    landscape_points=5,
+)  # fmt: skip
 
 
 def study_lines(report: Artifact) -> Iterator[tuple[str, str]]:

@@ -38,9 +38,10 @@ def labs(profile: Profile) -> tuple[str, ...]:
     return tuple(f"lab-{lab.removeprefix('lab-')}" for lab in profile.droid_episodes.labs)
 
 
-# Many labs, few episodes in each: what is learned must hold in labs that were never recorded.
+# Many labs, few episodes in each: what is learned must hold in labs that were never recorded, and
+# there, in the tuning labs, labs counted for more than episodes.
 SHORT = episodes.EpisodesConfig(
-    labs=labs_of("recording", 8), episodes=50, frames=12, hz=4.0, frame_size=128, faulty=1
+    labs=labs_of("recording", 24), episodes=16, frames=12, hz=4.0, frame_size=128, faulty=1
 )
 
 NODES = (
@@ -52,7 +53,7 @@ NODES = (
         gates=(quarantine_small("episodes.parquet", "episode", pooled=False),),
         scales={
             "demo": SHORT,
-            "laptop": replace(SHORT, labs=labs_of("recording", 16), episodes=100),
+            "laptop": replace(SHORT, labs=labs_of("recording", 100)),
             "paper": episodes.EpisodesConfig(location="/data/droid", labs=DROID_LABS),
         },
         seconds=5.0,
