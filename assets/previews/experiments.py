@@ -34,15 +34,28 @@ def learning_curve(curve: Artifact, _: Inputs) -> Mapping[str, bytes]:
 
 
 def robot_study(report: Artifact, _: Inputs) -> Mapping[str, bytes]:
-    """The share of goals reached with every encoder in unseen labs."""
+    """The share of goals reached with every encoder in unseen labs, and how far off it was."""
     told = report.json("report.json")
-    panels = {
-        f"{kind} within the limit": {arm: told["arms"][arm][kind]["seeds"] for arm in told["order"]}
-        for kind in ("reached", "passed")
-    }
     trials = told["arms"][told["reference"]]["reached"]["together"]["trials"]
     title = f"Reaching in unseen labs: {trials} trials an encoder, a point a training seed"
-    return {"reached": scores.arms_by_seed(panels, None, "share of trials", title)}
+
+    def drawn(kinds: Mapping[str, str], unit: str) -> bytes:
+        panels = {
+            name: {arm: told["arms"][arm][kind]["seeds"] for arm in told["order"]}
+            for kind, name in kinds.items()
+        }
+        return scores.arms_by_seed(panels, None, unit, title)
+
+    return {
+        "reached": drawn(
+            {"reached": "ended within the limit", "passed": "passed within the limit"},
+            "share of trials",
+        ),
+        "distances": drawn(
+            {"final_cm": "left at the end, median", "motion_error_cm": "best motion from true one"},
+            "cm",
+        ),
+    }
 
 
 def _study(report: Artifact, title: str) -> Mapping[str, bytes]:

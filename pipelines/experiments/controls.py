@@ -175,6 +175,16 @@ PLANNING = Stage(
 
 
 def final_rates(report: Artifact) -> dict[str, Any]:
-    """Successes and trials of the planner in unseen labs, of a planning artifact."""
-    planner = report.json("report.json")["policies"]["planner"]["pooled"]
-    return {kind: planner[kind] for kind in ("reached", "passed")}
+    """What a planning artifact says of the planner in unseen labs.
+
+    Returns:
+        reached, passed: successes and trials; final_cm: the median distance to the goal at the end;
+        motion_error_cm: from the motion of least energy to the true one, the mean over landscapes.
+    """
+    told = report.json("report.json")
+    planner = told["policies"]["planner"]["pooled"]
+    errors = [error for plane in told["landscapes"].values() for error in plane.values()]
+    return {kind: planner[kind] for kind in ("reached", "passed")} | {
+        "final_cm": planner["final_cm"]["median"],
+        "motion_error_cm": sum(errors) / len(errors),
+    }

@@ -5,13 +5,15 @@ trials for all. What is compared is the share of trials that end at the goal; it
 seeds (Student's t), and gains over the random encoder are taken seed by seed.
 
 Inputs: every `control_planning`. Payload:
-    report.json   arm -> "reached" and "passed": rate of each seed, mean, low, high, gain over the
-                  random encoder, and counts over all seeds with their Wilson interval
+    report.json   arm -> "reached" and "passed" (rates), "final_cm" and "motion_error_cm" (see
+                  `controls.final_rates`): value of each seed, mean, low, high, gain over the random
+                  encoder; of rates also the counts over all seeds with their Wilson interval
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from pipelines.evaluation.metrics import Rate, seed_interval
@@ -20,6 +22,7 @@ from pipelines.settings import settings
 from pipelines.stage import Inputs, Stage, Workspace
 
 REFERENCE = "random"
+RATES, DISTANCES = ("reached", "passed"), ("final_cm", "motion_error_cm")
 
 
 @settings
@@ -40,22 +43,29 @@ def run(_: RobotStudyConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
 
 
 def describe(found: dict[str, dict[int, Any]]) -> dict[str, Any]:
-    """Arm -> kind -> numbers, from arm -> seed -> kind -> counts."""
+    """Arm -> kind -> numbers, from arm -> seed -> kind -> counts or centimetres."""
     told: dict[str, Any] = {}
     for arm, by_seed in found.items():
-        for kind in ("reached", "passed"):
-            counts = [by_seed[seed][kind] for seed in sorted(by_seed)]
-            rates = [count["rate"] for count in counts]
-            before = [found[REFERENCE][seed][kind]["rate"] for seed in sorted(by_seed)]
-            gains = [rate - other for rate, other in zip(rates, before, strict=True)]
-            together = Rate(*(sum(c[n] for c in counts) for n in ("successes", "trials")))
-            told.setdefault(arm, {})[kind] = {
-                "seeds": rates,
-                **seed_interval(rates),
+        seeds, reference = sorted(by_seed), found[REFERENCE]
+        for kind in (*RATES, *DISTANCES):
+            values = [_value(by_seed[seed][kind]) for seed in seeds]
+            before = [_value(reference[seed][kind]) for seed in seeds]
+            gains = [value - other for value, other in zip(values, before, strict=True)]
+            numbers: dict[str, Any] = {
+                "seeds": values,
+                **seed_interval(values),
                 "gain": seed_interval(gains),
-                "together": together.as_json(),
             }
+            if kind in RATES:
+                counts = [by_seed[seed][kind] for seed in seeds]
+                together = Rate(*(sum(c[n] for c in counts) for n in ("successes", "trials")))
+                numbers["together"] = together.as_json()
+            told.setdefault(arm, {})[kind] = numbers
     return told
 
 
-STAGE = Stage("robot_study", version=1, config=RobotStudyConfig, run=run)
+def _value(measured: Any) -> float:
+    return float(measured["rate"] if isinstance(measured, Mapping) else measured)
+
+
+STAGE = Stage("robot_study", version=2, config=RobotStudyConfig, run=run)

@@ -39,6 +39,7 @@ def robots(folder: Path) -> Artifact:
                 kind: {"successes": 4 * tenths, "trials": 40, "rate": tenths / 10}
                 for kind in ("reached", "passed")
             }
+            | {"final_cm": 6.0 - tenths / 2, "motion_error_cm": 5.0}
             for seed, tenths in enumerate((6, 8) if arm == "pretrained" else (3, 4))
         }
         for arm in robot_study.ARMS

@@ -78,6 +78,7 @@ def test_the_study_compares_seed_by_seed() -> None:
         kinds = ("reached", "passed")
         return {
             seed: {kind: {"successes": n, "trials": 40, "rate": n / 40} for kind in kinds}
+            | {"final_cm": 10 - n / 4, "motion_error_cm": 4.0}
             for seed, n in enumerate(successes)
         }
 
@@ -88,3 +89,6 @@ def test_the_study_compares_seed_by_seed() -> None:
     gain = told["pretrained"]["reached"]["gain"]
     assert gain == pytest.approx({"mean": 0.2, "low": 0.2, "high": 0.2})
     assert told["random"]["passed"]["mean"] == pytest.approx(0.4)
+    assert told["pretrained"]["final_cm"]["seeds"] == [5.0, 3.0, 4.0]
+    assert told["pretrained"]["final_cm"]["gain"]["mean"] == pytest.approx(-2.0)
+    assert "together" not in told["random"]["motion_error_cm"]
