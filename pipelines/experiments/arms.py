@@ -88,7 +88,7 @@ def run_arm(task: ArmTask) -> dict[str, Any]:
 
 
 def trained_encoder(task: ArmTask, device: torch.device) -> Encoder:
-    """The target encoder after the arm's training, frozen."""
+    """What was trained, frozen: the target encoder, or the student of a fixed teacher."""
     config = task.config
     if not task.trained:
         untrained = seeded_encoder(config.encoder, config.seed, config.initialisation)
@@ -98,7 +98,10 @@ def trained_encoder(task: ArmTask, device: torch.device) -> Encoder:
         build = functools.partial(build_main, config, Inputs(task.inputs))
         train(build, loop_settings("arm", config, config.steps), run, Workers(), device)
         final = list_checkpoints(run.folder)[config.steps]
-        return load_encoder(final / "target_encoder.safetensors", config.encoder)
+        # A teacher that stands still has learned nothing: its student is what was trained.
+        stands = config.ema == 1 and config.ema_end in (None, 1)
+        learned = "encoder" if stands else "target_encoder"
+        return load_encoder(final / f"{learned}.safetensors", config.encoder)
 
 
 def check_arms(base: PretrainConfig, arms: Mapping[str, Arm]) -> None:

@@ -90,6 +90,7 @@ FEATURE_ARMS = {
     "targets less the clip's mean": Arm(changes=("centre=clip",), steps=700),
     "published initialisation": Arm(changes=("initialisation=published",), steps=700),
     "EMA without a ramp": Arm(changes=("ema=0.998", "ema_end=null"), steps=700),
+    "teacher that stands still": Arm(changes=("ema=1.0", "ema_end=null"), steps=700),
     "no clipping": Arm(changes=("max_gradient_norm=null",), steps=700),
     "SIGReg": Arm(changes=("isotropy_weight=0.02",), steps=600),
     "wider body": Arm(

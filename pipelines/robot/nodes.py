@@ -56,7 +56,7 @@ NODES = (
             "laptop": replace(SHORT, labs=labs_of("recording", 100)),
             "paper": episodes.EpisodesConfig(location="/data/droid", labs=DROID_LABS),
         },
-        seconds=5.0,
+        seconds=2.0,
     ),
     Node(
         stage=episode_shards.STAGE,
@@ -66,6 +66,6 @@ NODES = (
         reads=(same("droid_episodes"),),
         gates=(quarantine_small("index.parquet", "key", pooled=False),),
         scales={"demo": episode_shards.EpisodeShardsConfig(size=64, min_seconds=2.0, codec="png")},
-        seconds=1.5,
+        seconds=0.8,
     ),
 )

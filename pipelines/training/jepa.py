@@ -25,7 +25,7 @@ from models.optimizer import update_average
 from models.predictor import Predictor, PredictorConfig
 from models.schedules import ema_momentum
 from models.seeds import Initialisation, seeded_networks
-from pipelines.settings import Count, Momentum, Natural, NotNegative, Positive, settings
+from pipelines.settings import Count, Natural, NotNegative, Positive, Share, settings
 from pipelines.training.clips import ClipConfig, ClipLoader
 from pipelines.training.tasks import LoopSettings, check_shards
 from storage.digests import digest_json
@@ -54,9 +54,9 @@ class JepaConfig:
     gradient_shards: Count = 128
     """Parts of the batch whose gradients are computed apart; 24 clips each by default."""
     weight_decay: NotNegative = 0.04
-    ema: Momentum = 0.99925
-    """Momentum of the target encoder at the start."""
-    ema_end: Momentum | None = None
+    ema: Share = 0.99925
+    """Momentum of the target encoder at the start; at 1 it stands still."""
+    ema_end: Share | None = None
     """Its momentum at the end, to which it rises evenly; None: it stays."""
     max_gradient_norm: Positive | None = None
     """Longer gradients are shortened to this norm; None: they stay as they are."""

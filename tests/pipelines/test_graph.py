@@ -230,10 +230,10 @@ def test_a_lab_is_called_seen_only_where_it_is_recorded() -> None:
     assert above(planned(DEMO, "lab-007")) == above(planned(DEMO)) == above(DEMO)
     with pytest.raises(
         SettingError,
-        match=r"planning_report\.seen_labs names 'lab-008', which is not in droid_episodes\.labs: "
+        match=r"planning_report\.seen_labs names 'lab-024', which is not in droid_episodes\.labs: "
         r"recorded are lab-000, .*lab-023; give \(\) for none$",
     ):
-        above(planned(DEMO, "lab-000", "lab-008"))
+        above(planned(DEMO, "lab-000", "lab-024"))
     paper = PROFILES["paper"]
     assert paper.planning_report.seen_labs == ()  # a real robot's labs are not the simulator's
     with pytest.raises(SettingError, match="no lab of the simulator is recorded"):

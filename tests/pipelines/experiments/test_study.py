@@ -155,6 +155,16 @@ def test_an_arm_of_no_steps_is_untrained(inputs: dict[str, Artifact], tmp_path: 
         assert torch.equal(found[name], value)
 
 
+def test_the_student_of_a_teacher_that_stands_still_is_read_out(
+    inputs: dict[str, Artifact], tmp_path: Path
+) -> None:
+    config = arm_config(BASE, Arm(changes=("ema=1.0", "ema_end=null"), steps=3), 3)
+    task = arms.ArmTask(config, True, inputs, CONFIG.readout, workspace(tmp_path).work)
+    found = arms.trained_encoder(task, torch.device("cpu")).state_dict()
+    untrained = seeded_encoder(BASE.encoder, 3).state_dict()
+    assert not torch.equal(found["patch_embed.proj.weight"], untrained["patch_embed.proj.weight"])
+
+
 def test_what_cannot_be_read_out_is_told_before_training(
     inputs: dict[str, Artifact], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
