@@ -45,7 +45,7 @@ from storage.artifacts import Artifact
 from storage.digests import digest_json
 from storage.errors import InputError
 from storage.media import MediaError, open_media
-from storage.tables import QUARANTINE, read_columns, write_table
+from storage.tables import QUARANTINE, TableWriter, read_batches, read_columns, write_table
 from storage.work import KeptFile, Work
 
 ASSIGNMENTS = {"scene_id": "string", "cluster": "int32", "distance": "float32"}
@@ -91,7 +91,8 @@ def run(config: ClustersConfig, inputs: Inputs, out: Workspace) -> dict[str, Any
     held_out = out.map(assign, tasks, noun="partitions of scenes")
     held = {task.target: out.file(f"payload/{task.target}") for task in tasks.values()}
     table = {"first_scene": found.first_scenes, **_counted(held, len(centroids))}
-    write_table(out.payload / CLUSTERS, _rows(table), _schema(table))
+    with TableWriter(out.payload / CLUSTERS, _schema(table)) as written:
+        written.write(table)
     write_table(out.payload / "quarantine.parquet", [], QUARANTINE)
     drift = {"drift": _drift(config.frozen, table)} if config.frozen else {}
     return _metrics(table, found.trained) | {"targets_held_out": sum(held_out.values())} | drift
@@ -122,19 +123,15 @@ def assign(task: Assignment) -> int:
     taken = (rows["split"] != HELD_OUT) | (source_of(task.partition) == POOL)
     index = Centroids(np.load(task.work.file(task.centroids)), task.execution.device)
     size = block_rows(task.execution.stream_mb, index.vectors.shape[1])
-    found, first = [], 0
-    for block in read_blocks(task.part.file("embeddings.npy"), size):
-        here = slice(first, first + len(block))
-        cluster, distance = index.nearest(block[taken[here]])
-        columns = (rows["scene_id"][here][taken[here]], cluster, distance)
-        found += [
-            dict(zip(ASSIGNMENTS, values, strict=True))
-            for values in zip(*(column.tolist() for column in columns), strict=True)
-        ]
-        first += len(block)
     with task.work.room() as room:
-        write_table(room / "assigned.parquet", found, ASSIGNMENTS)
-        task.work.keep(room / "assigned.parquet", f"payload/{task.target}")
+        path, first = room / "assigned.parquet", 0
+        with TableWriter(path, ASSIGNMENTS) as table:
+            for block in read_blocks(task.part.file("embeddings.npy"), size):
+                here = slice(first, first + len(block))
+                found = rows["scene_id"][here][taken[here]], *index.nearest(block[taken[here]])
+                table.write(dict(zip(ASSIGNMENTS, found, strict=True)))
+                first += len(block)
+        task.work.keep(path, f"payload/{task.target}")
     return int((~taken).sum())
 
 
@@ -200,15 +197,14 @@ def _counted(held: Mapping[str, Path], clusters: int) -> dict[str, NDArray[Any]]
     scenes, distance = np.zeros(clusters, np.int64), np.zeros(clusters)
     targets: dict[str, NDArray[np.int64]] = {}
     for target, file in held.items():
-        columns = read_columns(file, ["cluster", "distance"])
-        counts = np.bincount(columns["cluster"], minlength=clusters)
         kind, _, name = target.removesuffix(".parquet").partition("/")
+        counts = scenes
         if kind == "targets":
-            source = f"n_{source_of(name)}"
-            targets[source] = targets.get(source, np.zeros(clusters, np.int64)) + counts
-        else:
-            scenes += counts
-            distance += np.bincount(columns["cluster"], columns["distance"], clusters)
+            counts = targets.setdefault(f"n_{source_of(name)}", np.zeros(clusters, np.int64))
+        for batch in read_batches(file, ["cluster", "distance"]):
+            counts += np.bincount(batch["cluster"], minlength=clusters)
+            if counts is scenes:
+                distance += np.bincount(batch["cluster"], batch["distance"], clusters)
     mean = np.divide(distance, scenes, out=np.zeros(clusters), where=scenes > 0)
     return {"scenes": scenes, "distance": mean, **targets}
 
@@ -216,11 +212,6 @@ def _counted(held: Mapping[str, Path], clusters: int) -> dict[str, NDArray[Any]]
 def _schema(table: Mapping[str, Any]) -> dict[str, str]:
     known = {"first_scene": "string", "distance": "float64"}
     return {name: known.get(name, "int64") for name in table}
-
-
-def _rows(table: Mapping[str, NDArray[Any]]) -> list[dict[str, Any]]:
-    columns = zip(*(column.tolist() for column in table.values()), strict=True)
-    return [dict(zip(table, values, strict=True)) for values in columns]
 
 
 def _mean_distance(table: Mapping[str, NDArray[Any]]) -> float:

@@ -36,7 +36,7 @@ from pipelines.stage import Inputs, Stage, Workspace
 from storage.artifacts import Artifact
 from storage.digests import unit_interval
 from storage.errors import InputError
-from storage.tables import QUARANTINE, write_table
+from storage.tables import QUARANTINE, TableWriter, write_table
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -134,25 +134,34 @@ def run(config: RetrievalConfig, inputs: Inputs, out: Workspace) -> dict[str, An
     gone = [a.columns(f"dropped/{out.partition}.parquet", ["scene_id"]) for a in left_out]
     for scene_id in np.concatenate([dropped["scene_id"] for dropped in gone]):
         del cluster_of[scene_id]
-    drawn, cut = [], inputs["scenes"].table("scenes.parquet")
-    for scene in cut:
-        cluster = cluster_of.get(scene["scene_id"])
-        if cluster is None:
-            continue
-        if draws := draws_of(float(expected[cluster]), config.seed, scene["scene_id"]):
-            drawn.append({**scene, "draws": draws})
-    write_table(out.payload / "scenes.parquet", drawn, CURATED)
+    cut = draws = 0
+    with TableWriter(out.payload / "scenes.parquet", CURATED) as drawn:
+        for batch in inputs["scenes"].batches("scenes.parquet"):
+            columns = drawn_of(batch, cluster_of, expected, config.seed)
+            drawn.write(columns)
+            cut, draws = cut + len(batch["scene_id"]), draws + int(columns["draws"].sum())
     write_table(out.payload / "quarantine.parquet", [], QUARANTINE)
     return {
         "clusters": len(table["kept"]),
         "clusters_kept": int(table["kept"].sum()),
         "scenes": len(here["cluster"]),
-        "scenes_without_embedding": len(cut) - len(here["cluster"]),
+        "scenes_without_embedding": cut - len(here["cluster"]),
         **{f"scenes_{name}": len(d["scene_id"]) for name, d in zip(LEFT_OUT, gone, strict=True)},
         "scenes_in_kept_clusters": sum(bool(table["kept"][c]) for c in cluster_of.values()),
-        "scenes_drawn": len(drawn),
-        "draws": sum(row["draws"] for row in drawn),
+        "scenes_drawn": drawn.rows,
+        "draws": draws,
     }
+
+
+def drawn_of(
+    scenes: Mapping[str, NDArray[Any]], cluster_of: Mapping[str, int], expected: Floats, seed: int
+) -> dict[str, NDArray[Any]]:
+    """Columns of the scenes that are drawn, with their draws; `cluster_of`: scene id -> cluster."""
+    draws = np.zeros(len(scenes["scene_id"]), np.int32)
+    for row, scene_id in enumerate(scenes["scene_id"]):
+        if (cluster := cluster_of.get(scene_id)) is not None and expected[cluster]:
+            draws[row] = draws_of(float(expected[cluster]), seed, scene_id)
+    return {name: column[draws > 0] for name, column in (*scenes.items(), ("draws", draws))}
 
 
 def weighed(

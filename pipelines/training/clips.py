@@ -28,24 +28,29 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from models.preprocessing import ASPECT, IMAGENET_MEAN, IMAGENET_STD
+from pipelines.curation.mixture import COLUMNS
 from pipelines.settings import Count, Positive, PositiveRange, Share, ShareRange, settings
 from pipelines.training.order import CROP, FLIP, START, ClipSampler, Draw, Uniforms
 from storage.artifacts import Artifact
 from storage.errors import InputError
 from storage.pictures import Box, VideoError
+from storage.tables import MappedIndex
 from storage.video import decode_image, stored_frames
 
-__all__ = ["ClipConfig", "ClipLoader", "ClipSampler", "Replacement", "augment", "frame_numbers"]
+__all__ = [
+    "COLUMNS",
+    "ClipConfig",
+    "ClipLoader",
+    "ClipSampler",
+    "Replacement",
+    "augment",
+    "frame_numbers",
+]
 
 Pictures = NDArray[np.uint8]
 
 # Draws that may fail in a row before the source is taken for broken.
 ATTEMPTS = 16
-# Columns of the mixture's index that reading takes.
-COLUMNS = (
-    "key", "source", "partition", "shard", "offset", "size", "kind", "fps", "frames", "width",
-    "height", "weight", "digest",
-)  # fmt: skip
 
 
 @settings
@@ -154,7 +159,7 @@ class ClipLoader:
 
     def __init__(
         self,
-        index: Mapping[str, NDArray[Any]],
+        index: Mapping[str, NDArray[Any]] | MappedIndex,
         shards: Mapping[str, Artifact],
         sampler: ClipSampler,
         config: ClipConfig,
@@ -185,7 +190,7 @@ class ClipLoader:
         cache_bytes: int = 0,
     ) -> Self:
         """A loader over a `videomix22m` artifact and the `clip_shards` (by partition) it lists."""
-        index = mixture.columns("index.parquet", COLUMNS)
+        index = MappedIndex(mixture.file("index.arrow"))
         sampler = ClipSampler(index, weights, seed)
         return cls(index, shards, sampler, config, cache_bytes=cache_bytes)
 

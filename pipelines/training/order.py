@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.errors import InputError
+from storage.tables import MappedColumn, MappedIndex
 
 Uniforms = NDArray[np.float64]
 
@@ -57,7 +58,10 @@ class ClipSampler:
     """The mixture as a function: (step, slot) -> a sample of the index."""
 
     def __init__(
-        self, index: Mapping[str, NDArray[Any]], weights: Mapping[str, float], seed: int
+        self,
+        index: Mapping[str, NDArray[Any]] | MappedIndex,
+        weights: Mapping[str, float],
+        seed: int,
     ) -> None:
         """Prepare to draw.
 
@@ -77,14 +81,18 @@ class ClipSampler:
         self.seed = seed
         self.sources = sorted(source for source, weight in weights.items() if weight > 0)
         self._edges = _edges(np.array([weights[source] for source in self.sources]))
-        self._rows: list[NDArray[np.int64]] = []
+        self._rows: list[NDArray[np.int64] | range] = []
         self._row_edges: list[Uniforms] = []
         for source in self.sources:
-            rows = np.flatnonzero((index["source"] == source) & (index["weight"] > 0))
-            if not len(rows):
+            rows = _rows(index["source"], source)
+            weight = np.asarray(index["weight"], np.float64)[rows]
+            if not weight.any():
                 raise InputError(f"mixture: source {source} has a weight but no sample to draw")
-            self._rows.append(rows)
-            self._row_edges.append(_edges(index["weight"][rows].astype(np.float64)))
+            # A sample of weight 0 is no wide: no number falls on it.
+            self._row_edges.append(_edges(weight))
+            # The mixture's rows are sorted by source: their numbers need no memory.
+            one = len(rows) == rows[-1] + 1 - rows[0]
+            self._rows.append(range(rows[0], rows[-1] + 1) if one else rows)
 
     def source(self, step: int, slot: int) -> str:
         """The source at a place; every attempt at the place draws from it."""
@@ -100,6 +108,13 @@ class ClipSampler:
 
     def _source(self, step: int, slot: int) -> int:
         return _pick(self._edges, uniforms(self.seed, step, slot)[SOURCE])
+
+
+def _rows(sources: NDArray[Any] | MappedColumn, source: str) -> NDArray[np.int64]:
+    """Numbers of the rows of a source."""
+    if isinstance(sources, MappedColumn):
+        return sources.rows_of(source)
+    return np.flatnonzero(sources == source)
 
 
 def _edges(weights: Uniforms) -> Uniforms:

@@ -25,6 +25,7 @@ from typing import Any
 import torch
 
 from pipelines.curation.camera import MOVES
+from pipelines.curation.mixture import write_mapped
 from pipelines.curation.shots import Shot, draw
 from pipelines.nodes import PROFILES
 from pipelines.stage import Inputs
@@ -64,6 +65,7 @@ def build(folder: Path) -> dict[str, Artifact]:
     )
     schema = {name: kinds.get(name, "string") for name in COLUMNS}
     write_table(folder / "mix" / "index.parquet", rows, schema)
+    write_mapped(folder / "mix" / "index.arrow", folder / "mix" / "index.parquet")
     (folder / "mix" / "mixture.json").write_text(json.dumps({"weights": {"ssv2": 1.0}}))
     return {
         "videomix22m": artifact(folder / "mix", "videomix22m"),

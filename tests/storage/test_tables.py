@@ -11,7 +11,17 @@ import numpy as np
 import pytest
 
 from storage.digests import digest_file
-from storage.tables import QUARANTINE, read_columns, read_table, write_table
+from storage.tables import (
+    QUARANTINE,
+    ROW_GROUP,
+    MappedIndex,
+    TableWriter,
+    read_batches,
+    read_columns,
+    read_table,
+    write_index,
+    write_table,
+)
 
 SCHEMA = {
     "key": "string", "shots": "int32", "bytes": "int64", "speed": "float32", "seconds": "float64",
@@ -68,12 +78,45 @@ def test_not_a_number_survives(tmp_path) -> None:
     assert second["loss"] is None
 
 
-def test_a_million_rows_are_one_row_group(tmp_path) -> None:
+def test_many_rows_are_several_row_groups_however_they_are_cut(tmp_path) -> None:
     import pyarrow.parquet as pq
 
-    rows = [{"n": 7}] * 1_100_000  # above pyarrow's own default of 1 Mi rows in a group
-    write_table(tmp_path / "t.parquet", rows, {"n": "int32"})
-    assert pq.ParquetFile(tmp_path / "t.parquet").num_row_groups == 1
+    count = 2 * ROW_GROUP + 7
+    column = np.arange(count, dtype=np.int32)
+    for name, cut in (("whole", count), ("pieces", 50_001)):
+        with TableWriter(tmp_path / name, {"n": "int32", "text": "string"}) as table:
+            for first in range(0, count, cut):
+                here = column[first : first + cut]
+                table.write({"n": here, "text": here.astype(str)})
+        assert table.rows == count
+    assert pq.ParquetFile(tmp_path / "whole").num_row_groups == 3
+    assert digest_file(tmp_path / "whole") == digest_file(tmp_path / "pieces")
+    batches = list(read_batches(tmp_path / "whole", ["n"], 10_000))
+    assert max(len(batch["n"]) for batch in batches) <= 10_000
+    assert (np.concatenate([batch["n"] for batch in batches]) == column).all()
+
+
+def test_an_index_is_mapped_with_repeated_words_kept_once(tmp_path) -> None:
+    schema = {"key": "string", "source": "string", "size": "int64"}
+    batches = [
+        {
+            "key": [f"{part}-{n}" for n in range(5)], "size": np.arange(5) + 10 * part,
+            "source": ["ssv2", "coin", "ssv2", "coin", "ssv2"],
+        }
+        for part in range(3)
+    ]  # fmt: skip
+    write_index(tmp_path / "i.arrow", batches, schema, {"source": ["coin", "ssv2", "yt1b"]})
+    index = MappedIndex(tmp_path / "i.arrow")
+    assert list(index) == list(schema)
+    assert [index[name][7] for name in index] == ["1-2", "ssv2", 12]
+    assert len(index["key"]) == 15
+    assert np.asarray(index["size"]).tolist() == [*range(5), *range(10, 15), *range(20, 25)]
+    assert index["source"].rows_of("coin").tolist() == [1, 3, 6, 8, 11, 13]
+    assert (
+        index["source"].rows_of("yt1b").tolist() == index["source"].rows_of("none").tolist() == []
+    )
+    write_index(tmp_path / "none.arrow", [], schema, {"source": []})
+    assert len(MappedIndex(tmp_path / "none.arrow")["key"]) == 0
 
 
 def test_equal_rows_give_equal_bytes_in_any_process(tmp_path) -> None:

@@ -15,15 +15,15 @@ import pytest
 from pipelines.curation.clip_shards import INDEX
 from pipelines.curation.duplicates import DUPLICATES
 from pipelines.curation.mixture import (
+    COLUMNS,
     MixtureConfig,
-    merged_index,
     run,
     source_table,
 )
 from pipelines.curation.sources import generated_weights, mixture_weights
 from pipelines.stage import Inputs
 from pipelines.training.order import ClipSampler
-from storage.tables import read_table, write_table
+from storage.tables import MappedIndex, read_table, write_table
 from tests.pipelines.builders import artifact, workspace
 from tests.pipelines.curation.builders import content
 
@@ -82,11 +82,23 @@ def test_weights_must_sum_to_one() -> None:
     weighted(ssv2=0.0, kinetics=0.0, howto100m=0.0, imagenet=0.0, yt1b=1.0)
 
 
-def test_the_index_is_sorted_whatever_the_order_of_the_parts() -> None:
-    rows = merged_index(PARTS)
+def test_the_index_is_sorted_and_mapped_as_it_is_written(tmp_path: Path) -> None:
+    out = workspace(tmp_path / "work", workers=2)
+    run(MixtureConfig(), given(tmp_path, PARTS | {"yt1b-01": PARTS["yt1b-01"][::-1]}), out)
+    rows = read_table(out.payload / "index.parquet")
     assert [row["key"] for row in rows] == ["h1", "i1", "k1", "s1", "s2", "y1", "y2", "y3"]
     assert [row["partition"] for row in rows][-3:] == ["yt1b-00", "yt1b-01", "yt1b-01"]
-    assert merged_index(dict(reversed(PARTS.items()))) == rows
+    mapped = MappedIndex(out.payload / "index.arrow")
+    assert set(mapped) == set(COLUMNS)
+    for name, column in mapped.items():
+        assert [column[row] for row in range(len(column))] == [row[name] for row in rows]
+    held = {name: np.array([row[name] for row in rows]) for name in ("source", "weight")}
+    orders = []
+    for index in (mapped, held):
+        sampler = ClipSampler(index, mixture_weights(), seed=3)
+        orders.append([rows[sampler.draw(step, 0).row]["key"] for step in range(300)])
+    assert orders[0] == orders[1]
+    assert set(orders[0]) == {"h1", "i1", "k1", "s1", "y1", "y2", "y3"}
 
 
 def test_held_out_samples_are_listed_and_weigh_nothing(tmp_path: Path) -> None:
@@ -114,17 +126,21 @@ def test_two_builds_one_digest(tmp_path: Path) -> None:
     assert answers[0] == answers[1]
 
 
+def columns(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
+    return {name: np.array([row[name] for row in rows]) for name in ("source", "weight", "seconds")}
+
+
 def test_a_weighted_source_without_clips_is_refused() -> None:
     weights = mixture_weights()
-    rows = merged_index({name: part for name, part in PARTS.items() if name != "ssv2"})
+    others = [columns(rows) for name, rows in PARTS.items() if name != "ssv2"]
     with pytest.raises(ValueError, match=r"source ssv2 has weight 0.056 but no clip to train on"):
-        source_table(rows, weights)
-    only_held_out = merged_index(PARTS | {"ssv2": PARTS["ssv2"][1:]})
+        source_table(others, weights)
+    only_held_out = columns([sample("s2", "ssv2", weight=0.0)])
     held = r"ssv2 has weight 0.056 but no clip to train on \(1 are for validation\); add files"
     with pytest.raises(ValueError, match=held):
-        source_table(only_held_out, weights)
+        source_table([*others, only_held_out], weights)
     with pytest.raises(ValueError, match=r"source 'coin' has clips but no weight"):
-        source_table(merged_index({"coin": [sample("c", "coin")]}), weights)
+        source_table([columns([sample("c", "coin")])], weights)
 
 
 def test_where_all_is_generated_the_mixture_is_another_one_that_sums_to_one() -> None:

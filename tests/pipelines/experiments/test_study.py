@@ -21,6 +21,7 @@ import torch
 from assets.selection import chosen
 from models.mask_mixture import TEMPORAL, MaskMixture
 from models.seeds import seeded_encoder
+from pipelines.curation.mixture import write_mapped
 from pipelines.evaluation.metrics import seed_interval
 from pipelines.experiments import arms, learning_curve
 from pipelines.experiments.arms import Arm, arm_config
@@ -91,6 +92,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifact]:
     schema = {name: kinds.get(name, "string") for name in rows[0]}
     for name in ("part", "mix"):
         write_table(folder / name / "index.parquet", rows, schema)
+    write_mapped(folder / "mix" / "index.arrow", folder / "mix" / "index.parquet")
     (folder / "mix" / "mixture.json").write_text(json.dumps({"weights": {"ssv2": 1.0}}))
     return {
         "videomix22m": artifact(folder / "mix", "videomix22m"),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from models.encoder import EncoderConfig
+from pipelines.curation.mixture import write_mapped
 from pipelines.robot.episode_shards import INDEX
 from pipelines.training.clips import COLUMNS, ClipConfig
 from pipelines.training.pretrain import CooldownConfig, PretrainConfig
@@ -73,6 +74,7 @@ def mixture(folder: Path) -> dict[str, Artifact]:
     write_table(
         folder / "mix" / "index.parquet", [{n: row[n] for n in COLUMNS} for row in rows], schema
     )
+    write_mapped(folder / "mix" / "index.arrow", folder / "mix" / "index.parquet")
     weights = {"weights": {"ssv2": 0.75, "imagenet": 0.25}}
     (folder / "mix" / "mixture.json").write_text(json.dumps(weights))
     return {
