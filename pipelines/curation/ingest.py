@@ -155,11 +155,8 @@ def observe(
     of S3 objects the ETag stands for the content.
     """
     _, source, bucket = located(config, partition)
-    return {} if source.location == GENERATED else _contents(source, bucket, execution)
-
-
-def _contents(source: SourceConfig, bucket: int, execution: ExecutionConfig) -> dict[str, str]:
-    """Path -> what names the content of each file of a bucket, and of the labels."""
+    if source.location == GENERATED:
+        return {}
     media = open_media(source.location)
     here = media.listing().share(bucket, source.buckets, bucket_of)
     labels = [LABELS] if media.has(LABELS) else []
@@ -182,7 +179,7 @@ def run(config: PartitionConfig, _: Inputs, out: Workspace) -> dict[str, Any]:
         location = config.source.location
         listing = open_media(location).listing()
         chosen, marks = listing.share(bucket, buckets, bucket_of), listing.marks
-        results = out.map(probed, _files(config, bucket, chosen, marks, out), noun=f"{name} files")
+        results = out.map(probed, _files(config, chosen, marks, out), noun=f"{name} files")
     labels = read_labels(location, marks.get(LABELS))
     rows, reasons = sorted_out(results, name, labels, config.source.accept_damaged)
     aside = [
@@ -206,15 +203,10 @@ def run(config: PartitionConfig, _: Inputs, out: Workspace) -> dict[str, Any]:
 
 
 def _files(
-    config: PartitionConfig,
-    bucket: int,
-    paths: Sequence[str],
-    marks: Mapping[str, str],
-    out: Workspace,
+    config: PartitionConfig, paths: Sequence[str], marks: Mapping[str, str], out: Workspace
 ) -> dict[str, File]:
-    """Path -> what a task is told of the file."""
-    contents = _contents(config.source, bucket, out.execution)
-    known = {p: name for p, name in contents.items() if not name.startswith("unreadable")}
+    """Path -> what a task is told of the file: its content is the one that the recipe names."""
+    known = {p: name for p, name in out.observed.items() if not name.startswith("unreadable")}
     return {
         path: File(
             config.source.location, path, marks.get(path), known.get(path),

@@ -152,3 +152,25 @@ def test_a_result_that_is_damaged_or_of_another_question_is_none(tmp_path: Path)
         assert results.recall(question) is None
     Results().keep(question, {"frames": 3})
     assert Results().recall(question) is None
+
+
+def test_a_file_that_is_replaced_after_the_recipe_was_asked_makes_no_answer(
+    folder: Path, tmp_path: Path, clips: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The recipe names the old bytes: rows of the new ones would be under a wrong name."""
+    monkeypatch.setattr(Workspace, "map", map_in_turn)
+
+    def seen(*asked: Any) -> dict[str, str]:
+        found = ingest.observe(*asked)
+        (folder / "2.mp4").write_bytes(clips[4])
+        return found
+
+    store, late = ArtifactStore(str(tmp_path / "store")), replace(ingest.STAGE, observe=seen)
+    raw = RawVideosConfig(sources={"yt1b": SourceConfig(location=str(folder))})
+    named: dict[str, Any] = {
+        "asset": "raw_videos", "partition": "yt1b-00", "execution": ExecutionConfig(cache=tmp_path),
+    }  # fmt: skip
+    with pytest.raises(MediaError, match=r"2\.mp4 changed since it was listed; run again"):
+        materialize(store, late, raw, {}, **named)
+    assert list(store.manifests()) == []
+    assert materialize(store, ingest.STAGE, raw, {}, **named).artifact.metrics["videos"] == 4
