@@ -148,18 +148,10 @@ class Artifact:
         return read_table(self._table(path, columns is not None), columns)
 
     def columns(
-        self,
-        path: str,
-        names: Sequence[str] | None = None,
-        *,
-        where: tuple[str, str] | None = None,
+        self, path: str, names: Sequence[str] | None = None
     ) -> dict[str, np.ndarray[Any, Any]]:
-        """Some columns of a parquet file, or all, as arrays of shape [rows].
-
-        `where`, a (column, value), leaves the rows that have this value; row groups that cannot
-        hold any are not read.
-        """
-        return read_columns(self._table(path, names is not None), names, where=where)
+        """Some columns of a parquet file, or all, as arrays of shape [rows]."""
+        return read_columns(self._table(path, names is not None), names)
 
     def batches(
         self, path: str, names: Sequence[str] | None = None, rows: int = ROW_GROUP

@@ -105,23 +105,12 @@ def read_table(
 
 
 def read_columns(
-    source: Path | BinaryIO,
-    columns: Sequence[str] | None = None,
-    *,
-    where: tuple[str, str] | None = None,
+    source: Path | BinaryIO, columns: Sequence[str] | None = None
 ) -> dict[str, np.ndarray[Any, Any]]:
-    """Some columns of a parquet file, or all, as numpy arrays of shape [rows].
-
-    `where`, a (column, value), leaves the rows that have this value; row groups whose statistics
-    say that they hold none are not read.
-    """
+    """Some columns of a parquet file, or all, as numpy arrays of shape [rows]."""
     with pq.ParquetFile(source) as file:
-        names = file.schema_arrow.names if columns is None else list(columns)
-        if where is None:
-            table = file.read(columns=names)
-        else:
-            held = file.read_row_groups(_groups(file, where), columns=[*{*names, where[0]}])
-            table = held.filter(pc.equal(held[where[0]], where[1]))
+        table = file.read(columns=None if columns is None else list(columns))
+    names = table.column_names if columns is None else columns
     return {name: table[name].to_numpy() for name in names}
 
 
@@ -136,17 +125,6 @@ def read_batches(
                 name: column.to_numpy(zero_copy_only=False)
                 for name, column in zip(batch.schema.names, batch.columns, strict=True)
             }
-
-
-def _groups(file: pq.ParquetFile, where: tuple[str, str]) -> list[int]:
-    """Row groups that may hold the value."""
-    column, value = file.schema_arrow.get_field_index(where[0]), where[1]
-    found = []
-    for group in range(file.metadata.num_row_groups):
-        known = file.metadata.row_group(group).column(column).statistics
-        if known is None or not known.has_min_max or known.min <= value <= known.max:
-            found.append(group)
-    return found
 
 
 def write_index(

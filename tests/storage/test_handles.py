@@ -71,8 +71,8 @@ def test_columns_of_a_large_table_are_read_by_ranges(
     far: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(handles, "WHOLE", 16)
-    found = far.columns("index.parquet", ["n"], where=("part", "p2"))
-    np.testing.assert_array_equal(found["n"], np.arange(200, 300))
+    found = far.columns("index.parquet", ["n"])
+    np.testing.assert_array_equal(found["n"], [row["n"] for row in ROWS])
     assert fetched(far) == []
     monkeypatch.setattr(handles, "WHOLE", 1 << 20)
     assert far.table("index.parquet", ["key"])[7] == {"key": "k7"}
