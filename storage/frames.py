@@ -6,13 +6,13 @@ lands on a whole keyframe before the time, and otherwise the file is decoded fro
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 
 import numpy as np
 
 from storage.pictures import Frame, Picture, Size, Source, VideoError
-from storage.video import ROUNDING, Decoder
+from storage.video import ROUNDING, Decoder, VideoFrame
 
 # Seconds from here to a keyframe that are worth a seek: opening the file anew has its price.
 SEEK_GAP = 1.0
@@ -28,20 +28,23 @@ def iterate(source: Source, size: Size = None) -> Iterator[Frame]:
 def frames_at(source: Source, times: Sequence[float], size: Size = None) -> Picture:
     """[N, H, W, 3]: the frame on screen at each time (seconds after the first frame), any order.
 
-    A time before the first or after the last frame gives that frame.
+    A time before the first or after the last frame gives that frame. The array is planar in memory:
+    [N, 3, H, W] seen from the side.
     """
     if not len(times):
         raise ValueError("frames_at: no times given")
     order = np.argsort(np.asarray(times, dtype=np.float64), kind="stable")
     with closing(Decoder(source)) as video:
-        pictures = list(_ascending(video, [float(times[i]) for i in order], size))
+        frames = _ascending(video, [float(times[i]) for i in order], size)
+        planes = list(_converted(frames, lambda frame: video.planes(frame, size)))
     ranks = np.argsort(order, kind="stable")
-    return np.stack([pictures[rank] for rank in ranks])
+    return np.moveaxis(np.stack([planes[rank] for rank in ranks]), 1, -1)
 
 
 def middle_frame(source: Source, start: float, end: float, size: Size = None) -> Picture:
     """[H, W, 3]: the frame on screen halfway between `start` and `end` seconds."""
-    return np.asarray(frames_at(source, [(start + end) / 2], size)[0], dtype=np.uint8)
+    # Contiguous, because networks sum in another order over another layout.
+    return np.ascontiguousarray(frames_at(source, [(start + end) / 2], size)[0])
 
 
 def grid_frames(start: float, end: float, fps: float) -> int:
@@ -55,10 +58,22 @@ def resample(
     """[H, W, 3] frames of [start, end) seconds on the even grid start, start + 1/fps, ..."""
     count = grid_frames(start, end, fps)
     with closing(Decoder(source)) as video:
-        yield from _ascending(video, [start + step / fps for step in range(count)], size)
+        frames = _ascending(video, [start + step / fps for step in range(count)], size)
+        yield from _converted(frames, lambda frame: video.picture(frame, size))
 
 
-def _ascending(video: Decoder, times: Sequence[float], size: Size) -> Iterator[Picture]:
+def _converted(
+    frames: Iterator[VideoFrame], convert: Callable[[VideoFrame], Picture]
+) -> Iterator[Picture]:
+    """Each frame's pixels; one that stays on screen is converted once."""
+    last: tuple[VideoFrame, Picture] | None = None
+    for frame in frames:
+        if last is None or frame is not last[0]:
+            last = frame, convert(frame)
+        yield last[1]
+
+
+def _ascending(video: Decoder, times: Sequence[float], size: Size) -> Iterator[VideoFrame]:
     """The frame on screen at each of the ascending `times`; the last frame stays on screen."""
     video.expect(times)
     stream = video.timed()
@@ -66,7 +81,6 @@ def _ascending(video: Decoder, times: Sequence[float], size: Size) -> Iterator[P
     if shown is None:
         raise VideoError(f"no frame can be decoded: {video.reason}")
     video.settle(shown[0], size)
-    picture, pictured = None, None
     for time in times:
         if (
             following is not None
@@ -82,6 +96,4 @@ def _ascending(video: Decoder, times: Sequence[float], size: Size) -> Iterator[P
                 break
             stream = video.plainly()
             following = next(stream, None)
-        if picture is None or shown is not pictured:
-            picture, pictured = video.picture(shown[0], size), shown
-        yield picture
+        yield shown[0]

@@ -241,7 +241,7 @@ def load_episode(artifact: Artifact, row: Mapping[str, Any]) -> tuple[Frames, St
             strip = decode_image(data, strict=True)
             frames = strip.reshape(row["frames"], -1, *strip.shape[1:])
         else:
-            frames = stored_frames(data, range(row["frames"]))
+            frames = np.ascontiguousarray(stored_frames(data, range(row["frames"])))
     states = load_states(artifact, row)
     if len(frames) != len(states):
         raise InputError(

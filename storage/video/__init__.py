@@ -7,11 +7,12 @@ error becomes `Probe.fault`. Every codec runs on one thread: parallelism is acro
 byte depends on it.
 """
 
-from storage.video.decoding import ROUNDING, Decoder, decode_image
+from storage.video.decoding import ROUNDING, Decoder, VideoFrame, decode_image
 from storage.video.encoding import encode, encode_image
 from storage.video.probing import probe
 from storage.video.stored import stored_frames
 
 __all__ = [
-    "ROUNDING", "Decoder", "decode_image", "encode", "encode_image", "probe", "stored_frames",
+    "ROUNDING", "Decoder", "VideoFrame", "decode_image", "encode", "encode_image", "probe",
+    "stored_frames",
 ]  # fmt: skip

@@ -6,6 +6,7 @@ import io
 import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from typing import TypeAlias
 
 import av
 import numpy as np
@@ -23,7 +24,8 @@ from storage.pictures import (
 from storage.video.conversion import Converter
 from storage.video.lookahead import CODECS, Lookahead
 
-Timed = tuple[av.VideoFrame, float]
+VideoFrame: TypeAlias = av.VideoFrame  # to be passed on; what it is, only this folder knows
+Timed = tuple[VideoFrame, float]
 
 # No playlists (hls, concat, dash), devices or text renderers. Sound is opened to say what it is.
 CONTAINERS = (
@@ -204,14 +206,15 @@ class Decoder:
         return float((entries[place].timestamp - (self._origin or 0)) * base) if place >= 0 else 0.0
 
     def picture(self, frame: av.VideoFrame, size: Size) -> Picture:
-        """`frame` as upright [H, W, 3] RGB, in memory as planes [3, H, W] if it is not turned.
+        """`frame` as upright [H, W, 3] RGB; every picture of one file gets the first one's size."""
+        return np.ascontiguousarray(np.moveaxis(self.planes(frame, size), 0, -1))
 
-        Every picture of one file gets the first one's size.
-        """
+    def planes(self, frame: av.VideoFrame, size: Size) -> Picture:
+        """`frame` as upright [3, H, W]: red, green and blue, which takes less time."""
         turns = _turns(frame)
         height, width = self.settle(frame, size)[:: -1 if turns % 2 else 1]
-        colours = np.moveaxis(np.stack(self._converter.planes(frame, height, width)), 0, -1)
-        return np.ascontiguousarray(np.rot90(colours, turns)) if turns else colours
+        colours = np.stack(self._converter.planes(frame, height, width))
+        return np.rot90(colours, turns, axes=(1, 2))
 
     def settle(self, frame: av.VideoFrame, size: Size) -> tuple[int, int]:
         """(height, width) of this file's pictures, by its first frame and a size."""

@@ -417,6 +417,9 @@ def test_sizes(real_data: Path) -> None:
     file = real_data / "odd" / "decord__video_90.mov"  # 320 wide, 568 tall once upright
     assert next(iterate(file, 64)).rgb.shape == (114, 64, 3) == (*fitted((568, 320), 64), 3)
     assert next(iterate(file, (50, 40))).rgb.shape == (50, 40, 3)
+    assert frames_at(file, [0.0, 1.0], 64).shape == (2, 114, 64, 3)
+    for picture in (middle_frame(file, 0.0, 1.0), next(resample(file, 0.0, 1.0, 2.0))):
+        assert picture.flags.c_contiguous
     assert fitted((3, 1000), 2) == (2, 666)
 
 
