@@ -66,7 +66,10 @@ def _state(
     above: tuple[Key, ...],
     states: Mapping[Key, State],
 ) -> State:
-    manifest = store.ref(node.asset, partition)
+    try:
+        manifest = store.ref(node.asset, partition)
+    except ArtifactError as error:
+        return State(node.asset, partition, "stale", f"its manifest cannot be read: {error}")
     if manifest is None:
         how = "; made only when it is named" if node.on_request else ""
         return State(node.asset, partition, "missing", f"never materialized{how}")
@@ -96,7 +99,7 @@ def others_of_source(
     for key in graph.keys(asset, profile):
         if key is None or partition is None or key == partition:
             continue
-        if source_of(key) == source_of(partition) and (manifest := store.ref(asset, key)):
+        if source_of(key) == source_of(partition) and (manifest := store.legible_ref(asset, key)):
             yield store.handle(manifest)
 
 

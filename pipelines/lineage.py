@@ -66,13 +66,19 @@ class Sighting:
     """Keys of the clips of that video that training could draw."""
 
 
-def sources(store: ArtifactStore, manifest: Manifest) -> Iterator[Source]:
+Unread = list[ArtifactError]
+"""Where questions note which manifests cannot be read; without it, the first of them raises."""
+
+
+def sources(
+    store: ArtifactStore, manifest: Manifest, unread: Unread | None = None
+) -> Iterator[Source]:
     """The source files whose clips training could draw for an artifact, in order of path.
 
     An artifact that no training set lies behind (a table of scenes, say) has those that its
     raw_videos or droid_episodes list, with `clips` 0.
     """
-    lineage = [manifest, *store.ancestors(manifest)]
+    lineage = [manifest, *store.ancestors(manifest, unread)]
     for kind in _KINDS:
         indices = [m for m in lineage if m.asset == kind.indexed_in]
         drawn: Counter[tuple[str, str]] = Counter()
@@ -85,7 +91,7 @@ def sources(store: ArtifactStore, manifest: Manifest) -> Iterator[Source]:
                     yield replace(found, clips=clips)
 
 
-def find_sources(store: ArtifactStore, video: str) -> list[Source]:
+def find_sources(store: ArtifactStore, video: str, unread: Unread | None = None) -> list[Source]:
     """Source files by video id or episode, by SHA-256 (or its beginning), by path or file name.
 
     Raises:
@@ -94,7 +100,7 @@ def find_sources(store: ArtifactStore, video: str) -> list[Source]:
     found = [
         source
         for kind in _KINDS
-        for manifest in store.manifests()
+        for manifest in store.manifests(unread=unread)
         if manifest.asset == kind.listed_in
         for source in _listed(store, kind, manifest)
         if video in (source.path, Path(source.path).name, source.identity)
@@ -108,7 +114,9 @@ def find_sources(store: ArtifactStore, video: str) -> list[Source]:
     return found
 
 
-def checkpoints_that_saw(store: ArtifactStore, video: str) -> list[Sighting]:
+def checkpoints_that_saw(
+    store: ArtifactStore, video: str, unread: Unread | None = None
+) -> list[Sighting]:
     """Every encoder, world model, report and bundle that was made with a video or robot recording.
 
     `video` is what `find_sources` takes. A video counts as seen when training could draw a clip of
@@ -118,8 +126,8 @@ def checkpoints_that_saw(store: ArtifactStore, video: str) -> list[Sighting]:
     Raises:
         ArtifactError: no artifact of the store lists such a file.
     """
-    identities = {source.identity for source in find_sources(store, video)}
-    manifests = list(store.manifests())
+    identities = {source.identity for source in find_sources(store, video, unread)}
+    manifests = list(store.manifests(unread=None if unread is None else []))
     sightings: dict[str, Sighting] = {}
     for kind in _KINDS:
         for index in (m for m in manifests if m.asset == kind.indexed_in):
@@ -131,13 +139,15 @@ def checkpoints_that_saw(store: ArtifactStore, video: str) -> list[Sighting]:
     return sorted(sightings.values(), key=lambda s: (_by_name(s.artifact), s.artifact.key))
 
 
-def descendants(store: ArtifactStore, manifest: Manifest) -> list[Manifest]:
+def descendants(
+    store: ArtifactStore, manifest: Manifest, unread: Unread | None = None
+) -> list[Manifest]:
     """Everything that was made with an artifact, nearest first, each once.
 
     A child counts when it was made with these bytes under this name, whichever recipe they
     came from: recipes hold contents, so one child may serve under several.
     """
-    return _below(list(store.manifests()), manifest)
+    return _below(list(store.manifests(unread=unread)), manifest)
 
 
 def _below(manifests: list[Manifest], manifest: Manifest) -> list[Manifest]:

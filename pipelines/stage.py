@@ -15,6 +15,7 @@ from pipelines.workspace import Workspace
 from storage.artifacts import Artifact, ArtifactError, ArtifactStore, Manifest
 from storage.digests import canonical_json, digest_json
 from storage.errors import UserError
+from storage.manifests import NewerManifestError
 from storage.work import Work
 
 if TYPE_CHECKING:  # its ranges need pydantic, which the home of an exported planner lacks
@@ -197,14 +198,23 @@ def materialize(
 
 
 def _found(store: ArtifactStore, recipe: str) -> Artifact | None:
-    """The first artifact under a recipe whose payload is whole."""
-    for manifest in store.manifests(f"{recipe}/"):
+    """The first artifact under a recipe whose payload is whole.
+
+    Raises:
+        NewerManifestError: there is none, and one that another version of this code made.
+    """
+    unread: list[ArtifactError] = []
+    for manifest in store.manifests(f"{recipe}/", unread):
         artifact = store.handle(manifest)
         try:
             store.check(artifact)
             return artifact
         except ArtifactError as error:
-            print(f"    {error}: making it again", file=sys.stderr, flush=True)
+            unread.append(error)
+    for problem in unread:
+        if isinstance(problem, NewerManifestError):
+            raise problem
+        print(f"    {problem}: making it again", file=sys.stderr, flush=True)
     return None
 
 

@@ -5,6 +5,7 @@
     work/<recipe>/...                        an artifact in progress, resumable; gone when sealed
     results/<xx>/<question>.json             what is known of single files: see `storage.results`
     refs/<deployment>/<asset>[/<partition>]  what a deployment currently shows
+    damaged/...                              what did not fit its digest, under its former key
 
 On S3 the process that makes an artifact works in a local cache folder, workers on other machines
 add files below `work/` in the bucket, and the manifest is a conditional put.
@@ -13,7 +14,6 @@ add files below `work/` in the bucket, and the manifest is a conditional put.
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -23,13 +23,14 @@ from typing import Any
 
 from storage import audit
 from storage.cache import copies_of
+from storage.catalogue import Catalogue
 from storage.handles import Artifact
 from storage.manifests import (
     ArtifactError,
     FileEntry,
     Manifest,
+    ManifestError,
     content_digest,
-    manifest_key,
     parse_manifest,
 )
 from storage.payloads import LocalPayload, S3Payload
@@ -47,10 +48,11 @@ __all__ = [
 ]
 
 
-_NAME = re.compile(r"[A-Za-z0-9._-]+")
+DAMAGED = "damaged"
+"""Where what was found damaged is set aside."""
 
 
-class ArtifactStore:
+class ArtifactStore(Catalogue):
     """All artifacts, on local disk or S3 (then with a local `cache` folder), and what one
     deployment shows of them.
 
@@ -61,8 +63,8 @@ class ArtifactStore:
     def __init__(
         self, location: str, cache: Path | None = None, deployment: str = "default"
     ) -> None:
-        self.deployment, self.cache = _check_name(deployment), cache
-        self.place = open_place(location)
+        super().__init__(open_place(location), deployment)
+        self.cache = cache
         self.is_local = isinstance(self.place, LocalPlace)
         if isinstance(self.place, LocalPlace):
             self.local = self.place.root
@@ -72,58 +74,6 @@ class ArtifactStore:
             # The copy of one bucket; the folders are checked to be writable like a store.
             self.cache = LocalPlace(cache).root
             self.local = LocalPlace(copies_of(self.place.location, self.cache)).root
-
-    # ---------------------------------------------------------------- recipes
-
-    def manifests(self, prefix: str = "") -> Iterator[Manifest]:
-        """Every manifest whose recipe starts with a prefix, in order of recipe and content."""
-        for key in self.place.keys(f"manifests/{prefix}"):
-            if key.endswith(".json"):
-                yield parse_manifest(self.place.read(key), key)
-
-    def manifest(self, recipe: str, content: str) -> Manifest:
-        """One manifest by its two digests; ArtifactError when it is missing or corrupt."""
-        key = manifest_key(recipe, content)
-        try:
-            manifest = parse_manifest(self.place.read(key), key)
-        except KeyError:
-            raise ArtifactError(f"manifest {key} is missing; rematerialize the asset") from None
-        if manifest.key != key:
-            raise ArtifactError(f"manifest {key} is that of {manifest.key}; remove it")
-        return manifest
-
-    def ref_key(self, asset: str, partition: str | None) -> str:
-        """Where the deployment notes what it shows for an asset (partition)."""
-        names = (self.deployment, asset, partition) if partition else (self.deployment, asset)
-        for name in names:
-            _check_name(name)
-        return "/".join(("refs", *names))
-
-    def ref(self, asset: str, partition: str | None = None) -> Manifest | None:
-        """What the deployment currently shows for an asset (partition), or None."""
-        key = self.ref_key(asset, partition)
-        try:
-            data = self.place.read(key)
-        except KeyError:
-            return None
-        try:
-            pointer = json.loads(data)
-            recipe, content = str(pointer["recipe"]), str(pointer["content"])
-        except (ValueError, KeyError, TypeError) as error:
-            reason = f"{type(error).__name__}: {error}"
-            raise ArtifactError(f"{key} is corrupt ({reason}); remove it, rerun {asset}") from None
-        return self.manifest(recipe, content)
-
-    def set_ref(self, asset: str, partition: str | None, manifest: Manifest) -> None:
-        """Show this artifact for an asset (partition)."""
-        pointer = {"recipe": manifest.recipe, "content": manifest.content}
-        self.place.write(self.ref_key(asset, partition), json.dumps(pointer, indent=1).encode())
-
-    def refs(self) -> Iterator[tuple[str, str | None]]:
-        """Every (asset, partition) that has a current artifact in this deployment."""
-        for key in self.place.keys(f"refs/{self.deployment}/"):
-            parts = key.split("/")
-            yield parts[2], parts[3] if len(parts) > 3 else None
 
     # ---------------------------------------------------------------- payloads
 
@@ -213,7 +163,11 @@ class ArtifactStore:
         note = work / "sealing.json"
         if not note.exists():
             return None
-        manifest = parse_manifest(note.read_bytes(), str(note))
+        try:
+            manifest = parse_manifest(note.read_bytes(), str(note))
+        except ManifestError:  # of an older format: what lies here is sealed once more
+            note.unlink()
+            return None
         gone = not (work / "payload").exists() and not self._home(manifest).exists()
         if gone or self.shared_work(work).lost(read_remote(work / "remote.json").values()):
             note.unlink()  # somebody took the bytes away: make it again
@@ -248,9 +202,20 @@ class ArtifactStore:
         if not self.is_local:
             send_home(self.place, work.name, manifest, home, left)
         if not self.place.create(manifest.key, manifest.to_json()):
-            # Another process made the same artifact of this recipe: its record stands.
-            manifest = self.manifest(manifest.recipe, manifest.content)
+            manifest = self._first_sealed(manifest)
         self._clear(work)
+        return manifest
+
+    def _first_sealed(self, manifest: Manifest) -> Manifest:
+        """The manifest under a key that is taken: another process made the same artifact, and its
+        record stands. One that cannot be read is set aside for the new one.
+        """
+        try:
+            return self.manifest(manifest.recipe, manifest.content)
+        except ManifestError:
+            with suppress(KeyError):
+                self.place.copy(manifest.key, f"{DAMAGED}/{manifest.key}")
+            self.place.write(manifest.key, manifest.to_json())
         return manifest
 
     def _clear(self, work: Path) -> None:
@@ -265,22 +230,20 @@ class ArtifactStore:
 
     # ---------------------------------------------------------------- audit
 
-    def ancestors(self, manifest: Manifest) -> list[Manifest]:
-        """Everything that an artifact was made of, nearest first, each once."""
-        return audit.ancestors(self, manifest)
+    def ancestors(
+        self, manifest: Manifest, unread: list[ArtifactError] | None = None
+    ) -> list[Manifest]:
+        """Everything that an artifact was made of, nearest first, each once; `unread` as in
+        `manifests`.
+        """
+        return audit.ancestors(self, manifest, unread)
 
-    def holders(self, digest: str) -> list[Manifest]:
-        """Manifests whose recipe, content or one of whose files starts with a digest."""
-        return audit.holders(self, digest)
+    def holders(self, digest: str, unread: list[ArtifactError] | None = None) -> list[Manifest]:
+        """Manifests whose recipe, content or one of whose files starts with a digest; `unread` as
+        in `manifests`.
+        """
+        return audit.holders(self, digest, unread)
 
     def verify(self) -> Iterator[tuple[Manifest | None, str]]:
         """Read every byte again: yields (manifest, problem), `""` for no problem."""
         return audit.verify(self)
-
-
-def _check_name(name: str) -> str:
-    if not _NAME.fullmatch(name) or not name.strip("."):
-        raise PlaceError(
-            f"{name!r} cannot name a deployment, asset or partition: give letters, digits, . _ -"
-        )
-    return name

@@ -12,6 +12,7 @@ from storage.manifests import (
     ArtifactError,
     FileEntry,
     Manifest,
+    ManifestError,
     manifest_key,
     object_key,
     parse_manifest,
@@ -22,24 +23,42 @@ if TYPE_CHECKING:
     from storage.artifacts import ArtifactStore
 
 
-def ancestors(store: ArtifactStore, manifest: Manifest) -> list[Manifest]:
-    """Everything that an artifact was made of, nearest first, each once."""
-    found: dict[str, Manifest] = {}
-    queue = list(manifest.parents.values())
+def ancestors(
+    store: ArtifactStore, manifest: Manifest, unread: list[ArtifactError] | None = None
+) -> list[Manifest]:
+    """Everything that an artifact was made of, nearest first, each once.
+
+    Which manifests cannot be read is noted in `unread`; without it, the first raises ArtifactError.
+    """
+    found: dict[str, Manifest | None] = {}
+    queue = list(manifest.parents.items())
     while queue:
-        recipe, content = queue.pop(0)
-        if manifest_key(recipe, content) not in found:
-            parent = store.manifest(recipe, content)
-            found[parent.key] = parent
-            queue.extend(parent.parents.values())
-    return list(found.values())
+        name, pair = queue.pop(0)
+        if (key := manifest_key(*pair)) not in found:
+            found[key] = _parent(store, name, pair, unread)
+            queue.extend(parent.parents.items() if (parent := found[key]) else ())
+    return [parent for parent in found.values() if parent]
 
 
-def holders(store: ArtifactStore, digest: str) -> list[Manifest]:
+def _parent(
+    store: ArtifactStore, name: str, pair: tuple[str, str], unread: list[ArtifactError] | None
+) -> Manifest | None:
+    try:
+        return store.manifest(*pair)
+    except ArtifactError as error:
+        if unread is None:
+            raise
+        unread.append(ManifestError(f"{name}: {error}"))
+        return None
+
+
+def holders(
+    store: ArtifactStore, digest: str, unread: list[ArtifactError] | None = None
+) -> list[Manifest]:
     """Manifests whose recipe, content or one of whose files starts with a digest."""
     return [
         manifest
-        for manifest in store.manifests()
+        for manifest in store.manifests(unread=unread)
         if manifest.recipe.startswith(digest)
         or manifest.content.startswith(digest)
         or any(entry.digest.startswith(digest) for entry in manifest.files)

@@ -29,6 +29,14 @@ class ArtifactError(UserError, RuntimeError):
     """An artifact or manifest that cannot be trusted: which, why and what to do."""
 
 
+class ManifestError(ArtifactError):
+    """A manifest that is lost, corrupt or of an older format: making its artifact anew mends it."""
+
+
+class NewerManifestError(ArtifactError):
+    """A manifest of a newer format: it is left to the version of this code that wrote it."""
+
+
 @dataclass(frozen=True)
 class FileEntry:
     """One payload file: relative posix path, size in bytes, SHA-256 (hex).
@@ -135,21 +143,17 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
     """Read a manifest and check that its digests fit what it says.
 
     Raises:
-        ArtifactError: unreadable, fields missing, of another format, or a digest that does not
+        ManifestError: unreadable, fields missing, of an older format, or a digest that does not
             fit.
+        NewerManifestError: of a newer format.
     """
-    advice = "; restore the file, or remove it and rematerialize the asset"
+    advice = "; restore the file, or run its asset, which makes it anew"
     try:
         document = json.loads(data)
+        _check_format(document.pop("format", 1), where)
         seal = document.pop("seal")
         files = tuple(FileEntry(**entry) for entry in document.pop("files"))
         parents = {name: (p[0], p[1]) for name, p in document.pop("parents").items()}
-        found = document.pop("format", 1)
-        if found != FORMAT:
-            raise ArtifactError(
-                f"manifest {where} is of format {found}; this version reads {FORMAT}: use another "
-                "store, or the version that wrote it"
-            )
         manifest = Manifest(files=files, parents=parents, **document)
         for name in (manifest.asset, manifest.partition or "-"):
             check_path(name)
@@ -158,10 +162,19 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
         fits = seal == digest_json(asdict(manifest))
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         reason = f"{type(error).__name__}: {error}"
-        raise ArtifactError(f"manifest {where} is corrupt ({reason}){advice}") from None
+        raise ManifestError(f"manifest {where} is corrupt ({reason}){advice}") from None
     if not fits:
-        raise ArtifactError(f"manifest {where} is corrupt (its seal does not fit){advice}")
+        raise ManifestError(f"manifest {where} is corrupt (its seal does not fit){advice}")
     recipe, content = digest_json(manifest.recipe_inputs), content_digest(files)
     if (recipe, content) != (manifest.recipe, manifest.content):
-        raise ArtifactError(f"manifest {where} is corrupt (recipe or content does not fit){advice}")
+        raise ManifestError(f"manifest {where} is corrupt (recipe or content does not fit){advice}")
     return manifest
+
+
+def _check_format(found: int, where: str) -> None:
+    if found == FORMAT:
+        return
+    told = f"manifest {where} is of format {found}; this version reads {FORMAT}: "
+    if found > FORMAT:
+        raise NewerManifestError(f"{told}use another store, or the version that wrote it")
+    raise ManifestError(f"{told}run its asset, which makes it anew")

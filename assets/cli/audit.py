@@ -7,7 +7,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from pipelines.lineage import checkpoints_that_saw, descendants, find_sources, sources
+from pipelines.lineage import (
+    Unread,
+    checkpoints_that_saw,
+    descendants,
+    find_sources,
+    sources,
+)
 from pipelines.node import Graph
 from pipelines.schemas import nearest
 from storage.artifacts import ArtifactError, ArtifactStore, Manifest
@@ -21,16 +27,23 @@ def lineage(store: ArtifactStore, graph: Graph, of: str, out: TextIO) -> None:
 
     Raises ArtifactError when nothing in the store answers to the name, with the nearest asset.
     """
-    told = _found(store, graph, of)
-    for manifest, why in told:
+    unread: Unread = []
+    for manifest, why in _found(store, graph, of, unread):
         print(why, file=out)
         for line in (
             *_made(manifest, store),
-            *_ancestry(manifest, store, graph),
-            *_descent(manifest, store),
+            *_ancestry(manifest, store, graph, unread),
+            *_descent(manifest, store, unread),
             *_sources(manifest, store),
         ):
             print(f"  {line}", file=out)
+    _tell(unread, out)
+
+
+def _tell(unread: Unread, out: TextIO) -> None:
+    """Say once of each manifest that it cannot be read: what is told without it may lack more."""
+    for problem in dict.fromkeys(map(str, unread)):
+        print(f"not read: {problem}", file=out)
 
 
 def verify(store: ArtifactStore, out: TextIO) -> int:
@@ -48,31 +61,50 @@ def verify(store: ArtifactStore, out: TextIO) -> int:
     return bad
 
 
-def _found(store: ArtifactStore, graph: Graph, of: str) -> list[tuple[Manifest, str]]:
+def _found(
+    store: ArtifactStore, graph: Graph, of: str, unread: Unread
+) -> list[tuple[Manifest, str]]:
     """(manifest, a line that says how the name led to it) for everything that `of` names."""
     path = Path(of)
     asset, _, partition = of.partition("/")
     if asset in graph.by_name:
-        keys = [k for k in store.refs() if k[0] == asset and (not partition or k[1] == partition)]
-        shown = [manifest for key in keys if (manifest := store.ref(*key))]
+        shown = list(_shown(store, asset, partition, unread))
         if not shown:
-            raise ArtifactError(f"{of} was never materialized: run `vjepa2 run {asset}`")
+            never = ArtifactError(f"{of} was never materialized: run `vjepa2 run {asset}`")
+            raise unread[0] if unread else never
         return [(manifest, manifest.name) for manifest in shown]
     if path.is_file():
         digest = digest_file(path)
-        held = store.holders(digest)
+        held = store.holders(digest, unread)
         if not held:
             raise ArtifactError(
                 f"no artifact of this store holds {of} (sha256 {digest[:16]}…): its bytes were "
                 "changed after sealing, or it was made elsewhere; give the other store with --store"
+                f"{_of_unread(unread)}"
             )
         return [(m, f"{of} is {_place(m, digest)} of {m.name}") for m in held]
     if re.fullmatch("[0-9a-f]{4,64}", of):
-        held = store.holders(of)
+        held = store.holders(of, unread)
         if held:
             return [(m, f"{of} is {_place(m, of)} of {m.name}") for m in held]
-        raise ArtifactError(f"no artifact, recipe or file of this store has a digest {of}…")
+        raise ArtifactError(
+            f"no artifact, recipe or file of this store has a digest {of}…{_of_unread(unread)}"
+        )
     raise ArtifactError(f"{of}: no asset, no file, no digest{nearest(of, graph.by_name)}")
+
+
+def _shown(store: ArtifactStore, asset: str, partition: str, unread: Unread) -> Iterator[Manifest]:
+    for key in store.refs():
+        if key[0] == asset and partition in ("", key[1]):
+            try:
+                if manifest := store.ref(*key):
+                    yield manifest
+            except ArtifactError as error:
+                unread.append(error)
+
+
+def _of_unread(unread: Unread) -> str:
+    return f" ({len(unread)} manifests cannot be read: see `vjepa2 verify`)" if unread else ""
 
 
 def _place(manifest: Manifest, digest: str) -> str:
@@ -109,8 +141,10 @@ def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
-def _ancestry(manifest: Manifest, store: ArtifactStore, graph: Graph) -> Iterator[str]:
-    ancestors = store.ancestors(manifest)
+def _ancestry(
+    manifest: Manifest, store: ArtifactStore, graph: Graph, unread: Unread
+) -> Iterator[str]:
+    ancestors = store.ancestors(manifest, unread)
     yield f"made from {len(ancestors)} artifacts:"
     order = {asset: -place for place, asset in enumerate(graph.by_name)}
     for parent in sorted(ancestors, key=lambda m: (order.get(m.asset, 1), m.partition or "")):
@@ -119,8 +153,8 @@ def _ancestry(manifest: Manifest, store: ArtifactStore, graph: Graph) -> Iterato
         yield f"  {_named(parent)}{held}"
 
 
-def _descent(manifest: Manifest, store: ArtifactStore) -> Iterator[str]:
-    below = descendants(store, manifest)
+def _descent(manifest: Manifest, store: ArtifactStore, unread: Unread) -> Iterator[str]:
+    below = descendants(store, manifest, unread)
     if below:
         yield f"went into {len(below)} artifacts:"
     for child in below:
@@ -133,7 +167,7 @@ def _named(manifest: Manifest) -> str:
 
 def _sources(manifest: Manifest, store: ArtifactStore) -> Iterator[str]:
     """The files that training could draw clips of (or that are listed, before any training)."""
-    found = list(sources(store, manifest))
+    found = list(sources(store, manifest, []))  # what is unread was told with the ancestry
     yield f"{len(found)} source files:"
     for source in found[:SHOWN]:
         clips = f", {source.clips} clips" if source.clips else ""
@@ -147,9 +181,10 @@ def seen(store: ArtifactStore, video: str, out: TextIO) -> None:
 
     Raises ArtifactError when no artifact lists such a file.
     """
-    for source in find_sources(store, video):
+    unread: Unread = []
+    for source in find_sources(store, video, unread):
         print(f"{source.path}  sha256 {source.sha256}  listed in {source.listed.name}", file=out)
-    sightings = checkpoints_that_saw(store, video)
+    sightings = checkpoints_that_saw(store, video, [])
     if not sightings:
         print("  training could draw no clip of it: nothing was made with it", file=out)
     for sighting in sightings:
@@ -158,3 +193,4 @@ def seen(store: ArtifactStore, video: str, out: TextIO) -> None:
             f"  {_named(made)}  through {len(sighting.clips)} clips of {sighting.index.name}",
             file=out,
         )
+    _tell(unread, out)

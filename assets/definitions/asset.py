@@ -154,7 +154,7 @@ def _materialized(
     if refused := not_passed(inputs, deployment, store):
         raise GateError(refused)
     execution: ExecutionConfig = context.resources.execution
-    before = store.ref(node.asset, partition)
+    before = store.legible_ref(node.asset, partition)
     with watched(context, store, node, config, inputs, partition, execution):
         made = materialize(
             store, node.stage, config, inputs, asset=node.asset, partition=partition,
@@ -278,7 +278,7 @@ def _verdicts(
         )
     # Equal bytes are promised for one type of device and CPU capability.
     made: dict[str, set[str]] = {}
-    for manifest in store.manifests(f"{artifact.manifest.recipe}/"):
+    for manifest in store.manifests(f"{artifact.manifest.recipe}/", unread=[]):
         where = f"{manifest.record.get('device')}, {manifest.record.get('cpu_capability')}"
         made.setdefault(where, set()).add(manifest.content[:12])
     listed = "; ".join(f"{', '.join(sorted(made[where]))} on {where}" for where in sorted(made))

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -308,12 +309,57 @@ def test_verify_names_the_file_with_a_flipped_byte(ask, house):
     assert "sums/a: " in out and "sum.json" in out
 
 
-def test_a_corrupt_manifest_is_one_line(ask, house):
+def older(data):
+    """The manifest as an older version wrote it."""
+    document = json.loads(data)
+    del document["format"], document["record"]
+    return json.dumps(document).encode()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda data: data[:-40], "is corrupt"),
+        (None, "is missing; run its asset"),
+        (older, "is of format 1; this version reads 2"),
+    ],
+)
+def test_a_manifest_that_cannot_be_read_is_one_stale_key_and_run_mends_it(
+    ask, house, change, reason
+):
+    house.run()
+    lost = house.store.ref("sums", "a")
+    manifest = house.folder / "store" / lost.key
+    if change:
+        manifest.write_bytes(change(manifest.read_bytes()))
+    else:
+        manifest.unlink()
+    code, out, _ = ask("status")
+    assert (code, "4 fresh, 2 stale, 0 missing" in out) == (0, True)
+    [line] = [line for line in out.splitlines() if line.startswith("stale    sums/a: ")]
+    assert "its manifest cannot be read: manifest " in line and reason in line
+    assert "stale    total: upstream sums/a is stale\n" in out
+    code, out, _ = ask("lineage", "total")
+    assert code == 0
+    assert "sums/b" in out and "counts/b" in out
+    assert f"not read: sums/a: manifest {lost.key} {reason}" in out
+    assert ask("lineage", "sums/b")[0] == 0
+    assert reason in refused(ask("lineage", "sums/a"))
+    code, out, err = ask("run")
+    assert code == 0, err
+    assert house.store.ref("sums", "a").content == lost.content
+    assert "0 stale" in ask("status")[1]
+    assert "all as sealed" in ask("verify")[1]
+
+
+def test_a_manifest_of_a_newer_format_is_left_to_its_version(ask, house):
     house.run()
     manifest = house.folder / "store" / house.store.ref("total").key
-    manifest.chmod(0o644)
-    manifest.write_bytes(manifest.read_bytes()[:-40])
-    assert "is corrupt" in refused(ask("status"))
+    newer = manifest.read_bytes().replace(b'"format": 2', b'"format": 3')
+    manifest.write_bytes(newer)
+    assert "stale    total: its manifest cannot be read: " in ask("status")[1]
+    assert "is of format 3; this version reads 2: use another store" in ask("run")[2]
+    assert manifest.read_bytes() == newer
 
 
 def test_a_bucket_that_does_not_answer_is_one_line(ask, monkeypatch):
