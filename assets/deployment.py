@@ -55,9 +55,12 @@ class Deployment:
     """A folder or s3://bucket/prefix."""
     home: Path
 
-    def open_store(self) -> ArtifactStore:
-        """The artifact store; PlaceError when it cannot be written or does not answer."""
-        return ArtifactStore(self.store_at, self.profile.execution.cache, self.name)
+    def open_store(self, *, read_only: bool = False) -> ArtifactStore:
+        """The artifact store; PlaceError when it does not answer, or cannot be written (which is
+        not tried for who only asks).
+        """
+        cache = self.profile.execution.cache
+        return ArtifactStore(self.store_at, cache, self.name, read_only=read_only)
 
     def environment(self) -> dict[str, str]:
         """The variables that describe this deployment to another process."""

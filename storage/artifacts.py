@@ -56,14 +56,22 @@ class ArtifactStore(Catalogue):
     """All artifacts, on local disk or S3 (then with a local `cache` folder), and what one
     deployment shows of them.
 
+    Who only asks says `read_only`: then nothing is written to a store on disk, which need not even
+    be there.
+
     Raises:
         PlaceError: the place cannot be used, or the deployment's name is not one.
     """
 
     def __init__(
-        self, location: str, cache: Path | None = None, deployment: str = "default"
+        self,
+        location: str,
+        cache: Path | None = None,
+        deployment: str = "default",
+        *,
+        read_only: bool = False,
     ) -> None:
-        super().__init__(open_place(location), deployment)
+        super().__init__(open_place(location, read_only=read_only), deployment)
         self.cache = cache
         self.is_local = isinstance(self.place, LocalPlace)
         if isinstance(self.place, LocalPlace):
@@ -71,8 +79,12 @@ class ArtifactStore(Catalogue):
         elif cache is None:
             raise PlaceError(f"store {location}: an S3 store needs a local cache folder")
         else:
-            # The copy of one bucket; the folders are checked to be writable like a store.
-            self.cache = LocalPlace(cache).root
+            # The copy of one bucket; the folders are checked to be writable like a store. Where
+            # the cache's is not, one that only reads keeps its copies elsewhere (`cache_folder`).
+            self.cache = LocalPlace(cache, read_only=read_only).root
+            if read_only:
+                with suppress(OSError):
+                    self.cache.mkdir(parents=True, exist_ok=True)
             self.local = LocalPlace(copies_of(self.place.location, self.cache)).root
 
     # ---------------------------------------------------------------- payloads

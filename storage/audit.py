@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,7 +86,9 @@ def verify(store: ArtifactStore) -> Iterator[tuple[Manifest | None, str]]:
 
 
 def _problems(store: ArtifactStore, manifest: Manifest, keys: set[str]) -> Iterator[str]:
-    with tempfile.TemporaryDirectory(dir=store.local) as folder:
+    # A store on this machine is read where it lies, and may be one that cannot be written.
+    room = nullcontext("") if store.is_local else tempfile.TemporaryDirectory(dir=store.local)
+    with room as folder:
         for entry in manifest.files:
             if problem := _problem(store, manifest, entry, Path(folder) / "copy"):
                 yield problem

@@ -202,8 +202,8 @@ class Folder:
     def digests(self, paths: Sequence[str], book: Path) -> dict[str, str]:
         """Path -> SHA-256, computed again only when a file's size or modification time changed.
 
-        `book` is a JSON file that keeps them between calls. A file that cannot be read has its kind
-        of error in place of a digest.
+        `book` is a JSON file that keeps them between calls, where it can be written. A file that
+        cannot be read has its kind of error in place of a digest.
         """
         before: dict[str, list[Any]] = {}
         with contextlib.suppress(OSError, ValueError):  # a book that is lost is written anew
@@ -222,7 +222,9 @@ class Folder:
                 # Unreadable: becomes a quarantined row, and another recipe once it is readable.
                 result[path] = f"unreadable: {type(error).__name__}"
         if known != before:
-            write_file(book, json.dumps(known, sort_keys=True).encode())
+            # Whoever cannot write it (a read-only home) computes them again the next time.
+            with contextlib.suppress(OSError):
+                write_file(book, json.dumps(known, sort_keys=True).encode())
         return result
 
     def _inside(self, path: str) -> Path:

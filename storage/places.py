@@ -71,8 +71,10 @@ class Place(Protocol):
         ...
 
 
-def open_place(location: str) -> Place:
+def open_place(location: str, *, read_only: bool = False) -> Place:
     """A place by its location: `s3://bucket/prefix`, or else a folder of this machine.
+
+    Nothing is written to find out whether one that is `read_only` can be used.
 
     Raises:
         PlaceError: the folder cannot be written, or the bucket does not answer.
@@ -83,7 +85,7 @@ def open_place(location: str) -> Place:
         return S3Place(location)
     if "://" in location:
         raise PlaceError(f"store {location!r}: unknown kind; give a folder or s3://bucket/prefix")
-    return LocalPlace(Path(location))
+    return LocalPlace(Path(location), read_only=read_only)
 
 
 def resolved(path: Path | str) -> Path:
@@ -116,9 +118,14 @@ class LocalPlace:
     crash leaves the old file or the new one, never part of one.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, read_only: bool = False) -> None:
         self.root = resolved(root)
         self.location = str(self.root)
+        if not read_only:
+            self._try()
+
+    def _try(self) -> None:
+        """Make the folder and write in it; PlaceError when that cannot be done."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.root):

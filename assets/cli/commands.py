@@ -72,7 +72,7 @@ def _run(asked: argparse.Namespace, deployed: Deployment) -> int:
 
 
 def _status(_: argparse.Namespace, deployed: Deployment) -> int:
-    states = list(statuses(deployed.graph, deployed.profile, deployed.open_store()))
+    states = list(statuses(deployed.graph, deployed.profile, deployed.open_store(read_only=True)))
     for state, keys in _alike(states):
         alone = key_name((state.asset, state.partition))
         what = alone if len(keys) == 1 else f"{state.asset} ({', '.join(keys)})"
@@ -104,16 +104,16 @@ def _lineage(asked: argparse.Namespace, deployed: Deployment) -> int:
     from assets.cli.audit import lineage, seen
 
     if asked.video:
-        seen(deployed.open_store(), asked.video, sys.stdout)
+        seen(deployed.open_store(read_only=True), asked.video, sys.stdout)
     else:
-        lineage(deployed.open_store(), deployed.graph, asked.of, sys.stdout)
+        lineage(deployed.open_store(read_only=True), deployed.graph, asked.of, sys.stdout)
     return 0
 
 
 def _verify(_: argparse.Namespace, deployed: Deployment) -> int:
     from assets.cli.audit import verify
 
-    return 1 if verify(deployed.open_store(), sys.stdout) else 0
+    return 1 if verify(deployed.open_store(read_only=True), sys.stdout) else 0
 
 
 def _settings(_: argparse.Namespace, deployed: Deployment) -> int:

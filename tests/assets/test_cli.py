@@ -120,7 +120,7 @@ def test_every_command_has_its_own_help(ask):
             "no artifact, recipe or file of this store has a digest 0123abcd",
         ),
         (["status", "--store", "gs://bucket"], "store 'gs://bucket': unknown kind"),
-        (["status", "--store", "/proc/none/store"], "store /proc/none/store: cannot be written"),
+        (["run", "--store", "/proc/none/store"], "store /proc/none/store: cannot be written"),
         (["ui", "--port", "many"], "argument --port: invalid int value"),
         (["ui", "--port", "99999"], "'99999'; give one from 1 to 65535"),
         (["status", "--store", "~nosuchuser/x"], "store '~nosuchuser/x': Could not determine home"),
