@@ -32,6 +32,7 @@ from pipelines.schemas import nearest
 from pipelines.settings import SettingError
 from storage.artifacts import ArtifactStore
 from storage.places import PlaceError
+from storage.takedowns import key_of
 
 DEFAULT_PROFILE = "demo"
 DEFAULT_GRAPH = "pipelines.nodes:GRAPH"
@@ -99,6 +100,9 @@ def deployment(
         location = str(_folder("store", location))
     settled = override(_at_home(graph.profiles[name], home), applied)
     called = environment.get("VJEPA2_DEPLOYMENT") or _default_name(location, home)
+    if settled.execution.takedowns is None:
+        listed = f"{location.rstrip('/')}/{key_of(called)}"
+        settled = replace(settled, execution=replace(settled.execution, takedowns=listed))
     return Deployment(graph_at, graph, called, name, applied, settled, location, home)
 
 

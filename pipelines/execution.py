@@ -34,6 +34,9 @@ class ExecutionConfig:
     """Batches that these threads keep ready, at most; never changes a batch."""
     cache: Path = field(default_factory=lambda: default_home() / "cache")
     """A folder for what may be lost: digests of source files, copies of S3 objects."""
+    takedowns: str | None = None
+    """The list of files that must never be used again; None: the one of the deployment, in its
+    store."""
 
     @property
     def threads(self) -> int:

@@ -15,13 +15,15 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from storage.confined import CircleError, PathError, check_path, inside, is_text, legible
 from storage.digests import digest_file
 from storage.errors import UserError
 from storage.pictures import Source
 from storage.places import resolved, write_file
+
+T = TypeVar("T")
 
 # Not media: what a source says about itself.
 TABLES = ("labels.csv",)
@@ -120,8 +122,9 @@ def listings_kept() -> Iterator[None]:
         _KEPT.listings = before
 
 
-def _listing(location: str, look: Callable[[], Listing]) -> Listing:
-    kept: dict[str, Listing] | None = getattr(_KEPT, "listings", None)
+def once(location: str, look: Callable[[], T]) -> T:
+    """What a look at a location finds; within `listings_kept`, what the first look found."""
+    kept: dict[str, Any] | None = getattr(_KEPT, "listings", None)
     if kept is None:
         return look()
     if location not in kept:
@@ -157,7 +160,7 @@ class Folder:
 
         Links to folders are listed, not followed.
         """
-        return _listing(self.location, self._look)
+        return once(self.location, self._look)
 
     def _look(self) -> Listing:
         found: list[str] = []
@@ -259,7 +262,7 @@ class Bucket:
 
     def listing(self) -> Listing:
         """One listing of the bucket's prefix (a request for every thousand objects)."""
-        return _listing(self.location, self._look)
+        return once(self.location, self._look)
 
     def _look(self) -> Listing:
         marks = {

@@ -1,4 +1,4 @@
-"""The command line `vjepa2`: run, status, lineage, verify, ui, settings.
+"""The command line `vjepa2`: run, status, lineage, who-saw, takedown, verify, ui, settings.
 
 Whatever a person can cure ends in one line on stderr and exit code 2, whether the command or a
 stage found it; a check that is not passed is one line and exit code 1. Whatever else a stage breaks
@@ -40,6 +40,8 @@ examples:
   vjepa2 lineage planner_bundle       everything that an artifact was made from and went into
   vjepa2 lineage step-001300/encoder.safetensors     which config, code and data made this file
   vjepa2 lineage --video a/b.mp4      every checkpoint that saw one video
+  vjepa2 who-saw a/b.mp4              every artifact that one video is in, and how
+  vjepa2 takedown a/b.mp4 --reason "withdrawn"    never use it again; what has to be made anew
   vjepa2 verify                       read every byte again and compare it with its digest
   vjepa2 ui                           the same graph in a browser, on 127.0.0.1
   vjepa2 settings                     every setting, its value and what it may be
@@ -115,6 +117,15 @@ def parser() -> argparse.ArgumentParser:
     named.add_argument(
         "--video", metavar="id|sha256|path", help="the other way: what was made with one video"
     )
+    saw = command("who-saw", "Say which artifacts one video or robot recording is in, and how.")
+    saw.add_argument("video", metavar="id|sha256|path", help="as in videos.parquet")
+    down = command(
+        "takedown",
+        "Take a video down: it is quarantined in every later ingest, whatever its name.",
+        "What has to be made again is stale then: `vjepa2 run` makes it.",
+    )
+    down.add_argument("video", metavar="id|sha256|path", help="as in videos.parquet, or a file")
+    down.add_argument("--reason", required=True, help="why, for the quarantine and the list")
     command("verify", "Read every byte of the store again and compare it with its digest.")
     page = command("ui", "Serve the graph in a browser, on 127.0.0.1 only. Stop it with Ctrl-C.")
     page.add_argument("--port", type=_port, default=3000, help="default 3000")

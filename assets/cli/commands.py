@@ -27,7 +27,7 @@ def carry_out(asked: argparse.Namespace) -> int:
     """
     command = {
         "run": _run, "status": _status, "lineage": _lineage, "verify": _verify, "ui": _ui,
-        "settings": _settings,
+        "settings": _settings, "who-saw": _who_saw, "takedown": _takedown,
     }[asked.command]  # fmt: skip
     try:
         return command(asked, deployment(asked.profile, asked.settings, asked.store))
@@ -107,6 +107,20 @@ def _lineage(asked: argparse.Namespace, deployed: Deployment) -> int:
         seen(deployed.open_store(read_only=True), asked.video, sys.stdout)
     else:
         lineage(deployed.open_store(read_only=True), deployed.graph, asked.of, sys.stdout)
+    return 0
+
+
+def _who_saw(asked: argparse.Namespace, deployed: Deployment) -> int:
+    from assets.cli.takedown import who_saw
+
+    who_saw(deployed.open_store(read_only=True), asked.video, sys.stdout)
+    return 0
+
+
+def _takedown(asked: argparse.Namespace, deployed: Deployment) -> int:
+    from assets.cli.takedown import take_down
+
+    take_down(deployed, asked.video, asked.reason, sys.stdout)
     return 0
 
 

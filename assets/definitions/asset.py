@@ -82,9 +82,9 @@ def execution_resource(profile: Profile) -> dg.ResourceDefinition:
     def execution(context: dg.InitResourceContext) -> ExecutionConfig:
         return replace(profile.execution, **context.resource_config)
 
-    # The cache is a folder of the machine that serves the page, not a choice of one run.
+    # The cache and the list of takedowns belong to the deployment; no run chooses them.
     fields = schema(profile.execution)
-    settable = {name: field for name, field in fields.items() if name != "cache"}
+    settable = {name: field for name, field in fields.items() if name not in ("cache", "takedowns")}
     return dg.ResourceDefinition(execution, settable, "How stages are run; never part of a recipe.")
 
 

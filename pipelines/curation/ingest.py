@@ -9,13 +9,16 @@ Payload:
     quarantine.parquet  files that cannot be used, each with its reason
     media/              the files themselves, where the source is generated
 
-Labels come from a `labels.csv` at the top of the source, see `labels`; the metrics say how many
-there are for files of this bucket and how many of these match one.
+A file that was taken down is quarantined under whatever name its bytes come, and those of generated
+ones are not in the payload. The takedowns of its own files are part of a partition's recipe.
+
+Labels come from a `labels.csv`, see `labels`; the metrics say how many there are for files of this
+bucket and how many of these match one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import field
 from typing import Annotated, Any
 
@@ -35,9 +38,11 @@ from storage.digests import digest_bytes, digest_json
 from storage.errors import InputError
 from storage.media import MediaError, open_media
 from storage.tables import QUARANTINE, write_table
+from storage.takedowns import takedowns
 from storage.work import Work
 
 GENERATED = "generated"
+TAKEN_DOWN = "/takedowns"
 # Films of a moving camera that one task makes: some 15 ms each, the others take up to a second.
 _AT_ONCE = 16
 
@@ -148,15 +153,28 @@ def bucket_of(path: str, buckets: int) -> int:
 
 def observe(
     config: RawVideosConfig, partition: str | None, execution: ExecutionConfig
-) -> dict[str, str]:
-    """What lies outside the store: path -> digest of each file of this partition, and the labels.
+) -> dict[str, Any]:
+    """What lies outside the recipe: path -> digest of each file of this partition, and the labels;
+    and, under a name that no file has, which of these files were taken down, and why.
 
     Digests of local files are kept in `execution.cache` and taken again when size or time changed;
     of S3 objects the ETag stands for the content.
     """
-    _, source, bucket = located(config, partition)
-    if source.location == GENERATED:
-        return {}
+    name, source, bucket = located(config, partition)
+    listed = takedowns(execution.takedowns)
+    if source.location == GENERATED:  # its bytes are not known before they are made
+        contents = {}
+        mine = [
+            t for t in listed if t.lay_in(name, lambda p: bucket_of(p, source.buckets) == bucket)
+        ]
+    else:
+        contents = _contents(source, bucket, execution)
+        mine = [t for t in listed if not {t.sha256, *t.marks}.isdisjoint(contents.values())]
+    return contents | ({TAKEN_DOWN: {t.sha256: t.reason for t in mine}} if mine else {})
+
+
+def _contents(source: SourceConfig, bucket: int, execution: ExecutionConfig) -> dict[str, str]:
+    """Path -> what names the content of each file of a bucket, and of the labels."""
     media = open_media(source.location)
     here = media.listing().share(bucket, source.buckets, bucket_of)
     labels = [LABELS] if media.has(LABELS) else []
@@ -168,12 +186,14 @@ def run(config: PartitionConfig, _: Inputs, out: Workspace) -> dict[str, Any]:
     """Probe and digest every file of the partition."""
     name, bucket = source_of(str(out.partition)), bucket_number(out.partition)
     buckets = config.source.buckets
+    taken = {line.sha256: line.reason for line in takedowns(out.execution.takedowns)}
     if config.style is not None and config.theme is not None:
         videos = synthetic_videos(name, config.theme, config.count, config.broken, config.style)
         mine = {video.path: video for video in videos}
         chosen = [path for path in sorted(mine) if bucket_of(path, buckets) == bucket]
         write_labels(out.payload / "media" / LABELS, [mine[path] for path in chosen])
-        results = _generated(config.theme, config.style, [mine[path] for path in chosen], out)
+        making = [mine[path] for path in chosen]
+        results = _generated(config.theme, config.style, making, taken, out)
         location, marks = str(out.payload / "media"), {}
     else:
         location = config.source.location
@@ -181,7 +201,7 @@ def run(config: PartitionConfig, _: Inputs, out: Workspace) -> dict[str, Any]:
         chosen, marks = listing.share(bucket, buckets, bucket_of), listing.marks
         results = out.map(probed, _files(config, chosen, marks, out), noun=f"{name} files")
     labels = read_labels(location, marks.get(LABELS))
-    rows, reasons = sorted_out(results, name, labels, config.source.accept_damaged)
+    rows, reasons = sorted_out(results, name, labels, config.source.accept_damaged, taken)
     aside = [
         {"item": path if is_text(path) else legible(path), "stage": STAGE.name, "reason": reason}
         for path, reason in sorted(reasons.items())
@@ -206,7 +226,8 @@ def _files(
     config: PartitionConfig, paths: Sequence[str], marks: Mapping[str, str], out: Workspace
 ) -> dict[str, File]:
     """Path -> what a task is told of the file: its content is the one that the recipe names."""
-    known = {p: name for p, name in out.observed.items() if not name.startswith("unreadable")}
+    seen = {path: name for path, name in out.observed.items() if path != TAKEN_DOWN}
+    known = {path: name for path, name in seen.items() if not name.startswith("unreadable")}
     return {
         path: File(
             config.source.location, path, marks.get(path), known.get(path),
@@ -236,12 +257,16 @@ def read_media(artifact: Artifact, row: Mapping[str, Any]) -> bytes:
 
 
 def _generated(
-    theme: Theme, style: StyleConfig, videos: Sequence[SyntheticVideo], out: Workspace
+    theme: Theme,
+    style: StyleConfig,
+    videos: Sequence[SyntheticVideo],
+    taken: Collection[str],
+    out: Workspace,
 ) -> dict[str, dict[str, Any]]:
     """Path -> description of each file, a task making so many that it lasts for a while."""
     size = _AT_ONCE if theme.moves == "camera" else 1
     chunks = {
-        videos[first].path: (videos[first : first + size], style, out.work)
+        videos[first].path: (videos[first : first + size], style, frozenset(taken), out.work)
         for first in range(0, len(videos), size)
     }
     noun = f"{'' if size == 1 else 'chunks of '}{source_of(str(out.partition))} files"
@@ -250,14 +275,15 @@ def _generated(
 
 
 def _generate(
-    item: tuple[Sequence[SyntheticVideo], StyleConfig, Work],
+    item: tuple[Sequence[SyntheticVideo], StyleConfig, frozenset[str], Work],
 ) -> dict[str, dict[str, Any]]:
-    videos, style, work = item
+    videos, style, taken, work = item
     rows = {}
     for video in videos:
         data = make(video, style)
-        work.put(f"payload/media/{video.path}", data)
         rows[video.path] = described(data)
+        if rows[video.path]["sha256"] not in taken:
+            work.put(f"payload/media/{video.path}", data)
     return rows
 
 

@@ -102,17 +102,24 @@ def described(source: Source) -> dict[str, Any]:
 
 
 def sorted_out(
-    results: Mapping[str, dict[str, Any]], source: str, labels: Labels, accept_damaged: bool
+    results: Mapping[str, dict[str, Any]],
+    source: str,
+    labels: Labels,
+    accept_damaged: bool,
+    taken: Mapping[str, str],
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """Rows of COLUMNS that go on, and path -> reason of the files that do not.
 
-    Of equal files one goes on, by the rule of `duplicates.turn`. results: path -> `described`.
+    Of equal files one goes on, by the rule of `duplicates.turn`. results: path -> `described`;
+    taken: SHA-256 -> why these bytes were taken down.
     """
     rows: dict[str, dict[str, Any]] = {}
     reasons: dict[str, str] = {}
     for path, found in results.items():
         damaged, fault = found.get("damaged"), found.get("fault")
-        if reason := found.get("reason") or labels.twice.get(path):
+        if why := taken.get(found.get("sha256", "")):
+            reasons[path] = f"taken down: {why}"
+        elif reason := found.get("reason") or labels.twice.get(path):
             reasons[path] = reason
         elif fault and not accept_damaged:
             reasons[path] = f"damaged ({damaged} of {found['frames']} frames bad): {fault}"

@@ -60,7 +60,18 @@ def refused(answer: tuple[int, str, str]) -> str:
 def test_help_teaches():
     command = [sys.executable, "-m", "assets.cli", "--help"]
     told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for word in ("run", "status", "lineage", "verify", "ui", "settings", "--set", *REAL_ASSETS):
+    for word in (
+        "run",
+        "status",
+        "lineage",
+        "who-saw",
+        "takedown",
+        "verify",
+        "ui",
+        "settings",
+        "--set",
+        *REAL_ASSETS,
+    ):
         assert word in told
     variables = ("PROFILE", "STORE", "SET", "HOME", "GRAPH", "DEPLOYMENT", "CACHE")
     assert all(f"VJEPA2_{name}" in told for name in variables)
@@ -90,7 +101,7 @@ def test_help_answers_at_once_for_it_imports_nothing_but_the_command_line():
 
 
 def test_every_command_has_its_own_help(ask):
-    for command in ("run", "status", "lineage", "verify", "ui", "settings"):
+    for command in ("run", "status", "lineage", "who-saw", "takedown", "verify", "ui", "settings"):
         code, out, _ = ask(command, "--help")
         assert code == 0
         assert "--profile" in out and "--set" in out and "--store" in out
@@ -119,6 +130,9 @@ def test_every_command_has_its_own_help(ask):
             ["lineage", "0123abcd"],
             "no artifact, recipe or file of this store has a digest 0123abcd",
         ),
+        (["who-saw", "a.mp4"], "list 'a.mp4'; give a video id, a sha256"),
+        (["takedown", "a.mp4", "--reason", "r"], "list 'a.mp4'; give a video id, a sha256"),
+        (["takedown", "a.mp4"], "the following arguments are required: --reason"),
         (["status", "--store", "gs://bucket"], "store 'gs://bucket': unknown kind"),
         (["run", "--store", "/proc/none/store"], "store /proc/none/store: cannot be written"),
         (["ui", "--port", "many"], "argument --port: invalid int value"),

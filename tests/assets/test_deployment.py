@@ -59,6 +59,12 @@ def test_the_cache_lies_below_the_home_unless_it_is_set(house, tmp_path):
     assert execution.cache == tmp_path / "other"
 
 
+def test_the_list_of_takedowns_lies_beside_what_the_deployment_shows(house):
+    environment = {"VJEPA2_GRAPH": TINY, "VJEPA2_DEPLOYMENT": "me"}
+    execution = deployment("tiny", store="s3://bucket/x", environment=environment).profile.execution
+    assert execution.takedowns == "s3://bucket/x/takedowns/me.json"
+
+
 def own_graph(folder: Path, *lines: str) -> dict[str, str]:
     """A module of somebody's own in a folder, and the environment that names its graph."""
     folder.mkdir(exist_ok=True)

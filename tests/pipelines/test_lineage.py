@@ -14,17 +14,21 @@ import pytest
 from pipelines.curation.clip_shards import INDEX
 from pipelines.curation.mixture import MIXTURE_INDEX
 from pipelines.curation.probing import COLUMNS
+from pipelines.curation.scenes import COLUMNS as SCENES
 from pipelines.lineage import (
     checkpoints_that_saw,
     descendants,
     find_sources,
     sources,
 )
+from pipelines.nodes import GRAPH, PROFILES
 from pipelines.robot.droid import EPISODES
 from pipelines.robot.episode_shards import INDEX as EPISODE_INDEX
+from pipelines.takedown import ban, concerned, holdings
 from storage.artifacts import ArtifactError, ArtifactStore, Manifest
 from storage.digests import digest_bytes, digest_json
 from storage.tables import write_table
+from storage.takedowns import TakedownError
 
 ZEROS: Mapping[str, Any] = {
     "string": "", "int32": 0, "int64": 0, "float32": 0.0, "float64": 0.0, "bool": False
@@ -82,7 +86,8 @@ class House:
             for v in videos
         ))  # fmt: skip
         raw = self.put(f"raw_videos/{partition}", {"videos.parquet": (listed, COLUMNS)}, {})
-        cut = self.put(f"scenes/{partition}", {"scenes.txt": partition.encode()}, {}, raw)
+        spans = rows(SCENES, *({"video_id": video(v), "scene_id": f"{v}-0"} for v in videos))
+        cut = self.put(f"scenes/{partition}", {"scenes.parquet": (spans, SCENES)}, {}, raw)
         index = rows(INDEX, *(
             {"key": c["key"], "video_id": video(c["of"]), "weight": c.get("weight", 1.0),
              "source": partition.split("-")[0], "shard": "000000.tar"}
@@ -236,3 +241,30 @@ def test_only_tables_are_fetched_from_s3(s3_store: str, tmp_path: Path) -> None:
 def test_a_video_that_the_store_does_not_list_is_told(house: House) -> None:
     with pytest.raises(ArtifactError, match="give a video id, a sha256"):
         checkpoints_that_saw(house.store, "unheard-of.mp4")
+
+
+def test_who_saw_a_video_and_how(house: House, built: dict[str, Manifest]) -> None:
+    held = {h.artifact.key: h.how for h in holdings(house.store, "twice.mp4")}
+    assert held[built["yt1b"].key] == "2 stored clips"
+    assert held[built["mix"].key] == "2 listed clips"
+    assert held[built["world"].key] == "training could draw 2 clips of it through videomix22m"
+    names = [h.artifact.name for h in holdings(house.store, "dropped.mp4")]
+    assert names == ["raw_videos/yt1b-00", "scenes/yt1b-00"]
+    assert [h.artifact.name for h in holdings(house.store, "e-1")] == [
+        "droid_episodes/lab-a", "episode_shards/lab-a", "world_model"
+    ]  # fmt: skip
+
+
+def test_a_takedown_concerns_what_was_made_from_its_partition_and_nothing_else(
+    house: House, built: dict[str, Manifest], tmp_path: Path
+) -> None:
+    for manifest in house.store.manifests():
+        house.store.set_ref(manifest.asset, manifest.partition, manifest)
+    line = ban(house.store, str(tmp_path / "list.json"), "once.mp4", "withdrawn", "2026-01-31")
+    stale = concerned(GRAPH, PROFILES["demo"], house.store, line)
+    assert set(stale) == {
+        *((asset, "yt1b-00") for asset in ("raw_videos", "scenes", "clip_shards")),
+        ("videomix22m", None), ("encoder", None), ("world_model", None),
+    }  # fmt: skip
+    with pytest.raises(TakedownError, match="is a recording of droid_episodes/lab-a"):
+        ban(house.store, str(tmp_path / "list.json"), "e-1", "withdrawn", "2026-01-31")

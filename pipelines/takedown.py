@@ -1,0 +1,158 @@
+"""Taking a video down: who holds it, the line that bans its bytes, and what has to be made again.
+
+holdings(store, video)                  every artifact that a video is in, and how
+ban(store, listed_at, video, ...)       its line in the list of takedowns
+concerned(graph, profile, store, bans)  what the deployment shows of what was made from it
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.graph import Key, upstream_keys
+from pipelines.lineage import Source, checkpoints_that_saw, descendants, find_sources
+from pipelines.node import Graph, Profile, source_of
+from storage.artifacts import ArtifactError, ArtifactStore, Manifest
+from storage.digests import digest_file
+from storage.takedowns import Takedown, TakedownError, add
+
+# Asset -> its table ({} is the partition that lists the file), the column that names the video or
+# the scene, and what one row is.
+_TABLES = {
+    "raw_videos": ("videos.parquet", "video_id", "file"),
+    "scenes": ("scenes.parquet", "video_id", "scene"),
+    "scene_embeddings": ("rows.parquet", "scene_id", "vector"),
+    "clusters": ("assignments/{}.parquet", "scene_id", "assigned scene"),
+    "curated_scenes": ("scenes.parquet", "video_id", "kept scene"),
+    "clip_shards": ("index.parquet", "video_id", "stored clip"),
+    "videomix22m": ("index.parquet", "video_id", "listed clip"),
+    "droid_episodes": ("episodes.parquet", "episode", "recording"),
+    "episode_shards": ("index.parquet", "episode", "stored episode"),
+}
+
+
+@dataclass(frozen=True)
+class Holding:
+    """An artifact that a video is in."""
+
+    artifact: Manifest
+    how: str
+    """`3 scenes`, or how many clips training could draw."""
+
+
+def holdings(store: ArtifactStore, video: str) -> list[Holding]:
+    """Every artifact that a video (or robot recording) is in, those that list it first.
+
+    `video` is what `lineage.find_sources` takes. Raises ArtifactError when nothing lists it.
+    """
+    found: dict[str, Holding] = {}
+    listed = find_sources(store, video)
+    for source in listed:
+        family = [source.listed, *descendants(store, source.listed)]
+        named = {source.identity} | {i for m in family for i in _scenes(store, m, source)}
+        for manifest in family:
+            rows = _rows(store, manifest, str(source.listed.partition), named)
+            if rows and manifest.key not in found:
+                noun = _TABLES[manifest.asset][2]
+                found[manifest.key] = Holding(manifest, f"{rows} {noun}{'s' * (rows > 1)}")
+    for identity in {source.identity for source in listed}:
+        for seen in checkpoints_that_saw(store, identity):
+            clips = f"{len(seen.clips)} clip{'s' * (len(seen.clips) > 1)}"
+            how = f"training could draw {clips} of it through {seen.index.name}"
+            found.setdefault(seen.artifact.key, Holding(seen.artifact, how))
+    return list(found.values())
+
+
+def _scenes(store: ArtifactStore, manifest: Manifest, source: Source) -> Iterator[str]:
+    if manifest.asset == "scenes":
+        names = ["video_id", "scene_id"]
+        table = store.handle(manifest).columns("scenes.parquet", names)
+        yield from table["scene_id"][table["video_id"] == source.identity].tolist()
+
+
+def _rows(store: ArtifactStore, manifest: Manifest, listed_in: str, named: set[str]) -> int:
+    """How many rows of an artifact's table are of the video or one of its scenes."""
+    if manifest.asset not in _TABLES:
+        return 0
+    path, column, _ = _TABLES[manifest.asset]
+    artifact, table = store.handle(manifest), path.format(listed_in)
+    if not artifact.has(table):
+        return 0
+    return int(np.isin(artifact.columns(table, [column])[column].astype(str), list(named)).sum())
+
+
+def ban(store: ArtifactStore, listed_at: str, video: str, reason: str, date: str) -> Takedown:
+    """Note in the list at `listed_at` that a file must never be used again; returns its line.
+
+    `video` is what `lineage.find_sources` takes, a file of this machine, or the whole SHA-256 of a
+    file that no ingest has met yet; `date` is a day, YYYY-MM-DD.
+
+    Raises:
+        TakedownError: the name fits several files or a robot recording, or there is no reason.
+        ArtifactError: no ingest has met the file, and its digest is not given.
+    """
+    file = Path(video)
+    wanted = digest_file(file) if file.is_file() else video
+    try:
+        found = find_sources(store, wanted)
+    except ArtifactError:
+        if not re.fullmatch("[0-9a-f]{64}", wanted):
+            raise
+        found = []
+    if robots := [source for source in found if source.listed.asset != "raw_videos"]:
+        raise TakedownError(
+            f"{video} is a recording of {robots[0].listed.name}; videos of raw_videos can be taken "
+            "down, a recording is removed from its folder"
+        )
+    digests = sorted({source.sha256 for source in found} or {wanted})
+    if len(digests) > 1:
+        raise TakedownError(f"{video} fits {len(digests)} files; give one of {', '.join(digests)}")
+    if found:
+        found = find_sources(store, digests[0])  # wherever else these bytes were met
+    try:
+        line = Takedown(
+            digests[0], reason, date, tuple(sorted(set(_marks(found)))),
+            tuple(sorted({(source_of(str(s.listed.partition)), s.path) for s in found})),
+        )  # fmt: skip
+    except ValueError as error:
+        raise TakedownError(f"takedown of {video}: {error}") from None
+    return add(listed_at, line)
+
+
+def _marks(found: list[Source]) -> Iterator[str]:
+    """What listings of buckets called the bytes."""
+    for source in found:
+        mark = source.listed.recipe_inputs.get("external_inputs", {}).get(source.path)
+        if mark and mark != source.sha256:
+            yield mark
+
+
+def concerned(
+    graph: Graph, profile: Profile, store: ArtifactStore, banned: Takedown
+) -> dict[Key, Manifest]:
+    """What the deployment shows of the partitions that list a file, and of all made from them:
+    all of it is stale, upstream first.
+    """
+    reached: set[Key] = set()  # also through what is missing
+    found: dict[Key, Manifest] = {}
+    for node in graph.nodes:
+        for partition in graph.keys(node.asset, profile):
+            key, first = (node.asset, partition), node.asset == "raw_videos"
+            if not first and reached.isdisjoint(upstream_keys(graph, node, partition, profile)):
+                continue
+            shown = store.ref(*key)
+            if first and not (shown and _lists(store, shown, banned)):
+                continue
+            reached.add(key)
+            if shown:
+                found[key] = shown
+    return found
+
+
+def _lists(store: ArtifactStore, raw: Manifest, banned: Takedown) -> bool:
+    return bool(_rows(store, raw, "", {banned.sha256[:32]}))
