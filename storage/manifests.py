@@ -160,6 +160,7 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
         if odd := [d for pair in parents.values() for d in pair if not _DIGEST.fullmatch(d)]:
             raise ValueError(f"{odd[0]!r} is no digest of a parent")
         fits = seal == digest_json(asdict(manifest))
+        foreign = _odd_parents(manifest)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise ManifestError(f"manifest {where} is corrupt ({reason}){advice}") from None
@@ -168,7 +169,21 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
     recipe, content = digest_json(manifest.recipe_inputs), content_digest(files)
     if (recipe, content) != (manifest.recipe, manifest.content):
         raise ManifestError(f"manifest {where} is corrupt (recipe or content does not fit){advice}")
+    if foreign:
+        told = f"its parents are not its recipe's inputs: {', '.join(foreign[:3])}"
+        raise ManifestError(f"manifest {where} is corrupt ({told}){advice}")
     return manifest
+
+
+def _odd_parents(manifest: Manifest) -> list[str]:
+    """Inputs of the recipe that are no parent with this content, and the other way round.
+
+    The recipe's digest covers the inputs and not the parents, so whoever takes one of them away
+    and seals the manifest again would cut an artifact off from what it was made of.
+    """
+    inputs = manifest.recipe_inputs.get("inputs", {})
+    parents = {name: content for name, (_, content) in manifest.parents.items()}
+    return sorted(name for name in {*inputs, *parents} if inputs.get(name) != parents.get(name))
 
 
 def _check_format(found: int, where: str) -> None:

@@ -435,6 +435,19 @@ def test_a_manifest_with_a_forged_seal_does_not_fit_its_question(store: Artifact
         found_under(store, manifest.recipe)
 
 
+def test_a_manifest_whose_parents_are_not_its_inputs_is_refused(store: ArtifactStore) -> None:
+    raw, other = answer(store, {"f": b"raw"}, asset="raw"), answer(store, {"f": b"o"}, seed=1)
+    top = answer(store, {"f": b"top"}, asset="top", raw=raw)
+    assert problems(store) == []
+    pair, others = (raw.recipe, raw.content), (other.recipe, other.content)
+    for forged in ({}, {"raw": others}, {"raw": pair, "other": others}, {"renamed": pair}):
+        store.place.write(top.key, resealed(top, parents=forged))
+        [problem] = problems(store)
+        assert "its parents are not its recipe's inputs: " in problem
+        with pytest.raises(ArtifactError, match="parents are not its recipe's inputs"):
+            store.manifest(top.recipe, top.content)
+
+
 def test_a_manifest_under_another_name_is_not_believed(store: ArtifactStore) -> None:
     manifest = answer(store)
     wrong = f"manifests/{'0' * 64}/{manifest.content}.json"
