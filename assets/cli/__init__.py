@@ -1,4 +1,5 @@
-"""The command line `vjepa2`: run, status, lineage, who-saw, takedown, verify, ui, settings.
+"""The command line `vjepa2`: run, status, lineage, who-saw, takedown, cost, verify, ui,
+settings.
 
 Whatever a person can cure ends in one line on stderr and exit code 2, whether the command or a
 stage found it; a check that is not passed is one line and exit code 1. Whatever else a stage breaks
@@ -42,6 +43,7 @@ examples:
   vjepa2 lineage --video a/b.mp4      every checkpoint that saw one video
   vjepa2 who-saw a/b.mp4              every artifact that one video is in, and how
   vjepa2 takedown a/b.mp4 --reason "withdrawn"    never use it again; what has to be made anew
+  vjepa2 cost --videos 1000           hours, bytes, core-days and GPU-days, from runs made here
   vjepa2 verify                       read every byte again and compare it with its digest
   vjepa2 ui                           the same graph in a browser, on 127.0.0.1
   vjepa2 settings                     every setting, its value and what it may be
@@ -75,6 +77,16 @@ def _port(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 65535:
         raise argparse.ArgumentTypeError(f"invalid int value: {text!r}; give one from 1 to 65535")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= 1e6:
+        raise argparse.ArgumentTypeError(f"invalid float value: {text!r}; give one from 0 to 1e6")
+    return seconds
 
 
 def parser() -> argparse.ArgumentParser:
@@ -126,6 +138,18 @@ def parser() -> argparse.ArgumentParser:
     )
     down.add_argument("video", metavar="id|sha256|path", help="as in videos.parquet, or a file")
     down.add_argument("--reason", required=True, help="why, for the quarantine and the list")
+    price = command(
+        "cost",
+        "Say what so many videos would take: hours, bytes, core-days, GPU-days.",
+        "Rates are those of what this deployment shows; each line names the artifacts.",
+    )
+    price.add_argument(
+        "--videos", required=True, metavar="N|file", help="how many, or a list: path,seconds a line"
+    )
+    price.add_argument(
+        "--mean-seconds", type=_seconds, metavar="S",
+        help="length of a video where none is told (default: the mean of those here)",
+    )  # fmt: skip
     command("verify", "Read every byte of the store again and compare it with its digest.")
     page = command("ui", "Serve the graph in a browser, on 127.0.0.1 only. Stop it with Ctrl-C.")
     page.add_argument("--port", type=_port, default=3000, help="default 3000")

@@ -28,6 +28,7 @@ def carry_out(asked: argparse.Namespace) -> int:
     command = {
         "run": _run, "status": _status, "lineage": _lineage, "verify": _verify, "ui": _ui,
         "settings": _settings, "who-saw": _who_saw, "takedown": _takedown,
+        "cost": _cost,
     }[asked.command]  # fmt: skip
     try:
         return command(asked, deployment(asked.profile, asked.settings, asked.store))
@@ -121,6 +122,13 @@ def _takedown(asked: argparse.Namespace, deployed: Deployment) -> int:
     from assets.cli.takedown import take_down
 
     take_down(deployed, asked.video, asked.reason, sys.stdout)
+    return 0
+
+
+def _cost(asked: argparse.Namespace, deployed: Deployment) -> int:
+    from assets.cli.cost import cost
+
+    cost(deployed, asked.videos, asked.mean_seconds, sys.stdout)
     return 0
 
 

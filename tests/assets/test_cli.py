@@ -101,7 +101,17 @@ def test_help_answers_at_once_for_it_imports_nothing_but_the_command_line():
 
 
 def test_every_command_has_its_own_help(ask):
-    for command in ("run", "status", "lineage", "who-saw", "takedown", "verify", "ui", "settings"):
+    for command in (
+        "run",
+        "status",
+        "lineage",
+        "who-saw",
+        "takedown",
+        "cost",
+        "verify",
+        "ui",
+        "settings",
+    ):
         code, out, _ = ask(command, "--help")
         assert code == 0
         assert "--profile" in out and "--set" in out and "--store" in out
@@ -132,6 +142,8 @@ def test_every_command_has_its_own_help(ask):
         ),
         (["who-saw", "a.mp4"], "list 'a.mp4'; give a video id, a sha256"),
         (["takedown", "a.mp4", "--reason", "r"], "list 'a.mp4'; give a video id, a sha256"),
+        (["cost", "--videos", "9"], "shows no videos to take rates from: run `vjepa2 run`"),
+        (["cost", "--videos", "9", "--mean-seconds", "0"], "'0'; give one from 0 to 1e6"),
         (["takedown", "a.mp4"], "the following arguments are required: --reason"),
         (["status", "--store", "gs://bucket"], "store 'gs://bucket': unknown kind"),
         (["run", "--store", "/proc/none/store"], "store /proc/none/store: cannot be written"),
