@@ -25,9 +25,6 @@ from storage.places import resolved, write_file
 
 T = TypeVar("T")
 
-# Not media: what a source says about itself.
-TABLES = ("labels.csv",)
-
 
 class MediaError(UserError, ValueError):
     """A source or file that cannot be used; one line: where, what, what to do."""
@@ -42,10 +39,11 @@ class Listing:
     """The files of a source, as one look at its folder or bucket found them."""
 
     paths: list[str]
-    """All files but hidden ones and tables, sorted."""
+    """All files but hidden ones, sorted."""
     marks: dict[str, str]
-    """Of a bucket: every key, tables too -> ETag. Of a folder: empty."""
+    """Of a bucket: every key -> ETag. Of a folder: empty."""
     _shares: dict[int, dict[int, list[str]]] = field(default_factory=dict)
+    _chosen: dict[str, list[str]] = field(default_factory=dict)
 
     def share(self, number: int, of: int, share_of: Callable[[str, int], int]) -> list[str]:
         """Paths of which `share_of(path, of)` is `number`; dealt out once for all numbers."""
@@ -55,6 +53,12 @@ class Listing:
                 dealt.setdefault(share_of(path, of), []).append(path)
             self._shares[of] = dealt
         return self._shares[of].get(number, [])
+
+    def chosen(self, name: str, wanted: Callable[[str], bool]) -> list[str]:
+        """Paths that are `wanted`; looked for once for a `name`."""
+        if name not in self._chosen:
+            self._chosen[name] = [path for path in self.paths if wanted(path)]
+        return self._chosen[name]
 
 
 class Media(Protocol):
@@ -70,7 +74,7 @@ class Media(Protocol):
         ...
 
     def paths(self) -> list[str]:
-        """All files but hidden ones and tables, sorted. Raises MediaError if there are none."""
+        """All files but hidden ones, sorted. Raises MediaError if there are none."""
         ...
 
     def has(self, path: str) -> bool:
@@ -133,9 +137,7 @@ def once(location: str, look: Callable[[], T]) -> T:
 
 
 def _media(paths: list[str], location: str) -> list[str]:
-    kept = [
-        p for p in paths if p not in TABLES and not any(q.startswith(".") for q in p.split("/"))
-    ]
+    kept = [p for p in paths if not any(part.startswith(".") for part in p.split("/"))]
     if not kept:
         raise MediaError(f"{location}: no files there; put videos in it or set another location")
     return sorted(kept)
@@ -152,7 +154,7 @@ class Folder:
             raise MediaError(f"{location}: {found}; give a folder of videos or s3://bucket/prefix")
 
     def paths(self) -> list[str]:
-        """All files below the folder but hidden ones and tables, sorted; MediaError if none."""
+        """All files below the folder but hidden ones, sorted; MediaError if none."""
         return self.listing().paths
 
     def listing(self) -> Listing:
@@ -257,7 +259,7 @@ class Bucket:
         self.location = self.place.location
 
     def paths(self) -> list[str]:
-        """All keys but hidden ones, tables and the empty objects that stand for folders."""
+        """All keys but hidden ones and the empty objects that stand for folders."""
         return self.listing().paths
 
     def listing(self) -> Listing:

@@ -6,25 +6,31 @@ a folder or bucket stay where they are; generated ones are part of the payload.
 
 Payload:
     videos.parquet      one row a file, sorted by path
+    segments.parquet    one row a segment, where the clips of a source are segments of its files
     quarantine.parquet  files that cannot be used, each with its reason
     media/              the files themselves, where the source is generated
 
 A file that was taken down is quarantined under whatever name its bytes come, and those of generated
 ones are not in the payload. The takedowns of its own files are part of a partition's recipe.
 
-Labels come from a `labels.csv`, see `labels`; the metrics say how many there are for files of this
-bucket and how many of these match one.
+Labels and segments come from the annotation files of the source, see `annotations`; the metrics say
+how many items of this bucket they name and how many of these are files.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import field
 from typing import Annotated, Any
 
+from pipelines.curation.annotations.formats import FormatName
+from pipelines.curation.annotations.segments import write_segments
+from pipelines.curation.annotations.sheets import Sheets
 from pipelines.curation.internet import SyntheticVideo, make, synthetic_videos
-from pipelines.curation.labels import LABELS, read_labels, write_labels
-from pipelines.curation.probing import COLUMNS, File, described, probed, sorted_out
+from pipelines.curation.labels import LABELS, Labels, write_labels
+from pipelines.curation.partitions import belongs, bucket_number, bucket_of
+from pipelines.curation.probing import COLUMNS, File, counts, described, probed, sorted_out
 from pipelines.curation.sources import SOURCES, Source
 from pipelines.curation.themes import StyleConfig, Theme
 from pipelines.execution import ExecutionConfig
@@ -36,7 +42,7 @@ from storage.artifacts import Artifact
 from storage.confined import is_text, legible
 from storage.digests import digest_bytes, digest_json
 from storage.errors import InputError
-from storage.media import MediaError, open_media
+from storage.media import MediaError, listings_kept, open_media
 from storage.tables import QUARANTINE, write_table
 from storage.takedowns import takedowns
 from storage.work import Work
@@ -57,6 +63,22 @@ class SourceConfig:
     """Partitions; a file belongs to one by the digest of its path."""
     accept_damaged: bool = False
     """Keep files in which some frames are lost or corrupt (what they decode to may vary)."""
+    annotations: FormatName = "plain"
+    """How its annotation files are read: "plain" is a labels.csv, or none."""
+    annotations_at: Annotated[str, NOT_EMPTY] | None = None
+    """Where annotation files lie, a folder or `s3://bucket/prefix`; None: with the files."""
+
+    def __post_init__(self) -> None:
+        if self.location == GENERATED and (self.annotations != "plain" or self.annotations_at):
+            raise ValueError(
+                f'annotations = "{self.annotations}" is of files that there are; set location to '
+                'their folder, or leave it "plain" and annotations_at empty'
+            )
+
+    @property
+    def sheets(self) -> Sheets:
+        """Its annotation files."""
+        return Sheets(self.annotations, self.location, self.annotations_at)
 
 
 @settings
@@ -139,18 +161,6 @@ def located(config: RawVideosConfig, partition: str | None) -> tuple[str, Source
     return name, source, bucket
 
 
-def bucket_number(partition: str | None) -> int:
-    """The bucket that a partition's name ends with: `yt1b-03` -> 3, `ssv2` -> 0."""
-    last = (partition or "").rpartition("-")[2]
-    return int(last) if last.isdigit() else 0
-
-
-def bucket_of(path: str, buckets: int) -> int:
-    """Which of `buckets` the file at a path (relative to its source, posix) belongs to."""
-    name = path.encode("utf-8", "surrogateescape")  # a name that is not UTF-8 has a bucket, too
-    return int(digest_bytes(name)[:16], 16) % buckets
-
-
 def observe(
     config: RawVideosConfig, partition: str | None, execution: ExecutionConfig
 ) -> dict[str, Any]:
@@ -174,52 +184,47 @@ def observe(
 
 
 def _contents(source: SourceConfig, bucket: int, execution: ExecutionConfig) -> dict[str, str]:
-    """Path -> what names the content of each file of a bucket, and of the labels."""
+    """Path -> what names the content of each file of a bucket, and of the annotation files."""
     media = open_media(source.location)
-    here = media.listing().share(bucket, source.buckets, bucket_of)
-    labels = [LABELS] if media.has(LABELS) else []
-    book = f"{digest_json([media.location, source.buckets, bucket])[:32]}.json"
-    return media.digests([*here, *labels], execution.cache / "digests" / book)
+    books, sheets = execution.cache / "digests", source.sheets
+    mine = f"{digest_json([media.location, source.buckets, bucket])[:32]}.json"
+    shared = f"{digest_json([sheets.apart or sheets.location, sheets.name])[:32]}.json"
+    here = sheets.share(bucket, source.buckets)
+    return media.digests(here, books / mine) | sheets.digests(books / shared)
 
 
 def run(config: PartitionConfig, _: Inputs, out: Workspace) -> dict[str, Any]:
     """Probe and digest every file of the partition."""
     name, bucket = source_of(str(out.partition)), bucket_number(out.partition)
-    buckets = config.source.buckets
     taken = {line.sha256: line.reason for line in takedowns(out.execution.takedowns)}
+    mine = functools.partial(belongs, bucket=bucket, of=config.source.buckets)
     if config.style is not None and config.theme is not None:
         videos = synthetic_videos(name, config.theme, config.count, config.broken, config.style)
-        mine = {video.path: video for video in videos}
-        chosen = [path for path in sorted(mine) if bucket_of(path, buckets) == bucket]
-        write_labels(out.payload / "media" / LABELS, [mine[path] for path in chosen])
-        making = [mine[path] for path in chosen]
+        files = {video.path: video for video in videos if mine(video.path)}
+        write_labels(out.payload / "media" / LABELS, [files[path] for path in sorted(files)])
+        making = [files[path] for path in sorted(files)]
         results = _generated(config.theme, config.style, making, taken, out)
-        location, marks = str(out.payload / "media"), {}
+        told = Sheets("plain", str(out.payload / "media")).told(list(files), list(files), mine)
     else:
-        location = config.source.location
-        listing = open_media(location).listing()
-        chosen, marks = listing.share(bucket, buckets, bucket_of), listing.marks
-        results = out.map(probed, _files(config, chosen, marks, out), noun=f"{name} files")
-    labels = read_labels(location, marks.get(LABELS))
+        with listings_kept():
+            listing = open_media(config.source.location).listing()
+            here = config.source.sheets.share(bucket, config.source.buckets)
+            told = config.source.sheets.told(here, listing.paths, mine)
+        tasks = _files(config, told.listed, listing.marks, out)
+        results = out.map(probed, tasks, noun=f"{name} files")
+    labels = Labels(told.of_files(), told.twice)
     rows, reasons = sorted_out(results, name, labels, config.source.accept_damaged, taken)
+    segments = write_segments(out.payload / "segments.parquet", rows, told)
     aside = [
         {"item": path if is_text(path) else legible(path), "stage": STAGE.name, "reason": reason}
-        for path, reason in sorted(reasons.items())
+        for path, reason in sorted((reasons | told.refused | segments.refused).items())
     ]
-    told = [path for path in (*labels.known, *labels.twice) if bucket_of(path, buckets) == bucket]
     write_table(out.payload / "videos.parquet", rows, COLUMNS)
     write_table(out.payload / "quarantine.parquet", aside, QUARANTINE)
-    return {
-        "media": "payload" if config.style is not None else open_media(location).location,
-        "videos": sum(row["kind"] == "video" for row in rows),
-        "images": sum(row["kind"] == "image" for row in rows),
+    return counts(rows) | told.metrics() | segments.metrics() | {
+        "media": "payload" if config.style else open_media(config.source.location).location,
         "quarantined": len(aside),
-        "labels": len(told),
-        "labels_matched": sum(path in results for path in told),
-        "bytes": sum(row["bytes"] for row in rows),
-        "frames": sum(row["frames"] for row in rows),
-        "seconds": round(sum(row["seconds"] for row in rows), 3),
-    }
+    }  # fmt: skip
 
 
 def _files(

@@ -1,7 +1,6 @@
-"""Labels of a source: a `labels.csv` with the columns path, label, split at its top.
+"""Labels of files, and the `labels.csv` (path, label, split) that the generator writes of its own.
 
-The generator writes it so; other annotation layouts have to be brought into this form. Split is
-train or validation.
+Split is train or validation. How labels are read is in `annotations`.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.curation.internet import SyntheticVideo
-from storage.media import MediaError, open_media
 from storage.places import write_file
 
 LABELS = "labels.csv"
@@ -29,45 +27,6 @@ class Labels:
     """Path -> (label, split)."""
     twice: dict[str, str]
     """Path -> why neither of two labels of it can be believed; it is not in `known`."""
-
-
-def read_labels(location: str, mark: str | None = None) -> Labels:
-    """The labels.csv of a source; nothing where there is none.
-
-    `mark` is that of the listing by which a recipe names the file, of a bucket.
-
-    Raises:
-        MediaError: a column or a path is missing, or a split is neither train nor validation.
-    """
-    media = open_media(location)
-    if not media.has(LABELS):
-        return Labels({}, {})
-    where = f"{location}: {LABELS}"
-    try:
-        table = csv.DictReader(io.StringIO(media.read(LABELS, mark).decode("utf-8-sig")))
-        rows = list(table)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise MediaError(f"{where} cannot be read ({error}); save it as UTF-8 CSV") from None
-    if missing := {"path", "label"} - set(table.fieldnames or ()):
-        raise MediaError(f"{where} has no column {sorted(missing)}; give path,label,split")
-    labels = Labels({}, {})
-    for number, row in enumerate(rows, 2):
-        split = row.get("split") or None
-        if split not in (None, *SPLITS):
-            raise MediaError(f"{where} line {number}: split {split!r} is not one of {SPLITS}")
-        if not row["path"]:
-            raise MediaError(f"{where} line {number}: path is empty; name a file")
-        _add(labels, row["path"], (row["label"] or None, split))
-    for path in labels.twice:
-        del labels.known[path]
-    return labels
-
-
-def _add(labels: Labels, path: str, told: tuple[str | None, str | None]) -> None:
-    before = labels.known.setdefault(path, told)
-    if before != told and path not in labels.twice:
-        either = " and as ".join(f"{label!r} ({split})" for label, split in (before, told))
-        labels.twice[path] = f"{LABELS} names it twice, as {either}; keep one of the two lines"
 
 
 def write_labels(path: Path, files: Sequence[SyntheticVideo]) -> None:

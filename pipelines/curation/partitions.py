@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pipelines.curation.sources import POOL
 from pipelines.node import Partitions, Profile
+from storage.digests import digest_bytes
 
 
 def partitions_of(*sources: str) -> Partitions:
@@ -25,3 +26,20 @@ def partitions_of(*sources: str) -> Partitions:
         return tuple(found)
 
     return keys
+
+
+def bucket_number(partition: str | None) -> int:
+    """The bucket that a partition's name ends with: `yt1b-03` -> 3, `ssv2` -> 0."""
+    last = (partition or "").rpartition("-")[2]
+    return int(last) if last.isdigit() else 0
+
+
+def bucket_of(path: str, buckets: int) -> int:
+    """Which of `buckets` the file at a path (relative to its source, posix) belongs to."""
+    name = path.encode("utf-8", "surrogateescape")  # a name that is not UTF-8 has a bucket, too
+    return int(digest_bytes(name)[:16], 16) % buckets
+
+
+def belongs(item: str, bucket: int, of: int) -> bool:
+    """Whether the file at a path, or what annotations call an item, is of a bucket."""
+    return bucket_of(item, of) == bucket

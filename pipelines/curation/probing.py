@@ -6,7 +6,7 @@ those of the generator are made where they are described.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -133,3 +133,14 @@ def sorted_out(
         if (first := kept.setdefault(row["sha256"], row["path"])) != row["path"]:
             reasons[row["path"]] = f"same bytes as {first}"
     return [row for path, row in rows.items() if path not in reasons], reasons
+
+
+def counts(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Metrics of some rows of COLUMNS."""
+    return {
+        "videos": sum(row["kind"] == "video" for row in rows),
+        "images": sum(row["kind"] == "image" for row in rows),
+        "bytes": sum(row["bytes"] for row in rows),
+        "frames": sum(row["frames"] for row in rows),
+        "seconds": round(sum(row["seconds"] for row in rows), 3),
+    }

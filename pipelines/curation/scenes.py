@@ -1,4 +1,4 @@
-"""Scenes: edited videos are cut into shots, the others pass whole.
+"""Scenes: edited videos are cut into shots, annotated ones into their segments, others pass whole.
 
 The only module that imports scenedetect.
 
@@ -15,7 +15,7 @@ Payload:
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Annotated, Any, Literal
@@ -96,6 +96,8 @@ def run(config: ScenesConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
     """Cut every video of the partition, or pass it whole."""
     raw = inputs["raw_videos"]
     videos = raw.table("videos.parquet")
+    if "segments" in raw.metrics:
+        return _annotated(raw, videos, out)
     items = {
         video["path"]: Uncut(raw, video, config, out.results)
         for video in videos
@@ -124,6 +126,28 @@ def run(config: ScenesConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
         "videos": len(videos) - len(aside),
         "too_short": short,
         "quarantined": len(aside),
+        "seconds": round(sum(row["end"] - row["start"] for row in rows), 3),
+    }
+
+
+def _annotated(
+    raw: Artifact, videos: Sequence[Mapping[str, Any]], out: Workspace
+) -> dict[str, Any]:
+    """One scene for each segment that annotations name; they are not cut, whatever their length."""
+    by_id = {video["video_id"]: video for video in videos}
+    rows = []
+    for segment in raw.table("segments.parquet"):
+        video = by_id[segment["video_id"]]
+        shared = {name: segment[name] for name in COLUMNS if name in segment}
+        kept = {name: video[name] for name in COLUMNS if name in video}
+        rows.append(kept | shared | {"cut": "annotated"})
+    write_table(out.payload / "scenes.parquet", rows, COLUMNS)
+    write_table(out.payload / "quarantine.parquet", [], QUARANTINE)
+    return {
+        "scenes": len(rows),
+        "videos": len(videos),
+        "too_short": 0,
+        "quarantined": 0,
         "seconds": round(sum(row["end"] - row["start"] for row in rows), 3),
     }
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 from pipelines.curation.ingest import GENERATED, RawVideosConfig
 from pipelines.curation.internet import synthetic_videos
-from pipelines.curation.labels import read_labels
 from pipelines.evaluation.splits import SIDES, check_labels
 from pipelines.node import Profile
 from pipelines.settings import SettingError
@@ -17,13 +16,14 @@ Labelled = Iterable[tuple[str | None, str | None]]
 
 
 def labels_of(raw: RawVideosConfig, source: str) -> Labelled:
-    """The labels of a source's files: as the generator will make them, or from its labels.csv.
+    """The labels of a source's files: as the generator will make them, or from its annotations.
 
     Which of them can be decoded is not known yet, so there may be fewer.
     """
-    where, internet = raw.sources[source].location, raw.internet
-    if where != GENERATED:
-        return read_labels(where).known.values()
+    where, internet = raw.sources[source], raw.internet
+    if where.location != GENERATED:
+        known = where.sheets.read().known.values()
+        return ((note.label, note.split) for notes in known for note in notes.values())
     videos = synthetic_videos(
         source, internet.themes[source], internet.counts[source], 0, internet.style
     )

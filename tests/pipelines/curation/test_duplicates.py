@@ -14,11 +14,11 @@ from pipelines.curation.duplicates import Copy, DuplicatesConfig, equal_files, l
 from pipelines.curation.ingest import (
     RawVideosConfig,
     SourceConfig,
-    bucket_of,
     generated,
     partition_config,
 )
 from pipelines.curation.ingest import run as ingest
+from pipelines.curation.partitions import bucket_of
 from pipelines.curation.probing import COLUMNS
 from pipelines.stage import Inputs, Workspace
 from storage.artifacts import Artifact

@@ -21,12 +21,12 @@ from pipelines.curation.ingest import (
     PartitionConfig,
     RawVideosConfig,
     SourceConfig,
-    bucket_of,
     observe,
     partition_config,
     read_media,
     run,
 )
+from pipelines.curation.partitions import bucket_of
 from pipelines.curation.sources import SOURCES
 from pipelines.curation.themes import StyleConfig
 from pipelines.execution import ExecutionConfig
