@@ -83,6 +83,8 @@ def _state(
     if changed := list(differences(manifest.recipe_inputs, asked)):
         more = f" (and {len(changed) - 3} more)" if len(changed) > 3 else ""
         return State(node.asset, partition, "stale", "; ".join(changed[:3]) + more, manifest)
+    if problem := store.trouble(manifest):
+        return State(node.asset, partition, "stale", problem, manifest)
     return State(node.asset, partition, "fresh", drift(node.stage, manifest), manifest)
 
 

@@ -26,6 +26,7 @@ from storage.cache import copies_of
 from storage.catalogue import Catalogue
 from storage.handles import Artifact
 from storage.manifests import (
+    DAMAGED,
     ArtifactError,
     FileEntry,
     Manifest,
@@ -37,6 +38,7 @@ from storage.payloads import LocalPayload, S3Payload
 from storage.places import LocalPlace, PlaceError, open_place, write_file
 from storage.results import Results
 from storage.sealing import locked, move_home, read_remote, send_home, settled
+from storage.verified import Verified
 from storage.work import KeptFile, LocalWork, S3Work, Work, work_prefix
 
 __all__ = [
@@ -46,10 +48,6 @@ __all__ = [
     "FileEntry",
     "Manifest",
 ]
-
-
-DAMAGED = "damaged"
-"""Where what was found damaged is set aside."""
 
 
 class ArtifactStore(Catalogue):
@@ -92,7 +90,8 @@ class ArtifactStore(Catalogue):
     def handle(self, manifest: Manifest) -> Artifact:
         """A handle on an artifact; nothing is looked at before a file of it is opened."""
         if self.is_local:
-            return Artifact(manifest, LocalPayload(self.local / "objects" / manifest.content))
+            home = self.local / "objects" / manifest.content
+            return Artifact(manifest, LocalPayload(home, Verified(self.cache)))
         return Artifact(manifest, S3Payload(self.place.location, manifest.content, self.cache))
 
     def open(self, manifest: Manifest) -> Artifact:
@@ -114,6 +113,15 @@ class ArtifactStore(Catalogue):
         """
         if problem := artifact.payload.problem(artifact.manifest.files):
             raise ArtifactError(f"{artifact.manifest.name}: {problem}")
+
+    def trouble(self, manifest: Manifest) -> str:
+        """What keeps an artifact of a store on this machine from being used: files that are gone,
+        or that changed and no longer fit; "" for nothing, and for all that lies in a bucket.
+        """
+        try:
+            return self.handle(manifest).payload.problem(manifest.files) if self.is_local else ""
+        except ArtifactError as error:
+            return str(error)
 
     # ---------------------------------------------------------------- artifacts
 
@@ -168,7 +176,11 @@ class ArtifactStore(Catalogue):
         else:
             (work / "remote.json").unlink(missing_ok=True)
         write_file(work / "sealing.json", manifest.to_json())
-        return self._finish_sealing(work, manifest)
+        sealed = self._finish_sealing(work, manifest)
+        if self.is_local:
+            for entry in sealed.files:  # their digests were taken a moment ago
+                Verified(self.cache).remember(self._home(sealed) / entry.path, entry.digest)
+        return sealed
 
     def resume_sealing(self, work: Path) -> Manifest | None:
         """Finish a sealing that a crash interrupted; None when there was none."""

@@ -19,6 +19,7 @@ from storage.manifests import (
     parse_manifest,
 )
 from storage.payloads import LocalPayload
+from storage.verified import Verified
 
 if TYPE_CHECKING:
     from storage.artifacts import ArtifactStore
@@ -116,4 +117,8 @@ def _problem(store: ArtifactStore, manifest: Manifest, entry: FileEntry, copy: P
         return f"{key} is missing"
     if path.stat().st_size != entry.size:
         return f"{key} has {path.stat().st_size} bytes, sealed were {entry.size}"
-    return "" if digest_file(path) == entry.digest else f"{key} does not fit its digest"
+    if digest_file(path) == entry.digest:
+        return ""
+    if store.is_local:
+        Verified(store.cache).doubt(path)  # whatever was known of it: the next run shall read it
+    return f"{key} does not fit its digest"

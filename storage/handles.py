@@ -14,7 +14,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -42,9 +42,9 @@ class Artifact:
 
     Paths are relative and posix, as the manifest lists them. Every method that takes one raises
     ArtifactError when the manifest does not list it, or when the file is missing or has another
-    size than was sealed. Digests are checked when a file is fetched whole from a bucket, when a
-    sample is read, and by `ArtifactStore.verify`; whatever else lies on this machine already is
-    opened as it is.
+    size than was sealed. A file's digest is checked when it is opened, unless it is known to be
+    unchanged since (`storage.verified`), and a sample's when it is read. Columns that are read by
+    ranges out of a bucket are not covered.
     """
 
     manifest: Manifest
@@ -137,6 +137,8 @@ class Artifact:
         """
         data = self.span(path, offset, size)
         if digest_sample(data) != digest:
+            with suppress(ArtifactError):  # a shard that is damaged is set aside
+                self.payload.recheck(self.manifest.file(path))
             raise InputError(
                 f"{self.manifest.name}: {path}: the {size} bytes at {offset} do not fit their "
                 "digest; run `vjepa2 verify`, then make the artifact again"

@@ -21,6 +21,9 @@ from storage.errors import UserError
 _DIGEST = re.compile("[0-9a-f]{64}")
 
 
+DAMAGED = "damaged"
+"""The folder of a store where what did not fit its digest is set aside, under its former key."""
+
 FORMAT = 2
 """Of manifests: raised when their fields change meaning."""
 

@@ -10,14 +10,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from storage.cache import copies_of
+from storage.cache import cache_folder, copies_of
 from storage.digests import digest_file
-from storage.manifests import ArtifactError, FileEntry, object_key
+from storage.manifests import DAMAGED, ArtifactError, FileEntry, object_key
 from storage.places import aside_of
+from storage.verified import Verified
 
 if TYPE_CHECKING:
     from storage.s3 import S3Place
@@ -51,6 +53,10 @@ class Payload(Protocol):
         """The whole file on this machine."""
         ...
 
+    def recheck(self, entry: FileEntry) -> None:
+        """Look at a file again of which a part was found damaged; ArtifactError when it is."""
+        ...
+
     def span(self, entry: FileEntry, offset: int, size: int) -> bytes:
         """`size` bytes at `offset`. Raises ValueError when the file ends before them."""
         ...
@@ -81,9 +87,15 @@ def check_span(where: str, held: int, offset: int, size: int) -> None:
 
 @dataclass(frozen=True)
 class LocalPayload:
-    """The files lie in a folder of this machine."""
+    """The files lie in a folder of this machine.
+
+    Those of a store are checked against their digests when they are opened, unless they are known
+    to be whole, and set aside where they are not.
+    """
 
     root: Path
+    verified: Verified | None = field(default=None, compare=False)
+    """None: a folder that is in no store, whose files are opened as they are."""
 
     @property
     def location(self) -> str:
@@ -97,9 +109,26 @@ class LocalPayload:
 
     def file(self, entry: FileEntry) -> Path:
         """The file itself."""
-        if problem := self.problem((entry,)):
+        if problem := self._lost(entry):
             raise ArtifactError(problem)
+        path = self.path(entry)
+        if self.verified and not self.verified.fits(path, entry.digest):
+            key = object_key(self.root.name, entry.path)
+            with suppress(OSError):  # a store that cannot be written
+                home = self.root.parents[1] / DAMAGED / key
+                home.parent.mkdir(parents=True, exist_ok=True)
+                path.replace(home)
+            raise ArtifactError(
+                f"{key} did not fit its digest and was set aside in {DAMAGED}/; `vjepa2 run` "
+                "makes it anew"
+            )
         return self.root / entry.path
+
+    def recheck(self, entry: FileEntry) -> None:
+        """Read a file again, whatever is known of it."""
+        if self.verified:
+            self.verified.doubt(self.path(entry))
+            self.file(entry)
 
     def path(self, entry: FileEntry) -> Path:
         """Where a file lies. A link in its place, or on the way to it, is refused: none was
@@ -120,12 +149,25 @@ class LocalPayload:
             raise ArtifactError(f"{entry.path}: {error.strerror}; rematerialize it") from None
 
     def problem(self, entries: Iterable[FileEntry]) -> str:
-        """What is missing or of another size, by what the file system tells; "" for nothing."""
+        """What is missing or of another size, by what the file system tells; "" for nothing.
+
+        What was once found whole and has changed since is read.
+        """
         for entry in entries:
-            if not self.here(entry):
-                place = f"objects/{self.root.name}/{entry.path}"
-                return f"{place} is missing or not {entry.size} bytes; rematerialize it"
+            if problem := self._lost(entry):
+                return problem
+            path = self.path(entry)
+            known = self.verified
+            if known and known.changed(path) and not known.fits(path, entry.digest):
+                key = object_key(self.root.name, entry.path)
+                return f"{key} does not fit its digest; rematerialize it"
         return ""
+
+    def _lost(self, entry: FileEntry) -> str:
+        if self.here(entry):
+            return ""
+        key = object_key(self.root.name, entry.path)
+        return f"{key} is missing or not {entry.size} bytes; rematerialize it"
 
 
 @dataclass(frozen=True)
@@ -163,7 +205,8 @@ class S3Payload:
     def file(self, entry: FileEntry) -> Path:
         """The copy in the cache, fetched if need be; bytes of another digest are not kept."""
         path, key = self.root / entry.path, object_key(self.content, entry.path)
-        if self.here(entry):
+        known = Verified(cache_folder(self.cache))
+        if self.here(entry) and known.fits(path, entry.digest):
             return path
         with aside_of(path) as aside:
             try:
@@ -173,7 +216,12 @@ class S3Payload:
             if digest_file(aside) != entry.digest:
                 raise ArtifactError(f"{key} does not fit its digest; remove it")
             aside.replace(path)
+        known.remember(path, entry.digest)
         return path
+
+    def recheck(self, entry: FileEntry) -> None:
+        """Lose the copy in the cache: the next reader fetches another."""
+        (self.root / entry.path).unlink(missing_ok=True)
 
     def span(self, entry: FileEntry, offset: int, size: int) -> bytes:
         """`size` bytes at `offset`, from the copy if there is one, else by one ranged read."""

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from storage.manifests import ArtifactError, FileEntry, Manifest, list_files, object_key
+from storage.manifests import DAMAGED, ArtifactError, FileEntry, Manifest, list_files, object_key
 from storage.payloads import TRANSFERS
 from storage.places import ASIDE, Place, sync
 from storage.work import KeptFile, kept_key
@@ -30,12 +30,13 @@ def settled(payload: Path) -> tuple[FileEntry, ...]:
 
 def move_home(payload: Path, home: Path, files: tuple[FileEntry, ...]) -> None:
     """Rename a payload folder to `home`. One that holds the same files already stays; a damaged one
-    is moved away.
+    is set aside.
     """
     home.parent.mkdir(parents=True, exist_ok=True)
     if home.exists() and not _holds(home, files):
-        damaged = payload.with_name("damaged")  # in the work folder, which goes at the end
+        damaged = home.parents[1] / DAMAGED / home.parent.name / home.name
         shutil.rmtree(damaged, ignore_errors=True)
+        damaged.parent.mkdir(parents=True, exist_ok=True)
         home.replace(damaged)
     try:
         payload.replace(home)

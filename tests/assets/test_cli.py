@@ -335,6 +335,25 @@ def test_verify_names_the_file_with_a_flipped_byte(ask, house):
     assert "sums/a: " in out and "sum.json" in out
 
 
+def flip(path):
+    data = path.read_bytes()
+    path.write_bytes(bytes([data[0] ^ 1]) + data[1:])
+
+
+def test_a_flipped_byte_is_told_by_status_and_made_anew_by_run(ask, house):
+    house.run("sums/a")
+    for when in ("since it was made", "since it was read"):
+        sealed = house.store.ref("counts", "a")
+        path = house.folder / "store" / "objects" / sealed.content / "counts.json"
+        flip(path)
+        assert "stale    counts/a: objects/" in ask("status")[1], when
+        code, _, err = ask("run", "sums/a")
+        assert (code, "does not fit its digest" in err) == (0, True)
+        assert house.store.open(sealed).json("counts.json") == [0, 1, 2, 3, 4]
+        assert list((house.folder / "store" / "damaged").rglob("counts.json"))
+        assert "fresh    counts/a\n" in ask("status")[1]
+
+
 def older(data):
     """The manifest as an older version wrote it."""
     document = json.loads(data)

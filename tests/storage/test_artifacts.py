@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,8 +17,9 @@ from typing import Any
 
 import pytest
 
+from storage import verified
 from storage.artifacts import ArtifactError, ArtifactStore, Manifest
-from storage.digests import digest_bytes, digest_json
+from storage.digests import digest_bytes, digest_file, digest_json
 from storage.manifests import list_files
 from storage.places import LocalPlace, PlaceError
 
@@ -378,6 +380,48 @@ def test_a_cut_or_missing_payload_is_not_opened(tmp_path: Path) -> None:
     tamper(store, f"objects/{manifest.content}/table.parquet", lambda data: data[:-1])
     with pytest.raises(ArtifactError, match=r"toy: .*table\.parquet is missing or not 14 bytes"):
         store.open(manifest)
+
+
+def test_what_is_opened_is_checked_and_set_aside_when_it_does_not_fit(tmp_path: Path) -> None:
+    store = ArtifactStore(str(tmp_path / "store"), tmp_path / "cache")
+    manifest = answer(store)
+    path = store.open(manifest).file("table.parquet")
+    shutil.rmtree(tmp_path / "cache")
+    verified._KNOWN.clear()
+    path.write_bytes(flip(path.read_bytes()))
+    assert store.trouble(manifest) == "", "nothing is known of it, and nothing read to know"
+    with pytest.raises(ArtifactError, match=r"toy: .*table.parquet did not fit its digest and was"):
+        store.open(manifest).file("table.parquet")
+    assert "table.parquet is missing" in store.trouble(manifest)
+    aside = tmp_path / "store" / "damaged" / "objects" / manifest.content / "table.parquet"
+    assert aside.read_bytes() == flip(FILES["table.parquet"])
+
+
+def test_unchanged_files_are_read_once_for_their_digest(tmp_path: Path, monkeypatch) -> None:
+    store = ArtifactStore(str(tmp_path / "store"), tmp_path / "cache")
+    manifest = answer(store)
+    read: list[Path] = []
+    monkeypatch.setattr(verified, "digest_file", lambda p: read.append(p) or digest_file(p))
+    for _ in range(2):
+        verified._KNOWN.clear()  # another process
+        store.open(manifest).file("table.parquet")
+    assert read == []
+    shutil.rmtree(tmp_path / "cache")
+    for _ in range(2):
+        verified._KNOWN.clear()
+        store.open(manifest).file("table.parquet")
+    assert len(read) == 1
+
+
+def test_what_verify_found_damaged_is_not_taken_for_known(tmp_path: Path) -> None:
+    store = ArtifactStore(str(tmp_path / "store"), tmp_path / "cache")
+    manifest = answer(store)
+    path = store.open(manifest).file("table.parquet")
+    path.write_bytes(flip(path.read_bytes()))
+    store.handle(manifest).payload.verified.remember(path, manifest.file("table.parquet").digest)
+    assert store.trouble(manifest) == "", "a disk that lost a bit changed no time"
+    assert len(problems(store)) == 1
+    assert "table.parquet does not fit its digest" in store.trouble(manifest)
 
 
 def test_what_comes_from_s3_is_checked_on_the_way_in(s3_store: str, tmp_path: Path) -> None:
