@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 ABOUT = """\
@@ -129,6 +129,16 @@ def parser() -> argparse.ArgumentParser:
     named.add_argument(
         "--video", metavar="id|sha256|path", help="the other way: what was made with one video"
     )
+    _add_videos(command)
+    command("verify", "Read every byte of the store again and compare it with its digest.")
+    page = command("ui", "Serve the graph in a browser, on 127.0.0.1 only. Stop it with Ctrl-C.")
+    page.add_argument("--port", type=_port, default=3000, help="default 3000")
+    command("settings", "List every setting of the profile with its value.")
+    return top
+
+
+def _add_videos(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """The commands about single videos, and about so many of them."""
     saw = command("who-saw", "Say which artifacts one video or robot recording is in, and how.")
     saw.add_argument("video", metavar="id|sha256|path", help="as in videos.parquet")
     down = command(
@@ -150,11 +160,6 @@ def parser() -> argparse.ArgumentParser:
         "--mean-seconds", type=_seconds, metavar="S",
         help="length of a video where none is told (default: the mean of those here)",
     )  # fmt: skip
-    command("verify", "Read every byte of the store again and compare it with its digest.")
-    page = command("ui", "Serve the graph in a browser, on 127.0.0.1 only. Stop it with Ctrl-C.")
-    page.add_argument("--port", type=_port, default=3000, help="default 3000")
-    command("settings", "List every setting of the profile with its value.")
-    return top
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
