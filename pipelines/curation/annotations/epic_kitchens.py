@@ -52,9 +52,13 @@ def class_names(documents: Sequence[Document], name: str) -> list[str]:
 
 
 def frame_rates(documents: Sequence[Document]) -> dict[str, float]:
-    """Video -> frames a second, of EPIC_100_video_info.csv; empty where there is none."""
+    """Video -> numbered frames a second, by EPIC_100_video_info.csv; empty where there is none.
+
+    The published frames were taken at 50 a second from films of 50, and at 60 from all others
+    (29.97, 47.95, 59.94 and 90): stop_frame / stop_timestamp of 36,115 segments says so.
+    """
     return {
-        row["video_id"]: seconds(row["fps"], document, place, "fps")
+        row["video_id"]: 50.0 if seconds(row["fps"], document, place, "fps") == 50.0 else 60.0
         for document in documents
         if document.name == VIDEOS
         for place, row in document.rows("video_id", "duration", "fps", "resolution")

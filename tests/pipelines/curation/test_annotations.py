@@ -107,6 +107,22 @@ def test_epic_kitchens_has_the_published_segments(real_data: Path) -> None:
     assert len({note.verb for note in used if note.verb is not None}) == 97
 
 
+def test_frame_lists_and_clock_times_tell_the_same(real_data: Path) -> None:
+    """The frame list and the csv of the domain adaptation task share segments of P01_01 ff."""
+    folder = real_data / "annotations" / "epic_kitchens_100"
+    notes = Sheets("epic-kitchens-100", "", str(folder)).read()
+    source = Document("", "uda.csv", (folder / "EPIC_100_uda_source_train.csv").read_bytes())
+    compared = 0
+    for place, row in source.rows("video_id", "start_timestamp", "stop_timestamp"):
+        span = tuple(
+            seconds(row[n], source, place, n) for n in ("start_timestamp", "stop_timestamp")
+        )
+        spans = [note.span for note in notes.known[row["video_id"]].values() if note.span]
+        assert any(max(abs(s - span[0]), abs(e - span[1])) < 0.05 for s, e in spans), row
+        compared += 1
+    assert compared == 16_115
+
+
 def test_something_something_has_the_published_videos(real_data: Path, tmp_path: Path) -> None:
     shared = real_data / "annotations"
     map_ = shared / "label_maps" / "sthv2__label_map.txt"

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from pipelines.curation import ingest
-from pipelines.curation.ingest import RawVideosConfig, SourceConfig, bucket_of
+from pipelines.curation.ingest import RawVideosConfig, SourceConfig
+from pipelines.curation.partitions import bucket_of
 from pipelines.execution import ExecutionConfig
 from pipelines.stage import Workspace, materialize, recipe_inputs
 from pipelines.takedown import ban
