@@ -73,10 +73,6 @@ class Media(Protocol):
         """
         ...
 
-    def paths(self) -> list[str]:
-        """All files but hidden ones, sorted. Raises MediaError if there are none."""
-        ...
-
     def has(self, path: str) -> bool:
         """Whether there is such a file; a link counts, and `read` says where it leads."""
         ...
@@ -152,10 +148,6 @@ class Folder:
         if not self.root.is_dir():
             found = "is no folder" if self.root.exists() else "does not exist"
             raise MediaError(f"{location}: {found}; give a folder of videos or s3://bucket/prefix")
-
-    def paths(self) -> list[str]:
-        """All files below the folder but hidden ones, sorted; MediaError if none."""
-        return self.listing().paths
 
     def listing(self) -> Listing:
         """One walk of the folder; MediaError for one in it that cannot be read.
@@ -257,10 +249,6 @@ class Bucket:
 
         self.place = S3Place(location)
         self.location = self.place.location
-
-    def paths(self) -> list[str]:
-        """All keys but hidden ones and the empty objects that stand for folders."""
-        return self.listing().paths
 
     def listing(self) -> Listing:
         """One listing of the bucket's prefix (a request for every thousand objects)."""

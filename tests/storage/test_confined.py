@@ -208,7 +208,7 @@ def test_odd_keys_of_a_bucket_are_refused_one_by_one(s3_store: str) -> None:
     for key in ("in/a.mp4", "in/deep/", "in/", "in/b//c.mp4", "secret"):
         place.client.put_object(Bucket=place.bucket, Key=f"{root}/{key}", Body=b"data")
     media = open_media(f"s3://{place.bucket}/{root}/in")
-    assert media.paths() == ["a.mp4", "b//c.mp4"]
+    assert media.listing().paths == ["a.mp4", "b//c.mp4"]
     assert media.read("a.mp4") == b"data"
     for path in ("b//c.mp4", "../secret", "deep/../../secret"):
         with pytest.raises(MediaError, match="is no path of plain names"):

@@ -58,7 +58,7 @@ def test_a_thousand_buckets_of_a_source_cost_one_listing(bucket: str, tmp_path: 
     assert all("labels.csv" in digests for digests in seen)
     # Outside of a walk each look is a look: what is new is seen.
     S3Place(bucket).write("videos/new.mp4", b"new")
-    assert "videos/new.mp4" in found.paths()
+    assert "videos/new.mp4" in found.listing().paths
 
 
 def test_a_folder_is_walked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,12 +73,12 @@ def test_a_folder_is_walked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(media.os, "walk", walk)
     with listings_kept():
         for _ in range(3):
-            assert Folder(str(tmp_path)).paths() == ["a.mp4"]
+            assert Folder(str(tmp_path)).listing().paths == ["a.mp4"]
         (tmp_path / "b.mp4").write_bytes(b"b")
         with listings_kept():  # a walk inside a walk sees what the outer one saw
-            assert Folder(str(tmp_path)).paths() == ["a.mp4"]
+            assert Folder(str(tmp_path)).listing().paths == ["a.mp4"]
         assert len(walks) == 1
-    assert Folder(str(tmp_path)).paths() == ["a.mp4", "b.mp4"]
+    assert Folder(str(tmp_path)).listing().paths == ["a.mp4", "b.mp4"]
 
 
 def test_a_file_that_vanished_becomes_a_row_and_no_key_error(bucket: str, tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_an_error_of_the_bucket_is_one_line(s3_server: str, s3_store: str) -> No
     client.create_bucket(Bucket="short-lived")
     found = Bucket("s3://short-lived/videos")
     client.delete_bucket(Bucket="short-lived")
-    for ask in (found.paths, lambda: found.digests(["a.mp4"], Path("book"))):
+    for ask in (found.listing, lambda: found.digests(["a.mp4"], Path("book"))):
         with pytest.raises(PlaceError, match="NoSuchBucket") as error:
             ask()
         assert "\n" not in str(error.value)
@@ -127,7 +127,7 @@ def test_a_folder_that_cannot_be_listed_is_not_passed_over(
 
     monkeypatch.setattr(media.os, "scandir", scandir)
     with pytest.raises(MediaError, match=r"closed cannot be listed \(Permission denied\); make it"):
-        Folder(str(tmp_path)).paths()
+        Folder(str(tmp_path)).listing()
 
 
 def test_the_home_of_nobody_is_no_source() -> None:
