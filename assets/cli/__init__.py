@@ -1,4 +1,4 @@
-"""The command line `vjepa2`: run, status, lineage, who-saw, takedown, cost, verify, ui,
+"""The command line `vjepa2`: run, status, lineage, who-saw, takedown, cost, verify, clean, ui,
 settings.
 
 Whatever a person can cure ends in one line on stderr and exit code 2, whether the command or a
@@ -45,6 +45,7 @@ examples:
   vjepa2 takedown a/b.mp4 --reason "withdrawn"    never use it again; what has to be made anew
   vjepa2 cost --videos 1000           hours, bytes, core-days and GPU-days, from runs made here
   vjepa2 verify                       read every byte again and compare it with its digest
+  vjepa2 clean --remove               remove what nothing refers to; without it, only show it
   vjepa2 ui                           the same graph in a browser, on 127.0.0.1
   vjepa2 settings                     every setting, its value and what it may be
 
@@ -71,6 +72,12 @@ def refuse(message: object, code: int = 2) -> NoReturn:
     """Say what is wrong in one line on stderr, and leave."""
     print(f"vjepa2: {' '.join(str(message).split())}", file=sys.stderr)
     raise SystemExit(code)
+
+
+def _days(text: str) -> float:
+    if not text.replace(".", "", 1).isdecimal():
+        raise argparse.ArgumentTypeError(f"invalid value: {text!r}; give days from 0 on")
+    return float(text)
 
 
 def _port(text: str) -> int:
@@ -131,6 +138,12 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_videos(command)
     command("verify", "Read every byte of the store again and compare it with its digest.")
+    clean = command("clean", "Show what nothing refers to, and remove it with --remove.")
+    clean.add_argument("--remove", action="store_true", help="remove what is shown without it")
+    clean.add_argument(
+        "--days", type=_days, default=7.0, metavar="n",
+        help="work, copies and notes go that nobody touched for n days (default 7)",
+    )  # fmt: skip
     page = command("ui", "Serve the graph in a browser, on 127.0.0.1 only. Stop it with Ctrl-C.")
     page.add_argument("--port", type=_port, default=3000, help="default 3000")
     command("settings", "List every setting of the profile with its value.")

@@ -16,6 +16,7 @@ from pipelines.lineage import (
 )
 from pipelines.node import Graph
 from pipelines.schemas import nearest
+from storage import cleaning
 from storage.artifacts import ArtifactError, ArtifactStore, Manifest
 from storage.digests import digest_file
 
@@ -194,3 +195,17 @@ def seen(store: ArtifactStore, video: str, out: TextIO) -> None:
             file=out,
         )
     _tell(unread, out)
+
+
+def clean(store: ArtifactStore, days: float, remove: bool, out: TextIO) -> None:
+    """Print what nothing refers to, and remove it when asked; days as in `storage.cleaning`."""
+    count = size = 0
+    for found in list(cleaning.rubbish(store, days)):
+        if remove and not cleaning.remove(store, found):
+            print(f"kept      {found.path}: somebody needs it now", file=out)
+            continue
+        count, size = count + 1, size + found.size
+        did = "removed" if remove else "unneeded"
+        print(f"{did:<9} {found.path}  {found.size / 1e6:.3f} MB: {found.why}", file=out)
+    end = "removed" if remove else "may go: `vjepa2 clean --remove` removes them"
+    print(f"{count} files and folders, {size / 1e6:.1f} MB, {end}", file=out)

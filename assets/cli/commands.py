@@ -27,7 +27,7 @@ def carry_out(asked: argparse.Namespace) -> int:
     """
     command = {
         "run": _run, "status": _status, "lineage": _lineage, "verify": _verify, "ui": _ui,
-        "settings": _settings, "who-saw": _who_saw, "takedown": _takedown,
+        "settings": _settings, "clean": _clean, "who-saw": _who_saw, "takedown": _takedown,
         "cost": _cost,
     }[asked.command]  # fmt: skip
     try:
@@ -136,6 +136,13 @@ def _verify(_: argparse.Namespace, deployed: Deployment) -> int:
     from assets.cli.audit import verify
 
     return 1 if verify(deployed.open_store(read_only=True), sys.stdout) else 0
+
+
+def _clean(asked: argparse.Namespace, deployed: Deployment) -> int:
+    from assets.cli.audit import clean
+
+    clean(deployed.open_store(), asked.days, asked.remove, sys.stdout)
+    return 0
 
 
 def _settings(_: argparse.Namespace, deployed: Deployment) -> int:

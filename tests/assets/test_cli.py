@@ -67,6 +67,7 @@ def test_help_teaches():
         "who-saw",
         "takedown",
         "verify",
+        "clean",
         "ui",
         "settings",
         "--set",
@@ -109,6 +110,7 @@ def test_every_command_has_its_own_help(ask):
         "takedown",
         "cost",
         "verify",
+        "clean",
         "ui",
         "settings",
     ):
@@ -147,6 +149,7 @@ def test_every_command_has_its_own_help(ask):
         (["takedown", "a.mp4"], "the following arguments are required: --reason"),
         (["status", "--store", "gs://bucket"], "store 'gs://bucket': unknown kind"),
         (["run", "--store", "/proc/none/store"], "store /proc/none/store: cannot be written"),
+        (["clean", "--days", "-1"], "argument --days"),
         (["ui", "--port", "many"], "argument --port: invalid int value"),
         (["ui", "--port", "99999"], "'99999'; give one from 1 to 65535"),
         (["status", "--store", "~nosuchuser/x"], "store '~nosuchuser/x': Could not determine home"),
@@ -333,6 +336,18 @@ def test_verify_names_the_file_with_a_flipped_byte(ask, house):
     code, out, _ = ask("verify")
     assert code == 1
     assert "sums/a: " in out and "sum.json" in out
+
+
+def test_clean_shows_what_nothing_refers_to_and_removes_it_when_asked(ask, house):
+    house.run("counts/a")
+    assert "0 files and folders" in ask("clean")[1]
+    lost = house.store.ref("counts", "a")
+    house.store.place.remove(lost.key)
+    objects = house.folder / "store" / "objects" / lost.content
+    assert f"unneeded  {objects}" in ask("clean")[1]
+    assert objects.is_dir()
+    assert f"removed   {objects}" in ask("clean", "--remove")[1]
+    assert not objects.exists()
 
 
 def flip(path):
