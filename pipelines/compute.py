@@ -177,10 +177,12 @@ def _failure(what: str, error: Any) -> Exception:
 
 def _stop(running: list[Any]) -> None:
     """End tasks that nobody waits for any more, so that a rerun has the workspace to itself."""
-    for task in running:
+    if not running:
+        return
+    _, unfinished = ray.wait(running, num_returns=len(running), timeout=0)
+    for task in unfinished:
         ray.cancel(task, force=True)
-    if running:
-        ray.wait(running, num_returns=len(running), timeout=_STOP_WITHIN)
+    ray.wait(running, num_returns=len(running), timeout=_STOP_WITHIN)
 
 
 def _one_thread(function: Callable[[Item], Any]) -> Callable[[Item], Any]:

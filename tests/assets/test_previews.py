@@ -111,12 +111,13 @@ def test_studies_have_a_picture_for_each_readout_and_number_of_labels(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "made", "title"),
+    ("name", "made", "titles"),
     [
-        ("robot_study", material.robots, "reached"),
-        ("learning_curve", material.curve, "curve"),
+        ("robot_study", material.robots, ["reached", "distances"]),
+        ("learning_curve", material.curve, ["curve"]),
     ],
 )
-def test_studies_of_robots_and_of_steps_have_one_picture(tmp_path, name, made, title):
+def test_studies_of_robots_and_of_steps_have_their_pictures(tmp_path, name, made, titles):
     drawn = PREVIEWS[name](made(tmp_path), Inputs({}))
-    assert list(drawn) == [title] and drawn[title].startswith(b"\x89PNG")
+    assert list(drawn) == titles
+    assert all(picture.startswith(b"\x89PNG") for picture in drawn.values())

@@ -59,6 +59,8 @@ def test_a_folder_is_judged_by_its_table_of_labels(tmp_path: Path) -> None:
     profile = replace(profile, raw_videos=replace(profile.raw_videos, sources=sources))
     enough_labels(profile)  # not there: its ingest says so
     (tmp_path / "mine").mkdir()
+    enough_labels(profile)  # nothing in it: likewise
+    (tmp_path / "mine" / "0.mp4").touch()
     with pytest.raises(SettingError, match="ssv2 cannot be probed: its videos have no labels"):
         enough_labels(profile)
 
