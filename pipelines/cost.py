@@ -68,8 +68,9 @@ def films(videos: str, mean_seconds: float) -> Films:
 
 
 def _length(line: str, otherwise: float) -> float:
+    _, comma, length = line.rpartition(",")
     try:
-        told = float(line.rpartition(",")[2])
+        told = float(length) if comma else otherwise
     except ValueError:
         return otherwise
     return told if 0 <= told < float("inf") else otherwise

@@ -83,6 +83,8 @@ def test_videos_are_a_number_or_a_list(tmp_path: Path) -> None:
     listed = tmp_path / "videos.csv"
     listed.write_text("a.mp4,100\n\nb, c.mp4,20.5\nd.mp4\ne.mp4,nan\n")
     assert films(str(listed), 7.0) == Films(4, 134.5)
+    listed.write_text("2024\n")  # a path that looks like a number
+    assert films(str(listed), 7.0) == Films(1, 7.0)
     listed.write_text("\n")
     refused = {str(listed): "has no line", "none.csv": "give a number from 1", "0": "give a"}
     for videos, message in refused.items():
