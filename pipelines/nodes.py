@@ -2,7 +2,8 @@
 
 raw_videos → scenes → scene_embeddings → clusters → curated_scenes → clip_shards → videomix22m
 clusters → near_duplicates → leakage_guard → curated_scenes
-videomix22m → encoder → cooled_encoder → world_model ← episode_shards ← droid_episodes
+videomix22m → encoder → cooled_encoder → frame_features → world_model
+droid_episodes → episode_shards → frame_features, world_model
 cooled_encoder → probe_report;  world_model → planning_report;  all → planner_bundle
 on request: mask_study, feature_study, learning_curve, robot_study
 

@@ -5,20 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 _BLOCK = 1 << 20
-
-
-class Readable(Protocol):
-    """What bytes can be read of."""
-
-    def read(self, size: int, /) -> bytes:
-        """At most so many bytes; none at the end."""
-        ...
 
 
 def canonical_json(value: Any) -> str:
@@ -41,11 +32,6 @@ def digest_bytes(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def is_sha256(text: object) -> bool:
-    """Whether a text is the SHA-256 of something: 64 digits, small letters."""
-    return isinstance(text, str) and re.fullmatch("[0-9a-f]{64}", text) is not None
-
-
 def digest_sample(data: bytes) -> int:
     """The first 64 bits of the SHA-256 of a sample's bytes as a signed integer.
 
@@ -57,15 +43,10 @@ def digest_sample(data: bytes) -> int:
 
 def digest_file(path: Path) -> str:
     """SHA-256 (hex) of a file, read in blocks of 1 MiB."""
-    with open(path, "rb") as stream:
-        return digest_stream(stream)
-
-
-def digest_stream(stream: Readable) -> str:
-    """SHA-256 (hex) of what a stream still has, read in blocks of 1 MiB."""
     sha = hashlib.sha256()
-    while block := stream.read(_BLOCK):
-        sha.update(block)
+    with open(path, "rb") as stream:
+        while block := stream.read(_BLOCK):
+            sha.update(block)
     return sha.hexdigest()
 
 

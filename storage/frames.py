@@ -25,6 +25,23 @@ def iterate(source: Source, size: Size = None) -> Iterator[Frame]:
             yield Frame(index, time, video.picture(frame, size))
 
 
+def every_nth(
+    source: Source, step: Callable[[float], int], size: Size = None
+) -> tuple[list[Picture], int, float]:
+    """Every n-th frame from the first one on, in one pass: frames, how many there were, fps.
+
+    `step` is given the frames a second that the container claims, and says what n is. Raises
+    VideoError if the file cannot be opened.
+    """
+    kept, count = [], 0
+    with closing(Decoder(source)) as video:
+        every = step(video.rate)
+        for count, (frame, _) in enumerate(video.timed(), 1):
+            if (count - 1) % every == 0:
+                kept.append(video.picture(frame, size))
+        return kept, count, video.rate
+
+
 def frames_at(source: Source, times: Sequence[float], size: Size = None) -> Picture:
     """[N, H, W, 3]: the frame on screen at each time (seconds after the first frame), any order.
 

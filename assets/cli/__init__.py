@@ -20,12 +20,14 @@ From raw video and robot recordings to a planner that drives an arm: one graph o
 
   raw_videos > scenes > scene_embeddings > clusters > curated_scenes > clip_shards > videomix22m
   clusters > near_duplicates > leakage_guard > curated_scenes
-  droid_episodes > episode_shards
-  encoder > cooled_encoder > world_model > probe_report, planning_report > planner_bundle
+  droid_episodes > episode_shards > frame_features
+  encoder > cooled_encoder > frame_features > world_model
+  cooled_encoder > probe_report;  world_model > planning_report > planner_bundle
 
 Studies, made only when they are named:
   mask_study, feature_study, learning_curve
-  control_encoder > control_cooled_encoder > control_world_model > control_planning > robot_study
+  control_encoder > control_cooled_encoder > control_frame_features > control_world_model
+  control_world_model > control_planning > robot_study
 """
 
 EXAMPLES = """\
@@ -180,18 +182,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser().parse_args(arguments)
     # A user's own store and home decide; nothing here phones home, whatever the machine says.
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "yes")
-    if asked.command == "run":
-        _refuse_mistyped(asked.assets)
     from assets.cli import commands
 
     return commands.carry_out(asked)
-
-
-def _refuse_mistyped(names: Sequence[str]) -> None:
-    """Tell a name of no asset before the graph is imported, where its assets are remembered."""
-    from assets.names import UnknownAssetError, refuse_unknown
-
-    try:
-        refuse_unknown(names)
-    except UnknownAssetError as unknown:
-        refuse(unknown)

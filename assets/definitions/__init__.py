@@ -20,6 +20,7 @@ JOBS: dict[str, tuple[tuple[str, ...], str]] = {
         ("droid_episodes", "episode_shards"),
         "Robot episodes of one lab, and their shards.",
     ),
+    "encode": (("frame_features",), "Features of every robot frame of one lab."),
     "train": (("encoder", "cooled_encoder", "world_model"), "All three networks in a row."),
     "probe": (("probe_report",), "What the encoder's features know of the clips of one source."),
     "evaluate": (

@@ -152,7 +152,7 @@ DEMO_PLANNING = PlanningConfig(
         solution="best",
         momentum_mean=0.0,
         momentum_std=0.0,
-        workspace=(0.30, -0.30, 0.02, 0.68, 0.30, 0.48),
+        workspace=(0.30, -0.28, 0.02, 0.62, 0.28, 0.42),
         stop_margin=0.0,
     ),
     labs=labs_of("evaluation", 3),

@@ -12,10 +12,11 @@ recordings are reported apart.
 Inputs: `cooled_encoder`, `world_model`. Payload:
     report.json            policies: policy -> "pooled" over the unseen labs, each lab, and "seen"
                            over the recorded ones, if any: success counts with 95 % Wilson
-                           intervals, distances; landscapes; settings
+                           intervals, distances; landscapes: lab -> error_cm; settings
     trials.parquet         lab, policy, trial, step, distance (m), stayed
     films/<lab>-<n>.npz    frames uint8 [T+1, H, W, 3], goal uint8 [H, W, 3], distances_cm [T+1]
-    landscape-<lab>.npz    energy_xz [Z, X], energy_xy [Y, X], axis_cm [G], truth_cm [3]
+    landscape-<lab>.npz    energy_xz [Z, X], energy_xy [Y, X], axis_cm [G], truth_cm [3],
+                           least_cm [3]: the motion of least energy over all three axes
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from pipelines.evaluation.reaching import (
     run_trial,
 )
 from pipelines.robot.roles import check_labs, labs_of
+from pipelines.robot.scene import WORKSPACE
 from pipelines.settings import NOT_EMPTY, Count, Natural, Positive, plain, settings
 from pipelines.stage import Inputs, Stage, Workspace
 from storage.tables import write_table
@@ -69,11 +71,22 @@ class PlanningConfig(ReachConfig):
         super().__post_init__()
         check_labs("labs", self.labs, "tuning", "evaluation")
         check_labs("seen_labs", self.seen_labs, "recording")
+        if (box := self.search.workspace) is not None and not within_reach(box):
+            raise ValueError(
+                f"search.workspace is {box}, where the simulator stops the hand at "
+                f"{(*WORKSPACE[0].tolist(), *WORKSPACE[1].tolist())}: stay within"
+            )
         if self.success >= self.nearest:
             raise ValueError(
                 f"success is {self.success}, nearest {self.nearest}: want 0 < success < nearest "
                 "(a goal that counts as reached from the start proves nothing)"
             )
+
+
+def within_reach(box: tuple[float, ...]) -> bool:
+    """Whether a workspace (lowest x, y, z, then highest, metres) lies within the simulator's."""
+    inner = np.reshape(box, (2, 3))
+    return bool((inner[0] >= WORKSPACE[0]).all() and (inner[1] <= WORKSPACE[1]).all())
 
 
 def summarise(results: Iterable[Mapping[str, Any]], success: float) -> dict[str, Any]:
@@ -192,4 +205,4 @@ def headline(policies: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return shown | {"trials_per_policy": trials}
 
 
-STAGE = Stage("planning_report", version=2, config=PlanningConfig, run=run, on_device=True)
+STAGE = Stage("planning_report", version=3, config=PlanningConfig, run=run, on_device=True)

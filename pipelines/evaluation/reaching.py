@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipelines.planner.cem import PlannerConfig
+from pipelines.planner.cem import Energy, PlannerConfig
 from pipelines.planner.control import Planner, as_batch, checked_state
-from pipelines.planner.weights import open_world
+from pipelines.planner.weights import open_world, read_pace
+from pipelines.robot.blueprint import Azimuth, find_lab
 from pipelines.settings import Count, Natural, NotNegative, Positive, at_least, settings
 from storage.artifacts import Artifact
 from storage.digests import digest_json
@@ -52,8 +53,13 @@ class ReachConfig:
     """Side of the camera's square frame, pixels."""
     camera_jitter: NotNegative = 1.0
     """Random displacement of the camera from trial to trial, as a multiple of the recordings'."""
+    camera_azimuth: Azimuth | None = None
+    """Where the camera stands, degrees from the x axis towards y; none: where each lab has it."""
     landscape_points: Annotated[int, at_least(3)] = 21
-    """Motions along each axis of the energy landscape."""
+    """Motions along each axis of the energy landscape's pictures."""
+    landscape_volume: Annotated[int, at_least(3)] = 9
+    """Motions along each of three axes among which the one of least energy is sought: all of the
+    box first, then as many around the best."""
     seed: Natural = 0
     """Of layouts, goals, candidates and random motions."""
 
@@ -106,9 +112,10 @@ def laid_out(trial: Trial) -> ReachEnvironment:
 
     config, looks = trial.config, trial.policy == "planner" or trial.film is not None
     return ReachEnvironment(
-        trial.lab,
+        find_lab(trial.lab, config.camera_azimuth),
         trial.seed,
         config.frame_size,
+        hz=read_pace(trial.world_model).real_hz,
         camera_jitter=config.camera_jitter,
         renderer="rays" if looks else "none",  # a picture costs more than the motion in it
     )
@@ -182,11 +189,11 @@ def save_arrays(trial: Trial, **arrays: NDArray[Any]) -> None:
 def energy_landscape(trial: Trial) -> dict[str, float]:
     """The energy of many motions where the right one is known; the grids go to `trial.film`.
 
-    The goal picture is what the camera sees after a known motion. The energy is taken over x and z
-    at the true y, and over x and y at the true z.
+    The goal picture is what the camera sees after a known motion. For the pictures the energy is
+    taken over x and z at the true y, and over x and y at the true z.
 
     Returns:
-        error_xz_cm, error_xy_cm: from the motion of least energy on the grid to the true one.
+        error_cm: from the motion of least energy, whatever its x, y and z, to the true one.
     """
     config = trial.config
     environment = laid_out(trial)
@@ -203,15 +210,30 @@ def energy_landscape(trial: Trial) -> dict[str, float]:
         -config.search.max_translation, config.search.max_translation, config.landscape_points
     )
     found: dict[str, NDArray[Any]] = {"axis_cm": 100 * axis, "truth_cm": 100 * truth}
-    errors = {}
     for name, up in (("xz", 2), ("xy", 1)):
         grid = _grid(axis, truth, up)
         energies = energy(torch.from_numpy(grid.reshape(-1, 1, 7)).float()).numpy()
         found[f"energy_{name}"] = energies.reshape(len(axis), len(axis))
-        best = grid.reshape(-1, 7)[int(energies.argmin()), :3]
-        errors[f"error_{name}_cm"] = 100 * float(np.linalg.norm(best - truth))
-    save_arrays(trial, **found)
-    return errors
+    best = least_motion(energy, config.search.max_translation, config.landscape_volume)
+    save_arrays(trial, **found, least_cm=100 * best)
+    return {"error_cm": 100 * float(np.linalg.norm(best - truth))}
+
+
+def least_motion(energy: Energy, limit: float, points: int) -> Array:
+    """The translation [3] of least energy within `limit` metres per axis.
+
+    `points` along each axis over all of the box, then as many over the cells around the best.
+    """
+    best, reach = np.zeros(3), limit
+    for _ in range(2):
+        steps = np.linspace(-reach, reach, points)
+        grid = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3) + best
+        motions = np.zeros((len(grid), 1, 7))
+        motions[:, 0, :3] = grid.clip(-limit, limit)
+        energies = energy(torch.from_numpy(motions).float())
+        best = motions[int(energies.argmin()), 0, :3]
+        reach = 2 * limit / (points - 1)
+    return best
 
 
 def _grid(axis: Array, truth: Array, up: int) -> Array:

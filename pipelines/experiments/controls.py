@@ -8,8 +8,8 @@ An arm is how an encoder came to be:
     raw          no encoder: the pixels of each patch, layer-normed
 
 A partition is an arm and a seed (`stills-1`). The assets follow each other as the graph's own do:
-`control_encoder`, `control_cooled_encoder`, `control_world_model`, `control_planning`; the last two
-are made by the very stages of the graph, with other inputs.
+`control_encoder`, `control_cooled_encoder`, `control_frame_features`, `control_world_model`,
+`control_planning`; the last three are made by the very stages of the graph, with other inputs.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from pipelines.execution import ExecutionConfig
 from pipelines.planner.weights import open_encoder
 from pipelines.settings import DIFFERENT, NOT_EMPTY, Natural, settings
 from pipelines.stage import Inputs, Stage, Workspace
-from pipelines.training import posttrain
+from pipelines.training import frame_features, posttrain
 from pipelines.training.checkpoints import checkpoint_name
+from pipelines.training.frame_features import FrameFeaturesConfig
 from pipelines.training.posttrain import PosttrainConfig
 from pipelines.training.pretrain import CooldownConfig, PretrainConfig, run_cooldown, run_main
 from pipelines.training.tasks import with_real_precision
@@ -124,13 +125,21 @@ def publish_untrained(encoder: Encoder, out: Workspace) -> dict[str, Any]:
 
 def _of_the_graph(inputs: Inputs) -> Inputs:
     """Inputs under the names that the graph's own stages know."""
-    names = {"control_cooled_encoder": "cooled_encoder", "control_world_model": "world_model"}
+    names = {
+        "control_cooled_encoder": "cooled_encoder", "control_frame_features": "frame_features",
+        "control_world_model": "world_model",
+    }  # fmt: skip
 
     def name(key: str) -> str:
         asset, _, _ = key.partition("/")
         return names.get(asset, key)
 
     return Inputs({name(key): artifact for key, artifact in inputs.items()})
+
+
+def run_features(config: FrameFeaturesConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
+    """The graph's own features of every robot frame, by an arm's encoder."""
+    return frame_features.run(config, _of_the_graph(inputs), out)
 
 
 def run_world_model(config: PosttrainConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
@@ -165,12 +174,16 @@ COOLED_ENCODER = Stage(
     "control_cooled_encoder", version=1, config=CooldownConfig, run=run_cooled, narrow=cooled_arm,
     resolve=_real_cooldown, on_device=True,
 )  # fmt: skip
+FEATURES = Stage(
+    "control_frame_features", version=1, config=FrameFeaturesConfig, run=run_features,
+    on_device=True,
+)  # fmt: skip
 WORLD_MODEL = Stage(
-    "control_world_model", version=1, config=PosttrainConfig, run=run_world_model,
+    "control_world_model", version=2, config=PosttrainConfig, run=run_world_model,
     narrow=_with_seed, resolve=with_real_precision, on_device=True,
 )  # fmt: skip
 PLANNING = Stage(
-    "control_planning", version=1, config=planning.PlanningConfig, run=run_planning, on_device=True
+    "control_planning", version=2, config=planning.PlanningConfig, run=run_planning, on_device=True
 )
 
 
@@ -183,7 +196,7 @@ def final_rates(report: Artifact) -> dict[str, Any]:
     """
     told = report.json("report.json")
     planner = told["policies"]["planner"]["pooled"]
-    errors = [error for plane in told["landscapes"].values() for error in plane.values()]
+    errors = [found["error_cm"] for found in told["landscapes"].values()]
     return {kind: planner[kind] for kind in ("reached", "passed")} | {
         "final_cm": planner["final_cm"]["median"],
         "motion_error_cm": sum(errors) / len(errors),

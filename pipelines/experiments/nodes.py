@@ -15,7 +15,12 @@ from pipelines.experiments.study import StudyConfig, study
 from pipelines.node import SCALES, Node, Profile, every, same, those_of, whole
 from pipelines.robot.roles import labs_of
 from pipelines.training.gates import LOSS_FINITE
-from pipelines.training.nodes import DEMO_COOLED_ENCODER, DEMO_ENCODER, DEMO_WORLD_MODEL
+from pipelines.training.nodes import (
+    DEMO_COOLED_ENCODER,
+    DEMO_ENCODER,
+    DEMO_FRAME_FEATURES,
+    DEMO_WORLD_MODEL,
+)
 from storage.artifacts import Artifact
 
 MASK_STUDY = """\
@@ -29,9 +34,9 @@ with means and Student's intervals over seeds, `rates.parquet`."""
 FEATURE_STUDY = """\
 What keeps features alive: one choice of the demo's recipe changed at a time, at equal CPU seconds.
 
-Initialisation, centred targets, ramps, clipping, SIGReg, larger bodies, more pixels, a curriculum,
-still clips, three seeds each, beside an encoder that was never trained. Read out as in
-`mask_study`. Payload: `report.json`, `rates.parquet`."""
+Initialisation, centred targets, ramps, clipping, SIGReg, larger bodies, more pixels, still clips,
+three seeds each, beside an encoder that was never trained. Read out as in `mask_study`. Payload:
+`report.json`, `rates.parquet`."""
 
 LEARNING_CURVE = """\
 When an encoder learned what: its checkpoints, read out one after another in both worlds.
@@ -50,6 +55,12 @@ The control encoders after their cool-down; untrained ones are handed on as they
 
 What `control_world_model` and `control_planning` see with, a partition an arm and seed. Payload:
 as for `cooled_encoder`, `checkpoints/`, `model.json` and, if it was trained, `log.parquet`."""
+
+CONTROL_FRAME_FEATURES = """\
+Features of every robot frame by each control encoder: what its world model is trained on.
+
+A partition an arm and seed, with all labs in it. Payload: as for `frame_features`, a folder a lab,
+and `features.json`."""
 
 CONTROL_WORLD_MODEL = """\
 The demo's world model on each control encoder: the same recipe, the same episodes.
@@ -98,7 +109,6 @@ FEATURE_ARMS = {
     ),
     "deeper body": Arm(changes=("encoder.depth=8",), steps=400),
     "64 pixels": Arm(changes=("clip.crop=64", "encoder.size=64", "batch=16"), steps=330),
-    "curriculum: grey noise first": Arm(first=("sources=('ssv2',)",), steps=700),
     "stills": Arm(changes=("clip.still=true", "centre=none"), steps=700),
     "untrained": Arm(steps=0),
 }
@@ -192,8 +202,12 @@ def _robot() -> Iterator[Node]:
         same("control_encoder"), *clips, **arms, seconds=16.0,
     )  # fmt: skip
     yield node(
+        controls.FEATURES, CONTROL_FRAME_FEATURES, DEMO_FRAME_FEATURES,
+        same("control_cooled_encoder"), every("episode_shards"), **arms, seconds=8.0,
+    )  # fmt: skip
+    yield node(
         controls.WORLD_MODEL, CONTROL_WORLD_MODEL, DEMO_WORLD_MODEL,
-        same("control_cooled_encoder"), every("episode_shards"),
+        same("control_cooled_encoder"), every("episode_shards"), same("control_frame_features"),
         partitions=_arms, gates=(LOSS_FINITE,), seconds=112.0,
     )  # fmt: skip
     yield node(

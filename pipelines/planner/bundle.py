@@ -29,13 +29,14 @@ from models.world_model import WorldModel, WorldModelConfig
 from pipelines.planner.cem import PlannerConfig
 from pipelines.planner.control import Planner
 from pipelines.planner.readme import write_readme
-from pipelines.planner.weights import open_world, weights_file
+from pipelines.planner.weights import open_world, read_pace, weights_file
 from pipelines.planner.world import ImaginedWorld
+from pipelines.robot.pace import Pace
 from pipelines.stage import Inputs, Stage, Workspace
 from storage.digests import digest_file
 from storage.errors import UserError
 
-FORMAT = 2
+FORMAT = 3
 _NEEDED = {"encoder.safetensors", "world_model.safetensors", "model.json", "planner.json"}
 _AXES = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
 _UNITS = ("m", "m", "m", "rad", "rad", "rad", "0 open to 1 closed")
@@ -47,12 +48,10 @@ class BundleConfig:
 
     name: str = "vjepa2-planner"
     """How the bundle calls itself."""
-    rate: float = 4.0
-    """Motions a second at which the world model was trained; each motion lasts 1 / rate s."""
 
     def __post_init__(self) -> None:
-        if not self.name.strip() or not self.rate > 0:
-            raise ValueError(f"name is '{self.name}', rate {self.rate}: give a name, and above 0")
+        if not self.name.strip():
+            raise ValueError(f"name is '{self.name}': give one that can be read")
 
 
 class BundleError(UserError, ValueError):
@@ -131,9 +130,12 @@ def _tuples(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def describe(
-    config: BundleConfig, world: ImaginedWorld, settings: Mapping[str, Any]
+    config: BundleConfig, world: ImaginedWorld, pace: Pace, settings: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The contents of planner.json; `settings` are those of the planning report."""
+    """The contents of planner.json; `settings` are those of the planning report.
+
+    `rate_hz` follows from the recordings: frames a second by their `clock`.
+    """
     layout = [{"name": n, "unit": u} for n, u in zip(_AXES, _UNITS, strict=True)]
     return {
         "format": FORMAT,
@@ -142,7 +144,7 @@ def describe(
         "search": settings["search"],
         "preprocessing": asdict(world.preprocessing),
         "frames_per_view": world.encoder.config.tubelet,
-        "rate_hz": config.rate,
+        **asdict(pace),
         "state": {"layout": layout, "frame": "robot base", "angles": "extrinsic x-y-z Euler"},
         "action": {"layout": layout, "meaning": "change of the state until the next frame"},
     }
@@ -173,7 +175,8 @@ def run(config: BundleConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
     planning = inputs["planning_report"].json("report.json")
     probes = [part.json("report.json") for part in inputs.parts("probe_report").values()]
     world = export_weights(inputs, out.payload)
-    described = describe(config, world, planning["settings"])
+    pace = read_pace(inputs["world_model"])
+    described = describe(config, world, pace, planning["settings"])
     write_json(out.payload / "planner.json", described)
     write_readme(out.payload / "README.md", described, planning, probes)
     files = sorted(path for path in out.payload.iterdir() if path.name != "digests.json")
@@ -187,4 +190,4 @@ def run(config: BundleConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
     }
 
 
-STAGE = Stage("planner_bundle", version=1, config=BundleConfig, run=run)
+STAGE = Stage("planner_bundle", version=2, config=BundleConfig, run=run)

@@ -23,9 +23,10 @@ action = planner.plan(frame, state, goal_frame, step)
   They are cut to {widest} : 1, scaled to {size} x {size} pixels and normalised by the planner.
 - `state`: 7 numbers in the robot's base frame: x, y, z (metres), extrinsic x-y-z Euler angles
   (radians), gripper (0 open, 1 closed).
-- `action`: 7 numbers, the change of the state to make before the next frame ({seconds:g} s later,
+- `action`: 7 numbers, the change of the state to make before the next frame ({seconds:.3g} s later,
   the pace of the recordings): at most {reach_cm:g} cm along each axis; it does not turn the hand.
   All zero means: stay.
+- Pace: {pace}.
 - `step`: the number of the motion. Equal calls give equal answers.
 - Search: {samples} candidates, {iterations} refinements, {elites} elites, {horizon} step(s) ahead.
 - {workspace}
@@ -73,7 +74,8 @@ def write_readme(
         name=described["name"],
         widest=described["preprocessing"]["widest"],
         size=described["preprocessing"]["size"],
-        seconds=1 / described["rate_hz"],
+        seconds=1 / (described["control_rate_hz"] or described["rate_hz"]),
+        pace=_pace(described),
         reach_cm=100 * search["max_translation"],
         **{name: search[name] for name in ("samples", "iterations", "elites", "horizon")},
         workspace=_workspace(search["workspace"]),
@@ -86,6 +88,15 @@ def write_readme(
         probing="\n".join(row for probe in probes for row in _probing(probe)),
     )
     path.write_text(text)
+
+
+def _pace(described: Mapping[str, Any]) -> str:
+    rate, own = described["rate_hz"], described["control_rate_hz"]
+    if described["clock"] == "control":
+        return f"it was trained on {rate:.3g} frames a second by the robot's own time stamps"
+    truly = f", which is {own:.3g} a second by the robot's" if own else "; how fast the robot went "
+    unknown = "" if own else "is not known"
+    return f"it was trained on {rate:.3g} frames a second by the cameras' clock{truly}{unknown}"
 
 
 def _workspace(box: list[float] | None) -> str:

@@ -15,6 +15,7 @@ from models.encoder import Encoder, EncoderConfig
 from models.preprocessing import Preprocessing
 from models.world_model import WorldModel, WorldModelConfig
 from pipelines.planner.world import ImaginedWorld
+from pipelines.robot.pace import Pace
 from storage.artifacts import Artifact
 from storage.confined import check_path
 from storage.errors import InputError, curable
@@ -33,6 +34,18 @@ def read_model(trained: Artifact) -> tuple[Architecture, str]:
         raise InputError(f"{name}: no model.json here, so this is not a finished training")
     model = trained.json("model.json")
     return model["architecture"], check_path(model["final"])
+
+
+def read_pace(trained: Artifact) -> Pace:
+    """The pace of the recordings that a world model was trained on.
+
+    Raises:
+        InputError: not a finished training, or one that does not say.
+    """
+    architecture, _ = read_model(trained)
+    if "pace" not in architecture:
+        raise InputError(f"{trained.manifest.name}: its model.json names no pace; make it again")
+    return Pace(**architecture["pace"])
 
 
 def weights_file(trained: Artifact, network: str) -> Path:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import functools
 import math
+from dataclasses import replace
+from typing import Annotated
 
 import numpy as np
 
@@ -16,16 +18,26 @@ from pipelines.robot.labs import Camera, Lab, Surface
 from pipelines.robot.rendering import PATTERNS, place_camera
 from pipelines.robot.roles import number_of
 from pipelines.robot.scene import WORKSPACE
+from pipelines.settings import between
 
+Azimuth = Annotated[float, between(0.0, 180.0)]
+"""Where a camera stands, degrees from the x axis (ahead of the arm) towards y (its left); behind
+the arm there is the wall."""
 _BUILDINGS = ("North hall", "East annex", "South tower", "West wing", "Old library", "Boat house")
 _IN_PICTURE = 0.88
 """How far from the middle of the picture, of 1, the workspace's corners may lie."""
 
 
 @functools.lru_cache(maxsize=256)
-def find_lab(name: str) -> Lab:
-    """The lab of that name, drawn. Raises ValueError that says which labs there are."""
+def find_lab(name: str, azimuth: float | None = None) -> Lab:
+    """The lab of that name, drawn; with its camera at another azimuth, degrees, if one is given.
+
+    Raises ValueError that says which labs there are.
+    """
     number_of(name)
+    if azimuth is not None:
+        lab = find_lab(name)
+        return replace(lab, camera=_opened(replace(lab.camera, azimuth=azimuth)))
     lot = Lot((name,))
     camera = lot.of("camera")
     return Lab(
@@ -77,10 +89,14 @@ def _camera(lot: Lot) -> Camera:
             lot.between(0.15, 0.21, "z"),
         ),
     )
+    return _opened(camera)
+
+
+def _opened(camera: Camera) -> Camera:
+    """The camera with the angle of view at which all of the workspace is in the picture."""
     view = place_camera(camera, np.zeros(3))
     corners = np.stack(np.meshgrid(*zip(*WORKSPACE, strict=True)), axis=-1).reshape(-1, 3)
     local = (corners - view.position) @ view.axes
     extent = float(np.abs(local[:, :2] / local[:, 2:]).max()) / _IN_PICTURE
     # Half degrees: the last bits of a tangent are not the same on every machine.
-    fov = math.ceil(2 * math.degrees(2 * math.atan(extent))) / 2
-    return Camera(camera.azimuth, camera.elevation, camera.distance, fov, camera.target)
+    return replace(camera, fov=math.ceil(2 * math.degrees(2 * math.atan(extent))) / 2)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -108,6 +109,14 @@ def read_episode(root: Path, folder: Path) -> Episode:
         "mp4_sha256": digest_file(_inside(root, video)),
     }
     return Episode(row, trajectory, metadata)
+
+
+def used_files(root: Path, folder: Path) -> list[Path]:
+    """The files of an episode that its row and its frames depend on, as far as they are there."""
+    named = [*folder.glob("metadata_*.json"), folder / "trajectory.h5"]
+    with suppress(EpisodeError):
+        named.append(_find_video(root, folder, _read_metadata(root, folder)))
+    return sorted(path for path in named if path.is_file())
 
 
 def open_episode(root: Path, row: dict[str, Any]) -> tuple[Trajectory, bytes]:

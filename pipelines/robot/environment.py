@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.robot.labs import Lab
 from pipelines.robot.scene import WORKSPACE
 from pipelines.robot.simulator import Simulator
 from storage.errors import InputError
@@ -18,7 +19,7 @@ Observation = tuple[NDArray[np.uint8], Array]
 class ReachEnvironment:
     """One arm, one goal position, one picture of the arm at the goal."""
 
-    def __init__(self, lab: str, seed: int, size: int = 64, **simulator: Any) -> None:
+    def __init__(self, lab: str | Lab, seed: int, size: int = 64, **simulator: Any) -> None:
         """`size` of the frames in pixels; further keywords go to `Simulator`."""
         self.simulator = Simulator(lab, seed, size, **simulator)
         self._seed = seed

@@ -20,7 +20,7 @@ from pipelines.stage import Inputs, Stage, Workspace
 from storage.artifacts import Artifact
 from storage.digests import digest_json
 from storage.errors import InputError, curable
-from storage.frames import iterate
+from storage.frames import every_nth
 from storage.pictures import VideoError
 from storage.shards import ShardWriter
 from storage.tables import QUARANTINE, write_table
@@ -44,6 +44,8 @@ INDEX = {
     "states_digest": "int64",
     "frames": "int32",
     "fps": "float64",
+    "clock": "string",
+    "control_fps": "float64",
     "success": "bool",
     "trimmed": "int32",
 }
@@ -66,6 +68,9 @@ class EpisodeShardsConfig:
     nominal seconds last sixteen."""
     min_seconds: NotNegative = 4.0
     """Shorter episodes are quarantined, by the same clock."""
+    min_frames: Annotated[int, at_least(2)] = 16
+    """So are those with fewer frames than one window of the world model. Sixteen frames at 15 / 4
+    a second end after 61 of DROID's rows, 4.07 s: one of 4.0 s would be stored and never drawn."""
     frame_gap: Natural = 1
     """How many frames fewer than rows a recording may have; the rows beyond are cut off."""
     codec: Literal["h264", "png"] = "h264"
@@ -81,6 +86,9 @@ class Sample:
     frames: Frames
     states: States
     fps: float
+    """Frames a second by the clock that was asked for."""
+    control_fps: float | None
+    """Frames a second by the time stamps in trajectory.h5, or None when there are none."""
     trimmed: int
     extrinsics: list[float] | None
 
@@ -91,33 +99,48 @@ def make_sample(root: Path, row: Mapping[str, Any], config: EpisodeShardsConfig)
     Raises EpisodeError with the reason when it cannot be used.
     """
     trajectory, video = open_episode(root, dict(row))
-    rows = len(trajectory.states)
-    try:
-        nominal, count = _survey(video)
-        rate = trajectory.control_hz if config.clock == "control" else nominal
+    rows, rate, stride = len(trajectory.states), trajectory.control_hz, 1
+
+    def step(claimed: float) -> int:
+        nonlocal rate, stride
+        rate = rate if config.clock == "control" else claimed
         if rate is None:
             raise EpisodeError("no time stamps in trajectory.h5; the control clock needs them")
-        if not rows - config.frame_gap <= count <= rows:
-            raise EpisodeError(f"recording has {count} frames, trajectory {rows} rows")
-        if count / rate < config.min_seconds:
-            length = f"{count / rate:.2f} s by the {config.clock} clock"
-            raise EpisodeError(f"{length}, less than {config.min_seconds} s")
         stride = max(1, math.ceil(rate / config.fps - 1e-6))
-        kept = [frame.rgb for frame in iterate(video) if frame.index % stride == 0]
+        return stride
+
+    try:
+        kept, count, _ = every_nth(video, step)
     except VideoError as error:
         raise EpisodeError(f"recording: {error}") from None
+    assert rate is not None
+    if not rows - config.frame_gap <= count <= rows:
+        raise EpisodeError(f"recording has {count} frames, trajectory {rows} rows")
+    _check_length(count, rate, len(kept), rate / stride, config)
     states = positive_roll(trajectory.states[:count:stride])
     extrinsics = None if trajectory.extrinsics is None else trajectory.extrinsics[0].tolist()
-    frames = to_square(np.stack(kept), config.size)
-    return Sample(frames, states, rate / stride, rows - count, extrinsics)
+    return Sample(
+        to_square(np.stack(kept), config.size),
+        states,
+        rate / stride,
+        None if trajectory.control_hz is None else trajectory.control_hz / stride,
+        rows - count,
+        extrinsics,
+    )
 
 
-def _survey(video: bytes) -> tuple[float, int]:
-    """Frame rate that the container claims, and how many frames decode."""
-    times = [frame.time for frame in iterate(video, 2)]
-    if len(times) < 2:
-        raise EpisodeError(f"recording has {len(times)} frames")
-    return (len(times) - 1) / (times[-1] - times[0]), len(times)
+def _check_length(
+    count: int, rate: float, kept: int, fps: float, config: EpisodeShardsConfig
+) -> None:
+    """Refuse what is shorter than the least length, or than one window of what is kept."""
+    if count / rate < config.min_seconds:
+        length = f"{count / rate:.2f} s by the {config.clock} clock"
+        raise EpisodeError(f"{length}, less than {config.min_seconds} s")
+    if kept < config.min_frames:
+        raise EpisodeError(
+            f"{count / rate:.2f} s give {kept} frames at {fps:.4g} a second; a window needs "
+            f"min_frames = {config.min_frames}"
+        )
 
 
 @dataclass(frozen=True)
@@ -159,6 +182,8 @@ def pack_batch(batch: Batch) -> list[dict[str, Any]]:
                 "key": key,
                 "ext": ext,
                 "fps": sample.fps,
+                "clock": batch.config.clock,
+                "control_fps": sample.control_fps,
                 "frames": len(sample.frames),
                 "trimmed": sample.trimmed,
                 "camera_extrinsics": sample.extrinsics,
@@ -262,4 +287,4 @@ def load_states(artifact: Artifact, row: Mapping[str, Any]) -> States:
     return np.asarray(np.lib.format.read_array(stored, allow_pickle=False), np.float64)
 
 
-STAGE = Stage("episode_shards", version=2, config=EpisodeShardsConfig, run=run)
+STAGE = Stage("episode_shards", version=3, config=EpisodeShardsConfig, run=run)

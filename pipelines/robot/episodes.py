@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pipelines.execution import ExecutionConfig
 from pipelines.robot.arms import arm_files, load_arm
+from pipelines.robot.blueprint import Azimuth, find_lab
 from pipelines.robot.droid import (
     EPISODES,
     OUTCOMES,
@@ -17,6 +18,7 @@ from pipelines.robot.droid import (
     find_episodes,
     find_lab_folder,
     read_episode,
+    used_files,
 )
 from pipelines.robot.roles import check_labs, labs_of, number_of
 from pipelines.settings import (
@@ -66,6 +68,8 @@ class EpisodesConfig:
     """Side of a generated recording, pixels (even)."""
     camera_jitter: NotNegative = 1.0
     """How far the camera stands from its place: times 8 and 3 degrees and 5 % of the distance."""
+    camera_azimuth: Azimuth | None = None
+    """Where the camera stands, degrees from x towards y; none: where each lab has it."""
     arm: str = "franka"
     """"franka", or the path of a JSON file that describes another MJCF arm (`arms.Arm`)."""
     renderer: Literal["rays", "gl"] = "rays"
@@ -96,7 +100,10 @@ def narrow(config: EpisodesConfig, _: str | None) -> EpisodesConfig:
 def observe(
     config: EpisodesConfig, partition: str | None, execution: ExecutionConfig
 ) -> Mapping[str, Any]:
-    """Digests of the user's files that this lab's episodes depend on, by what they are."""
+    """Digests of the user's files that this lab's episodes depend on, by what they are.
+
+    Of an episode's recordings that is the left exterior camera's alone.
+    """
     if config.location == GENERATED:
         files = arm_files(config.arm)
         # By name and content alone: where the folder lies does not matter.
@@ -104,8 +111,7 @@ def observe(
         return {"arm": digest_json(digests)} if files else {}
     root = Path(config.location)
     lab = find_lab_folder(root, str(partition))
-    files = [path for folder in find_episodes(lab) for path in sorted(folder.rglob("*"))]
-    used = (path for path in files if path.suffix in (".json", ".h5", ".mp4") and path.is_file())
+    used = [path for folder in find_episodes(lab) for path in used_files(root, folder)]
     listing = [
         [p.relative_to(root).as_posix(), _digest_inside(root, p, execution.cache)] for p in used
     ]
@@ -139,7 +145,7 @@ def _simulator(config: EpisodesConfig, lab: str) -> Simulator:
     from pipelines.robot.simulator import Simulator
 
     return Simulator(
-        lab,
+        find_lab(lab, config.camera_azimuth),
         config.seed,
         config.frame_size,
         hz=config.hz,

@@ -24,7 +24,8 @@ Episodes of one lab as WebDataset tars: frames at training size beside exact rob
 
 Each sample is `<key>.mp4` (left exterior camera, near-lossless; small frames as one lossless
 png, stacked), `<key>.states.npy` float64 [T, 7] (xyz in metres, Euler angles in radians,
-gripper 0 open to 1 closed) and `<key>.json`, listed in `index.parquet`.
+gripper 0 open to 1 closed) and `<key>.json`, listed in `index.parquet` with the frames a second
+by the clock that was asked for (`clock`) and by the robot's own (`control_fps`).
 Frames and states are aligned row by row: actions are differences of neighbouring states."""
 
 DROID_LABS = (
@@ -43,6 +44,7 @@ def labs(profile: Profile) -> tuple[str, ...]:
 SHORT = episodes.EpisodesConfig(
     labs=labs_of("recording", 24), episodes=16, frames=12, hz=4.0, frame_size=128, faulty=1
 )
+SMALL = episode_shards.EpisodeShardsConfig(size=64, min_seconds=2.0, min_frames=3, codec="png")
 
 NODES = (
     Node(
@@ -65,7 +67,7 @@ NODES = (
         partitions=labs,
         reads=(same("droid_episodes"),),
         gates=(quarantine_small("index.parquet", "key", pooled=False),),
-        scales={"demo": episode_shards.EpisodeShardsConfig(size=64, min_seconds=2.0, codec="png")},
+        scales={"demo": SMALL},
         seconds=0.8,
     ),
 )

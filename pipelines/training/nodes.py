@@ -9,9 +9,11 @@ from models.encoder import EncoderConfig
 from models.mask_mixture import TEMPORAL, MaskMixture
 from models.preprocessing import Preprocessing
 from pipelines.curation.nodes import CLIPS
-from pipelines.node import Node, every, whole
-from pipelines.training import posttrain, pretrain
+from pipelines.node import Node, every, same, whole
+from pipelines.robot.nodes import labs
+from pipelines.training import frame_features, posttrain, pretrain
 from pipelines.training.clips import ClipConfig
+from pipelines.training.frame_features import FrameFeaturesConfig
 from pipelines.training.gates import (
     FEATURES_NOT_COLLAPSED,
     LOSS_FINITE,
@@ -39,6 +41,13 @@ The encoder after its cool-down: more frames, higher resolution, a falling learn
 Branches off any checkpoint of the main phase, optimizer included: `cooled_encoder.from_step` names
 it, none is the last. Its target encoder is what the world model and the probes read. Payload:
 as for `encoder`, `checkpoints/step-NNNNNN/`, `model.json` and `log.parquet`."""
+
+FRAME_FEATURES = """\
+Features of every robot frame of one lab, by the frozen encoder: computed once, whatever trains.
+
+A changed learning rate encodes nothing again. `dtype` says how they are kept: float32, float16, or
+float8 with a scale for each token. Payload: `<lab>/` with one array for sixteen episodes, and
+`features.json`; its numbers tell the bytes an hour of recordings takes."""
 
 WORLD_MODEL = """\
 The action-conditioned world model: next frame's features from frames, states and actions.
@@ -127,6 +136,7 @@ DEMO_COOLED_ENCODER = CooldownConfig(
     checkpoint_every=40,
     diagnose_every=20,
 )
+DEMO_FRAME_FEATURES = FrameFeaturesConfig(preprocessing=Preprocessing(size=64), dtype="float32")
 # A small world model leaves the plateau of copying by these options (see PosttrainConfig).
 DEMO_WORLD_MODEL = PosttrainConfig(
     width=128,
@@ -134,7 +144,6 @@ DEMO_WORLD_MODEL = PosttrainConfig(
     heads=4,
     residual=True,
     token_merge=2,
-    preprocessing=Preprocessing(size=64),
     frames=3,
     strides=(1, 2, 3, 4),
     batch=24,
@@ -148,7 +157,6 @@ DEMO_WORLD_MODEL = PosttrainConfig(
     lr_start=6e-5,
     lr=3e-3,
     lr_end=6e-5,
-    cache="float32",
     checkpoint_every=400,
     diagnose_every=400,
 )
@@ -181,8 +189,13 @@ def nodes() -> tuple[Node, ...]:
             seconds=32.0, summary=loss_line,
         ),
         Node(
+            stage=frame_features.STAGE, group="training", description=FRAME_FEATURES,
+            partitions=labs, reads=(whole("cooled_encoder"), same("episode_shards")),
+            scales={"demo": DEMO_FRAME_FEATURES}, seconds=0.7,
+        ),
+        Node(
             stage=posttrain.STAGE, group="training", description=WORLD_MODEL,
-            reads=(whole("cooled_encoder"), every("episode_shards")),
+            reads=(whole("cooled_encoder"), every("episode_shards"), every("frame_features")),
             gates=(LOSS_FINITE, RANKS_TRUE_ACTION, NEEDS_TRUE_ACTIONS),
             scales={"demo": DEMO_WORLD_MODEL, "laptop": LAPTOP_WORLD_MODEL},
             seconds=112.0, summary=ranking_line,

@@ -1,8 +1,8 @@
 """Post-training: the action-conditioned world model on a frozen encoder. Stage `world_model`.
 
-Frames are encoded once (`frame_features`); windows of them, with the poses of the arm, train the
-world model by teacher forcing and a two-step rollout, both L1 (V-JEPA 2, section 3.1). A tenth of
-the episodes is held out for the rank test (`ranking`).
+Windows of encoded frames (the asset `frame_features`), with the poses of the arm, train the world
+model by teacher forcing and a two-step rollout, both L1 (V-JEPA 2, section 3.1). A tenth of the
+episodes is held out for the rank test (`ranking`).
 
 Shapes: B windows of F frames; HW tokens of width E per frame; states [B, F, 7]; actions [B, F-1, 7]
 """
@@ -22,20 +22,21 @@ from torch import Tensor, nn
 
 from models.encoder import EncoderConfig
 from models.objectives import world_model_loss
-from models.preprocessing import Preprocessing
 from models.schedules import Phase, by_phase
 from models.world_model import WorldModel, WorldModelConfig
 from pipelines.planner.weights import load_world_model, read_model
+from pipelines.robot.pace import pace_of
 from pipelines.settings import NOT_EMPTY, Count, Natural, NotNegative, Part, Positive, settings
 from pipelines.stage import Inputs, Stage, Workspace
 from pipelines.training.checkpoints import Checkpoint, publish
-from pipelines.training.frame_features import CachedFeatures, FrameFeatures, cache_features
+from pipelines.training.frame_features import FrameFeatures, StoredFeatures, stored_features
 from pipelines.training.loop import one_thread_on, run_training
 from pipelines.training.ranking import RankingConfig, rank_pairs, summary
 from pipelines.training.robot_windows import (
     Episode,
     WindowSampler,
     all_actions,
+    never_drawn,
     read_episodes,
     split_held_out,
 )
@@ -63,9 +64,6 @@ class PosttrainConfig:
     """Predict the change since the current frame; small models need it."""
     token_merge: Count = 1
     """Side of the square of patch tokens merged into one."""
-    preprocessing: Preprocessing = field(default_factory=lambda: Preprocessing(antialias=False))
-    """How a camera frame becomes the encoder's input. The paper crops at random; a fixed crop (as
-    in its released code) lets features be computed once."""
     frames: Count = 16
     """Frames of a window."""
     strides: Annotated[tuple[Count, ...], NOT_EMPTY] = (1,)
@@ -93,8 +91,6 @@ class PosttrainConfig:
     weight_decay: NotNegative = 0.04
     precision: Literal["bfloat16", "float32"] = "bfloat16"
     """Arithmetic on a GPU: bfloat16 or float32; a CPU computes in float32."""
-    cache: Literal["float16", "float32"] = "float16"
-    """Type in which features are kept between steps: float16 or float32."""
     checkpoint_every: Count = 3_000
     """Steps between checkpoints."""
     diagnose_every: Count = 1_000
@@ -126,9 +122,9 @@ class PosttrainConfig:
             Phase(name="decay", steps=self.decay_steps, start=self.lr, end=self.lr_end),
         )
 
-    def world_model(self, encoder: EncoderConfig) -> WorldModelConfig:
-        """The architecture that fits an encoder's features."""
-        side = self.preprocessing.size // encoder.patch
+    def world_model(self, encoder: EncoderConfig, size: int) -> WorldModelConfig:
+        """The architecture that fits an encoder's features of frames of `size` pixels."""
+        side = size // encoder.patch
         with curable("world_model"):
             return WorldModelConfig(
                 encoder_width=encoder.width,
@@ -164,11 +160,13 @@ class PosttrainTask:
         config: PosttrainConfig,
         encoder: EncoderConfig,
         episodes: Sequence[Episode],
-        features: FrameFeatures,
+        stored: StoredFeatures,
         device: torch.device,
     ) -> None:
-        self.config, self.features, self.device = config, features, device
-        self.encoder, self.described = encoder, config.world_model(encoder)
+        self.config, self.features, self.device = config, stored.open(), device
+        self.preprocessing, self.pace = stored.preprocessing, pace_of(e.row for e in episodes)
+        self.encoder = encoder
+        self.described = config.world_model(encoder, stored.preprocessing.size)
         training, self.held_out = split_held_out(episodes, config.held_out, config.seed)
         self.windows = WindowSampler(training, config.frames, config.strides, config.seed)
         self.world_model = _seeded(self.described, config.seed)
@@ -232,7 +230,8 @@ class PosttrainTask:
         return {
             "world_model": asdict(self.described),
             "encoder": asdict(self.encoder),
-            "preprocessing": asdict(self.config.preprocessing),
+            "preprocessing": asdict(self.preprocessing),
+            "pace": asdict(self.pace),
         }
 
 
@@ -242,21 +241,18 @@ def _seeded(described: WorldModelConfig, seed: int) -> WorldModel:
         return WorldModel(described)
 
 
-def build(
-    config: PosttrainConfig, inputs: Inputs, cached: CachedFeatures, device: torch.device
-) -> PosttrainTask:
-    """The task on a device, from episodes and their cached features."""
+def build(config: PosttrainConfig, inputs: Inputs, device: torch.device) -> PosttrainTask:
+    """The task on a device."""
     encoder = EncoderConfig(**read_model(inputs["cooled_encoder"])[0]["encoder"])
     episodes = read_episodes(inputs.parts("episode_shards"))
-    return PosttrainTask(config, encoder, episodes, cached.open(), device)
+    return PosttrainTask(config, encoder, episodes, stored_features(inputs), device)
 
 
 def run(config: PosttrainConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
     """Train the world model; the payload holds checkpoints, log and the rank test."""
     episodes = read_episodes(inputs.parts("episode_shards"))
     training, held_out = split_held_out(episodes, config.held_out, config.seed)
-    encoder = inputs["cooled_encoder"]
-    cached = cache_features(encoder, episodes, config.preprocessing, config.cache, out)
+    features, pace = stored_features(inputs), pace_of(episode.row for episode in episodes)
     settings = LoopSettings(
         noun="world_model",
         steps=config.steps,
@@ -266,13 +262,16 @@ def run(config: PosttrainConfig, inputs: Inputs, out: Workspace) -> dict[str, An
         diagnose_every=config.diagnose_every,
         precision=config.precision,
     )
-    speed = run_training(functools.partial(build, config, inputs, cached), settings, out)
+    speed = run_training(functools.partial(build, config, inputs), settings, out)
     final = publish(Run(out.work).checkpoints(), out, LOG_COLUMNS)
-    ranking = _rank(config, final, cached.open(), held_out, out.execution.device)
+    ranking = _rank(config, final, features.open(), held_out, out.execution.device)
     (out.payload / "ranking.json").write_text(json.dumps(ranking, indent=2, sort_keys=True) + "\n")
     return {
         "episodes": len(training),
         "held_out_episodes": len(held_out),
+        "episodes_never_drawn": never_drawn(training, config.frames, config.strides),
+        "clock": pace.clock,
+        "rate_hz": pace.rate_hz,
         "windows": config.steps * config.batch,
         "rank": ranking["rank"]["mean"],
         "chance_rank": ranking["chance_rank"],
@@ -295,6 +294,6 @@ def _rank(
 
 
 STAGE = Stage(
-    "world_model", version=2, config=PosttrainConfig, run=run, resolve=with_real_precision,
+    "world_model", version=3, config=PosttrainConfig, run=run, resolve=with_real_precision,
     on_device=True,
 )  # fmt: skip

@@ -147,6 +147,11 @@ class WindowSampler:
         return Window(episode, numbers)
 
 
+def never_drawn(episodes: Sequence[Episode], frames: int, strides: Sequence[int]) -> int:
+    """How many episodes are shorter than a window of the smallest stride."""
+    return sum(len(episode) < (frames - 1) * min(strides) + 1 for episode in episodes)
+
+
 def all_actions(episodes: Sequence[Episode], strides: Sequence[int]) -> Array:
     """[N, 7] every action that a window of some stride can hold."""
     actions = [

@@ -24,12 +24,13 @@ GROUPS = {
         "leakage_guard", "curated_scenes", "clip_shards", "duplicates", "videomix22m",
     ],
     "robot": ["droid_episodes", "episode_shards"],
-    "training": ["encoder", "cooled_encoder", "world_model"],
+    "training": ["encoder", "cooled_encoder", "frame_features", "world_model"],
     "evaluation": ["probe_report", "planning_report"],
     "planner": ["planner_bundle"],
     "experiments": [
         "mask_study", "feature_study", "learning_curve", "control_encoder",
-        "control_cooled_encoder", "control_world_model", "control_planning", "robot_study",
+        "control_cooled_encoder", "control_frame_features", "control_world_model",
+        "control_planning", "robot_study",
     ],
 }  # fmt: skip
 
@@ -81,9 +82,10 @@ def test_partitions_are_sources_buckets_and_labs(graph, deployed):
     assert keys("scene_embeddings") == buckets | {"kinetics", "ssv2", "coin", "epic_kitchens"}
     assert keys("curated_scenes") == buckets
     assert keys("clip_shards") == trained
-    assert keys("droid_episodes") == keys("episode_shards") != set()
+    assert keys("droid_episodes") == keys("episode_shards") == keys("frame_features") != set()
     assert keys("probe_report") == {"ssv2", "kinetics"}
-    for whole in ("clusters", "duplicates", "videomix22m", *GROUPS["training"], "planning_report"):
+    for whole in ("clusters", "duplicates", "videomix22m", "encoder", "cooled_encoder",
+                  "world_model", "planning_report"):  # fmt: skip
         assert keys(whole) == set()
 
 

@@ -31,7 +31,8 @@ CUT = ("ssv2", "kinetics", "howto100m", *YT1B, "imagenet", "robot_videos")
 ALL = (*CUT, "coin", "epic_kitchens")
 STUDIES = ("mask_study", "feature_study", "learning_curve", "robot_study")
 CONTROL_ASSETS = (
-    "control_encoder", "control_cooled_encoder", "control_world_model", "control_planning",
+    "control_encoder", "control_cooled_encoder", "control_frame_features", "control_world_model",
+    "control_planning",
 )  # fmt: skip
 CONTROLS = tuple(
     f"{arm}-{seed}" for seed in range(3) for arm in ("pretrained", "random", "stills", "raw")
@@ -58,13 +59,13 @@ def test_partitions_are_sources_buckets_and_labs() -> None:
     assert set(keys["scene_embeddings"]) == {*YT1B, "kinetics", "ssv2", "coin", "epic_kitchens"}
     assert keys["curated_scenes"] == YT1B
     assert set(keys["clip_shards"]) == set(CUT)
-    assert keys["droid_episodes"] == keys["episode_shards"] == LABS
+    assert keys["droid_episodes"] == keys["episode_shards"] == keys["frame_features"] == LABS
     assert keys["probe_report"] == ("ssv2", "kinetics")
     whole = ("clusters", "near_duplicates", "leakage_guard", "duplicates", "videomix22m", "encoder",
              "cooled_encoder", "world_model", "planning_report", "planner_bundle")  # fmt: skip
     assert all(keys[asset] == (None,) for asset in (*whole, *STUDIES))
     assert all(keys[asset] == CONTROLS for asset in CONTROL_ASSETS)
-    assert len(keys) == 18 + len(STUDIES) + len(CONTROL_ASSETS)
+    assert len(keys) == 19 + len(STUDIES) + len(CONTROL_ASSETS)
 
 
 @pytest.mark.parametrize("name", sorted(PROFILES))
@@ -131,7 +132,10 @@ EXPECTED: dict[Key, set[Key]] = {
     ("cooled_encoder", None): {
         ("encoder", None), ("videomix22m", None), *parts("clip_shards", *CUT)
     },
-    ("world_model", None): {("cooled_encoder", None), *parts("episode_shards", *LABS)},
+    ("frame_features", "lab-001"): {("cooled_encoder", None), ("episode_shards", "lab-001")},
+    ("world_model", None): {
+        ("cooled_encoder", None), *parts("episode_shards", *LABS), *parts("frame_features", *LABS)
+    },
     ("probe_report", "ssv2"): {("cooled_encoder", None), ("clip_shards", "ssv2")},
     ("probe_report", "kinetics"): {("cooled_encoder", None), ("clip_shards", "kinetics")},
     ("planning_report", None): {("cooled_encoder", None), ("world_model", None)},
@@ -146,8 +150,12 @@ EXPECTED: dict[Key, set[Key]] = {
     ("control_cooled_encoder", "stills-1"): {
         ("control_encoder", "stills-1"), ("videomix22m", None), *parts("clip_shards", *CUT)
     },
-    ("control_world_model", "random-0"): {
+    ("control_frame_features", "random-0"): {
         ("control_cooled_encoder", "random-0"), *parts("episode_shards", *LABS)
+    },
+    ("control_world_model", "random-0"): {
+        ("control_cooled_encoder", "random-0"), ("control_frame_features", "random-0"),
+        *parts("episode_shards", *LABS),
     },
     ("control_planning", "pretrained-0"): {
         ("control_cooled_encoder", "pretrained-0"), ("control_world_model", "pretrained-0")
@@ -337,7 +345,7 @@ def test_one_retrieval_weight_makes_exactly_what_depends_on_it_stale(walk: Walk)
     expected = below(*parts("curated_scenes", *YT1B))
     assert expected == {
         *parts("curated_scenes", *YT1B), *parts("clip_shards", *YT1B),
-        *parts("probe_report", "ssv2", "kinetics"),
+        *parts("probe_report", "ssv2", "kinetics"), *parts("frame_features", *LABS),
         *((asset, None) for asset in ("videomix22m", "encoder", "cooled_encoder", "world_model",
                                       "planning_report", "planner_bundle", *STUDIES)),
         *(key for asset in CONTROL_ASSETS for key in parts(asset, *CONTROLS)),
@@ -423,7 +431,8 @@ def test_another_type_of_device_is_another_recipe_where_it_gives_other_bits(walk
     devices = {node.asset for node in walk.graph.nodes if node.stage.on_device}
     assert devices == {
         "scene_embeddings", "clusters", "near_duplicates", "leakage_guard", "encoder",
-        "cooled_encoder", "world_model", "probe_report", "planning_report", *CONTROL_ASSETS,
+        "cooled_encoder", "frame_features", "world_model", "probe_report", "planning_report",
+        *CONTROL_ASSETS,
     }  # fmt: skip
     on_gpu = walk.states(executed(device="cuda"))
     assert on_gpu["scene_embeddings", "coin"] == ("stale", "device: cpu -> cuda")

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 import webdataset
 
-from pipelines.curation.clip_shards import ClipShardsConfig, planned_shards, run
-from pipelines.curation.transcoding import piece_frames
+from pipelines.curation.clip_shards import ClipShardsConfig, piece_frames, planned_shards, run
 from pipelines.stage import Inputs, Workspace
 from pipelines.training.clips import ClipConfig, ClipLoader
 from pipelines.training.order import ClipSampler

@@ -48,5 +48,6 @@ def trainings(tmp_path: Path) -> dict[str, Artifact]:
             {"world_model": world_model},
             world_model=asdict(WORLD_MODEL),
             preprocessing=asdict(Preprocessing(size=32)),
+            pace={"clock": "control", "rate_hz": 4.0, "control_rate_hz": 4.0},
         ),
     }

@@ -10,9 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from pipelines.evaluation.planning import STAGE, PlanningConfig, run, summarise
-from pipelines.evaluation.reaching import Trial, energy_landscape, run_trial
+from pipelines.evaluation.planning import STAGE, PlanningConfig, run, summarise, within_reach
+from pipelines.evaluation.reaching import (
+    Trial,
+    energy_landscape,
+    laid_out,
+    least_motion,
+    run_trial,
+)
+from pipelines.nodes import PROFILES
 from pipelines.planner.cem import PlannerConfig
 from pipelines.stage import Inputs, Workspace
 from storage.manifests import content_digest, list_files
@@ -22,7 +30,14 @@ from tests.pipelines.builders import map_in_turn, workspace
 
 SEARCH = PlannerConfig(samples=8, iterations=2, elites=3, gripper=False)
 CONFIG = PlanningConfig(
-    search=SEARCH, labs=("lab-500",), trials=1, steps=4, frame_size=32, films=1, landscape_points=5
+    search=SEARCH,
+    labs=("lab-500",),
+    trials=1,
+    steps=4,
+    frame_size=32,
+    films=1,
+    landscape_points=5,
+    landscape_volume=3,
 )
 
 
@@ -93,10 +108,8 @@ def test_landscape_is_centred_on_the_motion_that_was_made(trainings, tmp_path):
     grids = np.load(tmp_path / trial.film)
     assert grids["energy_xz"].shape == grids["energy_xy"].shape == (5, 5)
     assert np.abs(grids["truth_cm"]).max() < 7.5 and np.ptp(grids["energy_xz"]) > 0
-    row, column = np.unravel_index(grids["energy_xz"].argmin(), (5, 5))
-    dx = grids["axis_cm"][column] - grids["truth_cm"][0]
-    dz = grids["axis_cm"][row] - grids["truth_cm"][2]
-    assert errors["error_xz_cm"] == pytest.approx(np.hypot(dx, dz), abs=1e-6)
+    off = np.linalg.norm(grids["least_cm"] - grids["truth_cm"])
+    assert errors == {"error_cm": pytest.approx(off, abs=1e-6)}
 
 
 def test_report_has_every_number_and_comes_out_the_same(trainings, tmp_path, monkeypatch):
@@ -161,3 +174,41 @@ def test_bad_settings_say_what_is_allowed():
     with pytest.raises(ValueError, match="nearest <= farthest"):
         PlanningConfig(nearest=0.4)
     assert STAGE.config().trials == 10  # the paper's
+
+
+def test_the_least_energy_is_sought_over_all_three_axes():
+    """A valley that leans: at the true y its lowest point is the truth, its real one is not."""
+    lowest = np.array([0.031, -0.055, 0.018])
+
+    def energy(motions):
+        x, y, z = (motions[:, 0, axis].numpy() - lowest[axis] for axis in range(3))
+        return torch.from_numpy(1 + x**2 + z**2 + 3 * y**2)
+
+    best = least_motion(energy, 0.075, 9)
+    assert np.abs(best - lowest).max() < 0.075 / 32  # half a cell of the second grid
+    edge = least_motion(lambda motions: -motions[:, 0, 1], 0.075, 5)
+    assert edge[1] == pytest.approx(0.075)
+
+
+def test_the_camera_stands_at_the_azimuth_that_is_asked_for(trainings):
+    films = {}
+    for azimuth in (None, 40.0, 80.0):
+        trial = a_trial(trainings, "planner", replace(CONFIG, camera_azimuth=azimuth))
+        environment = laid_out(trial)
+        films[azimuth], _ = environment.reset()
+        where, _ = environment.simulator.view.extrinsics()
+        camera = environment.simulator.lab.camera
+        turn = np.degrees(np.arctan2(where[1] - camera.target[1], where[0] - camera.target[0]))
+        assert abs(turn - camera.azimuth) <= 8.001 and azimuth in (None, camera.azimuth)
+    assert (films[40.0] != films[80.0]).any()
+    with pytest.raises(ValueError, match=r"camera_azimuth = 200.0: must be .* 180"):
+        replace(CONFIG, camera_azimuth=200.0)
+
+
+def test_a_workspace_beyond_the_simulators_is_refused():
+    for name in ("demo", "laptop"):
+        box = PROFILES[name].planning_report.search.workspace
+        assert box is not None and within_reach(box)
+    search = replace(SEARCH, workspace=(0.3, -0.3, 0.02, 0.68, 0.3, 0.48))
+    with pytest.raises(ValueError, match=r"search\.workspace is .* the simulator stops the hand"):
+        replace(CONFIG, search=search)

@@ -51,6 +51,7 @@ def upstream(tmp_path, tiny_world) -> Inputs:
         {"world_model": world.world_model},
         world_model=asdict(world.world_model.config),
         preprocessing=asdict(world.preprocessing),
+        pace={"clock": "control", "rate_hz": 4.0, "control_rate_hz": 4.0},
     )
     pooled = {"reached": RATE, "final_cm": {"median": 2.5}, "closed": 0.9}
     policies = ("planner", "random", "still", "straight")
@@ -163,6 +164,37 @@ def test_the_contract_and_the_page_say_what_a_robot_needs(upstream, tmp_path):
         assert row in page
     model = json.loads((bundle / "model.json").read_text())
     assert model["made_from"]["world_model"] == upstream["world_model"].content
+
+
+@pytest.mark.parametrize(
+    ("pace", "told"),
+    [
+        (("control", 3.75, 3.75), "next frame (0.267 s later"),
+        (("control", 3.75, 3.75), "trained on 3.75 frames a second by the robot's own time stamps"),
+        (("nominal", 4.0, 1.0), "next frame (1 s later"),
+        (("nominal", 4.0, 1.0), "4 frames a second by the cameras' clock, which is 1 a second by"),
+        (("nominal", 4.0, None), "the cameras' clock; how fast the robot went is not known"),
+    ],
+)
+def test_the_pace_is_that_of_the_recordings(upstream, tmp_path, pace, told):
+    trained = upstream["world_model"].payload.root
+    model = json.loads((trained / "model.json").read_text())
+    model["architecture"]["pace"] = dict(
+        zip(("clock", "rate_hz", "control_rate_hz"), pace, strict=True)
+    )
+    (trained / "model.json").write_text(json.dumps(model))
+    changed = Inputs({**upstream, "world_model": artifact(trained, "world_model")})
+    bundle = exported(changed, tmp_path / "bundle")
+    described = json.loads((bundle / "planner.json").read_text())
+    assert tuple(described[n] for n in ("clock", "rate_hz", "control_rate_hz")) == pace
+    assert told in (bundle / "README.md").read_text()
+    del model["architecture"]["pace"]
+    (trained / "model.json").write_text(json.dumps(model))
+    with pytest.raises(ValueError, match="names no pace; make it again"):
+        exported(
+            Inputs({**upstream, "world_model": artifact(trained, "world_model")}),
+            tmp_path / "without",
+        )
 
 
 @pytest.mark.parametrize("name", ["../secret", "{outside}", "deep/file", "..", "", "a\0b", "a\\b"])

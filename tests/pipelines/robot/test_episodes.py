@@ -26,14 +26,16 @@ from pipelines.stage import materialize
 from storage.artifacts import Artifact, ArtifactStore
 from storage.digests import digest_json
 from storage.errors import InputError
+from storage.frames import iterate
 from storage.payloads import LocalPayload
+from storage.video import Decoder
 from storage.work import LocalWork
 
 COUNT, FRAMES = 9, 6
 RECORDING = EpisodesConfig(
     episodes=COUNT, frames=FRAMES, hz=4.0, container_fps=60.0, frame_size=64, faulty=4, seed=5
 )
-SHARDS = EpisodeShardsConfig(size=32, min_seconds=1.0, codec="png")
+SHARDS = EpisodeShardsConfig(size=32, min_seconds=1.0, min_frames=2, codec="png")
 
 
 def psnr(one, two):
@@ -156,7 +158,7 @@ def test_h264_shards_are_near_lossless(built):
     config = dataclasses.replace(SHARDS, size=64, codec="h264")
     sample = make_sample(recorded.payload.root, row, config)
     ext, data = episode_shards._encode(sample, "h264")
-    decoded = np.stack([frame.rgb for frame in episode_shards.iterate(data)])
+    decoded = np.stack([frame.rgb for frame in iterate(data)])
     assert ext == "mp4"
     assert psnr(decoded, sample.frames) > 33
 
@@ -219,7 +221,7 @@ def fast(tmp_path_factory):
 @pytest.mark.parametrize(("clock", "stride", "fps"), [("control", 4, 3.75), ("nominal", 15, 4.0)])
 def test_the_clock_decides_which_frames_are_kept(fast, clock, stride, fps):
     folder, episode = fast
-    config = EpisodeShardsConfig(size=32, clock=clock, min_seconds=0.4)
+    config = EpisodeShardsConfig(size=32, clock=clock, min_seconds=0.4, min_frames=2)
     sample = make_sample(folder, episode.row, config)
     assert sample.fps == pytest.approx(fps, rel=0.01)
     wanted = positive_roll(episode.trajectory.states[::stride])
@@ -227,10 +229,57 @@ def test_the_clock_decides_which_frames_are_kept(fast, clock, stride, fps):
     assert len(sample.frames) == len(wanted)
 
 
+def test_both_rates_stand_beside_each_other(fast):
+    folder, episode = fast
+    loose = {"size": 32, "min_seconds": 0.4, "min_frames": 2}
+    by_clock = make_sample(folder, episode.row, EpisodeShardsConfig(clock="nominal", **loose))
+    assert (by_clock.fps, by_clock.control_fps) == (4.0, pytest.approx(1.0, rel=0.01))
+    own = make_sample(folder, episode.row, EpisodeShardsConfig(**loose))
+    assert own.fps == own.control_fps == pytest.approx(3.75, rel=0.01)
+
+
+def test_what_is_shorter_than_a_window_is_said_and_not_stored(fast):
+    folder, episode = fast
+    enough = EpisodeShardsConfig(size=32, min_seconds=1.9, min_frames=8)
+    assert len(make_sample(folder, episode.row, enough).frames) == 8
+    short = dataclasses.replace(enough, min_frames=9)
+    told = r"2\.0\d s give 8 frames at 3\.7\d* a second; a window needs min_frames = 9"
+    with pytest.raises(EpisodeError, match=told):
+        make_sample(folder, episode.row, short)
+
+
+def test_a_recording_is_decoded_once(fast, monkeypatch):
+    folder, episode = fast
+    opened = []
+
+    class Counting(Decoder):
+        def __init__(self, source, **more):
+            opened.append(1)
+            super().__init__(source, **more)
+
+    monkeypatch.setattr("storage.frames.Decoder", Counting)
+    make_sample(folder, episode.row, EpisodeShardsConfig(size=32, min_seconds=1.0, min_frames=2))
+    assert len(opened) == 1
+
+
+def test_recordings_that_nobody_looks_at_change_no_question(built, tmp_path):
+    recorded, _ = built
+    shutil.copytree(recorded.payload.root / "lab-000", tmp_path / "droid" / "lab-000")
+    config = EpisodesConfig(location=str(tmp_path / "droid"))
+    execution = ExecutionConfig(cache=tmp_path / "cache")
+    before = observe(config, "lab-000", execution)
+    used = next((tmp_path / "droid").rglob("recordings/MP4/*.mp4"))
+    for name in ("99999999.mp4", f"{used.stem}-stereo.mp4", "notes.json"):
+        (used.parent / name).write_bytes(b"the wrist's, or both eyes'")
+        assert observe(config, "lab-000", execution) == before
+    used.write_bytes(used.read_bytes() + b"?")
+    assert observe(config, "lab-000", execution) != before
+
+
 def test_short_is_short_by_the_chosen_clock(fast):
     folder, episode = fast
-    make_sample(folder, episode.row, EpisodeShardsConfig(size=32, min_seconds=1.9))
-    nominal = EpisodeShardsConfig(size=32, min_seconds=1.9, clock="nominal")
+    make_sample(folder, episode.row, EpisodeShardsConfig(size=32, min_seconds=1.9, min_frames=8))
+    nominal = EpisodeShardsConfig(size=32, min_seconds=1.9, min_frames=2, clock="nominal")
     with pytest.raises(EpisodeError, match=r"0\.50 s by the nominal clock, less than 1\.9 s"):
         make_sample(folder, episode.row, nominal)
 
@@ -243,7 +292,7 @@ def test_recordings_that_do_not_fit_are_refused(fast, tmp_path):
     video = tmp_path / episode.row["mp4"]
     video.write_bytes(next(data for path, data in shorter.items() if path.endswith(".mp4")))
     row = read_episode(tmp_path, tmp_path / episode.row["path"]).row
-    loose = EpisodeShardsConfig(size=32, min_seconds=1.0, frame_gap=3)
+    loose = EpisodeShardsConfig(size=32, min_seconds=1.0, min_frames=2, frame_gap=3)
     assert make_sample(tmp_path, row, loose).trimmed == 3
     with pytest.raises(EpisodeError, match="recording has 27 frames, trajectory 30 rows"):
         make_sample(tmp_path, row, dataclasses.replace(loose, frame_gap=2))

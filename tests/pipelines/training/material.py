@@ -121,7 +121,7 @@ def episodes(folder: Path, lab: str, count: int, frames: int = 8) -> Artifact:
                 "states_offset": spans["states.npy"].offset,
                 "states_size": spans["states.npy"].size,
                 "states_digest": spans["states.npy"].digest, "frames": frames, "fps": 4.0,
-                "success": True,
+                "clock": "control", "control_fps": 4.0, "success": True,
             }  # fmt: skip
             rows.append(row)
     write_table(folder / "index.parquet", rows, INDEX)

@@ -17,7 +17,14 @@ from pipelines.execution import ExecutionConfig
 from pipelines.robot.episode_shards import load_episode
 from pipelines.robot.poses import apply_action
 from pipelines.training import frame_features
-from pipelines.training.frame_features import FrameFeatures, encode_group
+from pipelines.training.frame_features import (
+    FrameFeatures,
+    FrameFeaturesConfig,
+    Part,
+    encode_group,
+    packed,
+    unpacked,
+)
 from pipelines.training.jepa import Networks
 from pipelines.training.robot_windows import (
     Episode,
@@ -105,15 +112,15 @@ def test_features_are_the_encoders(
     preprocessing = Preprocessing(size=24, antialias=False)
     monkeypatch.setattr(frame_features, "_FRAMES", 3)
     work, parts = LocalWork(tmp_path / "payload", tmp_path / "scratch"), []
+    config = FrameFeaturesConfig(preprocessing=preprocessing, dtype="float32")
     for number, group in enumerate((episodes[:3], episodes[3:])):
         wanted = frame_features.Group(
-            trained, tuple(group), preprocessing, "float32", ExecutionConfig().device, work,
-            f"scratch/{number}.npy",
-        )  # fmt: skip
+            trained, tuple(group), config, ExecutionConfig().device, work, f"{number}"
+        )
         with noting_kept() as kept:
             assert encode_group(wanted) == 8 * len(group)
         parts += kept
-    cached = FrameFeatures([work.file(part) for part in parts])
+    cached = FrameFeatures([Part(work.file(part)) for part in parts])
     rows = np.array([[0, 23], [24, 79]])  # either side of the groups' border, and the ends
     found = cached[rows]
     assert found.shape == (2, 2, 9, 24)
@@ -123,6 +130,21 @@ def test_features_are_the_encoders(
         with torch.no_grad():
             expected = encode_frames(encoder, picture[:, :, None])[0]
         torch.testing.assert_close(place, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_half_and_quarter_precision_keep_what_they_promise() -> None:
+    features = torch.nn.functional.layer_norm(torch.randn(5, 9, 24) * 3, (24,))
+    features[0, 0, 0] = 40.0  # one loud value spoils its own token alone
+    halves, none = packed(features, "float16")
+    quarters, scale = packed(features, "float8")
+    assert none is None and scale is not None and scale.shape == (5, 9)
+    assert (halves.dtype, quarters.dtype) == (np.float16, np.uint8)
+    assert (unpacked(halves, None) - features).abs().max() <= 40 * 2**-11
+    off = (unpacked(quarters, scale) - features).abs()
+    largest = features.abs().amax(-1, keepdim=True)
+    assert bool((off <= features.abs() * 2**-4 + largest * 2**-9 / 448 * 8).all())
+    exact, _ = packed(features, "float32")
+    assert torch.equal(unpacked(exact, None), features)
 
 
 def encoder_artifact(folder: Path, encoder: Encoder) -> Artifact:
