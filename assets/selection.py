@@ -6,14 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from assets.names import UnknownAssetError, check_known
 from pipelines.graph import Key, upstream_keys
 from pipelines.node import Graph, Profile
 from pipelines.schemas import nearest
-from storage.errors import UserError
-
-
-class UnknownAssetError(UserError, ValueError):
-    """A name that is no asset of the graph, or no partition of that asset."""
 
 
 def chosen(wanted: Sequence[str], graph: Graph, profile: Profile) -> list[Key]:
@@ -40,8 +36,7 @@ def chosen(wanted: Sequence[str], graph: Graph, profile: Profile) -> list[Key]:
 def named(name: str, graph: Graph, profile: Profile) -> list[Key]:
     """The keys of `asset` (all its partitions) or `asset/partition`."""
     asset, slash, partition = name.partition("/")
-    if asset not in graph.by_name:
-        raise UnknownAssetError(f"{name}: no such asset{nearest(asset, graph.by_name)}")
+    check_known(asset, graph.by_name)
     partitions = graph.keys(asset, profile)
     if not slash:
         return [(asset, key) for key in partitions]

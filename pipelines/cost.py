@@ -3,7 +3,7 @@
 Every rate is that of artifacts which the deployment shows, and names them: seconds times workers of
 their records, over the hours of video of the raw_videos that they were made from. Stages that start
 anew for a few small files tell more than they will cost by the thousand; what resumed half-way, and
-what found its files probed or cut in the store, less.
+what found in the store what is known of its files, less.
 """
 
 from __future__ import annotations

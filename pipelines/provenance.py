@@ -44,12 +44,12 @@ def environment(module: str) -> dict[str, Any]:
         "torch": importlib.metadata.version("torch"),
         "libraries": dict(_libraries()),
         "platform": platform.platform(),
-        "cpu_capability": _cpu_capability(),
+        "cpu_capability": cpu_capability(),
     }
 
 
 @cache
-def _cpu_capability() -> str:
+def cpu_capability() -> str:
     """Which instructions torch's CPU kernels use: equal bits are promised for equal ones alone."""
     import torch  # takes seconds, and is needed only where an artifact is recorded
 

@@ -230,7 +230,7 @@ def _make(
     out = Workspace(
         work / "payload", work / "scratch", draft["partition"], execution,
         store.shared_work(work), results=store.results,
-        observed=draft["recipe_inputs"].get("external_inputs", {}),
+        recipe=draft["recipe"], observed=draft["recipe_inputs"].get("external_inputs", {}),
     )  # fmt: skip
     begun_by = _note_sources(out.work, today := source_digest(stage.run.__module__))
     out.payload.mkdir(exist_ok=True)

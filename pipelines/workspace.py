@@ -38,6 +38,8 @@ class Workspace:
     """Path in the payload -> file, of what lies in the store's bucket instead of `payload`."""
     results: Results = field(default_factory=Results, compare=False)
     """What is known of single items, for tasks that ask and tell; by default nothing is kept."""
+    recipe: str | None = None
+    """That of the artifact that is being made; None outside a store."""
     observed: Mapping[str, Any] = field(default_factory=dict, compare=False)
     """What the stage's `observe` saw outside the store when the recipe was asked."""
 

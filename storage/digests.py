@@ -5,11 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 _BLOCK = 1 << 20
+
+
+class Readable(Protocol):
+    """What bytes can be read of."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most so many bytes; none at the end."""
+        ...
 
 
 def canonical_json(value: Any) -> str:
@@ -32,6 +41,11 @@ def digest_bytes(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def is_sha256(text: object) -> bool:
+    """Whether a text is the SHA-256 of something: 64 digits, small letters."""
+    return isinstance(text, str) and re.fullmatch("[0-9a-f]{64}", text) is not None
+
+
 def digest_sample(data: bytes) -> int:
     """The first 64 bits of the SHA-256 of a sample's bytes as a signed integer.
 
@@ -43,10 +57,15 @@ def digest_sample(data: bytes) -> int:
 
 def digest_file(path: Path) -> str:
     """SHA-256 (hex) of a file, read in blocks of 1 MiB."""
-    sha = hashlib.sha256()
     with open(path, "rb") as stream:
-        while block := stream.read(_BLOCK):
-            sha.update(block)
+        return digest_stream(stream)
+
+
+def digest_stream(stream: Readable) -> str:
+    """SHA-256 (hex) of what a stream still has, read in blocks of 1 MiB."""
+    sha = hashlib.sha256()
+    while block := stream.read(_BLOCK):
+        sha.update(block)
     return sha.hexdigest()
 
 

@@ -94,14 +94,24 @@ class Media(Protocol):
         ...
 
 
+TARS = "tars:"
+"""How the location of a source begins whose tars are opened: `tars:/folder`."""
+
+
 def open_media(location: str) -> Media:
     """The source at `location`. Raises MediaError (or PlaceError for a bucket that is silent)."""
+    if location.startswith(TARS):
+        from storage.tars import Tars
+
+        return Tars(location)
     return _bucket(location) if location.startswith("s3://") else Folder(location)
 
 
 @functools.cache
-def _bucket(location: str) -> Bucket:
+def _bucket(location: str) -> Media:
     """One connection for a process: opening one costs as much as reading many files."""
+    from storage.buckets import Bucket
+
     return Bucket(location)
 
 
@@ -132,7 +142,13 @@ def once(location: str, look: Callable[[], T]) -> T:
     return kept[location]
 
 
-def _media(paths: list[str], location: str) -> list[str]:
+def keeping() -> bool:
+    """Whether looks are kept: this thread is within `listings_kept`."""
+    return getattr(_KEPT, "listings", None) is not None
+
+
+def shown(paths: list[str], location: str) -> list[str]:
+    """The files of a source that are not hidden, sorted; MediaError if there are none."""
     kept = [p for p in paths if not any(part.startswith(".") for part in p.split("/"))]
     if not kept:
         raise MediaError(f"{location}: no files there; put videos in it or set another location")
@@ -162,7 +178,7 @@ class Folder:
             here = Path(folder)
             links = [name for name in folders if (here / name).is_symlink()]
             found += [(here / name).relative_to(self.root).as_posix() for name in (*files, *links)]
-        return Listing(_media(found, self.location), {})
+        return Listing(shown(found, self.location), {})
 
     def _refuse(self, error: OSError) -> None:
         raise MediaError(
@@ -239,53 +255,3 @@ class Folder:
             kind = "a pipe or device" if kind == "missing" and target.exists() else kind
             raise MediaError(f"{name} is {kind}; put the file itself there")
         return target
-
-
-class Bucket:
-    """A prefix of an S3 bucket."""
-
-    def __init__(self, location: str) -> None:
-        from storage.s3 import S3Place  # boto3 is slow to import and folders do not need it
-
-        self.place = S3Place(location)
-        self.location = self.place.location
-
-    def listing(self) -> Listing:
-        """One listing of the bucket's prefix (a request for every thousand objects)."""
-        return once(self.location, self._look)
-
-    def _look(self) -> Listing:
-        marks = {
-            key: mark for key, mark in self.place.marks().items() if key and not key.endswith("/")
-        }
-        return Listing(_media(list(marks), self.location), marks)
-
-    def has(self, path: str) -> bool:
-        """Whether there is such an object."""
-        kept = getattr(_KEPT, "listings", None)
-        return path in self.listing().marks if kept is not None else self.place.exists(path)
-
-    def read(self, path: str, mark: str | None = None) -> bytes:
-        """The bytes of an object; MediaError when it is missing, its key is odd, or its ETag is no
-        longer `mark`.
-        """
-        from storage.s3 import ChangedError
-
-        try:
-            return self.place.read(check_path(path), mark)
-        except ChangedError:
-            raise ChangedMediaError(
-                f"{self.location}: {path} changed since it was listed; run again"
-            ) from None
-        except PathError as error:
-            raise MediaError(f"{self.location}: {error}; give the object another key") from None
-        except KeyError:
-            raise MediaError(f"{self.location}: {path} is missing; put the file back") from None
-
-    source = read
-
-    def digests(self, paths: Sequence[str], book: Path) -> dict[str, str]:
-        """Path -> ETag, which S3 changes with the content; nothing is read, `book` is not used."""
-        del book
-        marks = self.listing().marks
-        return {path: marks.get(path, "unreadable: missing") for path in paths}

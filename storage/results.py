@@ -7,6 +7,7 @@ file changed, asks for nothing twice. It pickles, and every worker reaches it.
 
     results/<2 digits>/<digest of the question>.json    {"question": {...}, "result": {...}}
 
+What is large is not kept twice: such a result says in which sample of which artifact it lies.
 Nothing that is here is needed: what is gone or damaged is found out again.
 """
 
@@ -19,8 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from storage.catalogue import Catalogue
 from storage.digests import canonical_json, digest_json
-from storage.places import LocalPlace, Place
+from storage.handles import Artifact
+from storage.payloads import LocalPayload, S3Payload
+from storage.places import LocalPlace, Place, aside_of
 
 Question = Mapping[str, Any]
 """All that a result depends on: what is asked, in which version, of which content, how."""
@@ -47,9 +51,24 @@ class Results:
 
     def keep(self, question: Question, result: Mapping[str, Any]) -> None:
         """Keep the result of a question, JSON all through."""
-        if self.store is not None:
-            text = json.dumps({"question": question, "result": result}, sort_keys=True)
-            _place(self.store).write(_key(question), text.encode())
+        if self.store is None:
+            return
+        text = json.dumps({"question": question, "result": result}, sort_keys=True).encode()
+        place, key = _place(self.store), _key(question)
+        if isinstance(place, LocalPlace):
+            # Not forced to the disk, which takes longer than much of the work: what a power cut
+            # leaves of it is whole or no JSON.
+            with aside_of(place.path(key)) as aside:
+                aside.write_bytes(text)
+                aside.replace(place.path(key))
+        else:
+            place.write(key, text)
+
+    def artifact(self, recipe: str) -> Artifact:
+        """An artifact that was sealed under a recipe in this store; KeyError when none was."""
+        if self.store is None:
+            raise KeyError(recipe)
+        return _artifact(self.store, recipe)
 
 
 def _key(question: Question) -> str:
@@ -65,3 +84,14 @@ def _place(store: str) -> Place:
 
         return connected(store)
     return LocalPlace(Path(store))
+
+
+@functools.lru_cache(maxsize=8)
+def _artifact(store: str, recipe: str) -> Artifact:
+    """Read once by a process; what is not there yet is looked for again."""
+    place = _place(store)
+    for manifest in Catalogue(place, "default").manifests(f"{recipe}/", []):
+        if isinstance(place, LocalPlace):
+            return Artifact(manifest, LocalPayload(place.root / "objects" / manifest.content))
+        return Artifact(manifest, S3Payload(store, manifest.content, None))
+    raise KeyError(recipe)

@@ -63,17 +63,19 @@ class S3Place:
 
         Raises ChangedError when it no longer has the ETag `mark`, one of `marks`.
         """
-        request = {"Bucket": self.bucket, "Key": self._name(key)}
+        with self._speaking_of(key):
+            return self._get(key, mark)
+
+    def _get(self, key: str, mark: str | None, **request: str) -> bytes:
         if mark is not None:
             request["IfMatch"] = f'"{mark}"'
-        with self._speaking_of(key):
-            try:
-                answer = self.client.get_object(**request)
-            except ClientError as error:
-                if _code(error) not in _TAKEN:
-                    raise
-                raise ChangedError(f"{self.location}: {key} is no longer {mark}") from None
-            return bytes(answer["Body"].read())
+        try:
+            answer = self.client.get_object(Bucket=self.bucket, Key=self._name(key), **request)
+        except ClientError as error:
+            if _code(error) not in _TAKEN:
+                raise
+            raise ChangedError(f"{self.location}: {key} is no longer {mark}") from None
+        return bytes(answer["Body"].read())
 
     def write(self, key: str, data: bytes) -> None:
         """Put an object, replacing what was there; S3 shows it complete or not at all."""
@@ -107,19 +109,18 @@ class S3Place:
             self.client.download_file(self.bucket, self._name(key), str(aside))
             aside.replace(target)
 
-    def span(self, key: str, offset: int, size: int) -> bytes:
-        """At most `size` bytes at `offset`, fewer at the object's end; KeyError without one."""
-        wanted = f"bytes={offset}-{offset + size - 1}"
+    def span(self, key: str, offset: int, size: int, mark: str | None = None) -> bytes:
+        """At most `size` bytes at `offset`, fewer at the object's end; KeyError without one.
+
+        Raises ChangedError as `read` does.
+        """
         with self._speaking_of(key):
             try:
-                answer = self.client.get_object(
-                    Bucket=self.bucket, Key=self._name(key), Range=wanted
-                )
+                return self._get(key, mark, Range=f"bytes={offset}-{offset + size - 1}")
             except ClientError as error:
                 if _code(error) in _BEYOND:
                     return b""
                 raise
-            return bytes(answer["Body"].read())
 
     def copy(self, source: str, target: str) -> None:
         """Copy an object inside the bucket, without moving its bytes through this machine.
@@ -138,6 +139,12 @@ class S3Place:
         except KeyError:
             return False
         return True
+
+    def size(self, key: str) -> int:
+        """Bytes of an object; KeyError when there is none."""
+        with self._speaking_of(key):
+            answer = self.client.head_object(Bucket=self.bucket, Key=self._name(key))
+            return int(answer["ContentLength"])
 
     def keys(self, prefix: str) -> Iterator[str]:
         """Keys of all objects that start with a prefix, sorted."""

@@ -8,18 +8,16 @@ A deployment keeps its list beside what it shows. Lines are added and never take
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from storage.digests import is_sha256
 from storage.errors import UserError
 from storage.media import once
 from storage.places import open_place
 from storage.sealing import locked
-
-_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 class TakedownError(UserError, ValueError):
@@ -43,7 +41,7 @@ class Takedown:
     """(source, path) where ingests found them."""
 
     def __post_init__(self) -> None:
-        if not _SHA256.fullmatch(self.sha256):
+        if not is_sha256(self.sha256):
             raise ValueError(f"{self.sha256!r} is no SHA-256 (64 digits, small letters)")
         if not self.reason.strip():
             raise ValueError("reason is empty; say why it is taken down")

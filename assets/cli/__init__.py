@@ -182,6 +182,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser().parse_args(arguments)
     # A user's own store and home decide; nothing here phones home, whatever the machine says.
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "yes")
+    if asked.command == "run":
+        _refuse_mistyped(asked.assets)
     from assets.cli import commands
 
     return commands.carry_out(asked)
+
+
+def _refuse_mistyped(names: Sequence[str]) -> None:
+    """Tell a name of no asset before the graph is imported, where its assets are remembered."""
+    from assets.names import UnknownAssetError, refuse_unknown
+
+    try:
+        refuse_unknown(names)
+    except UnknownAssetError as unknown:
+        refuse(unknown)

@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from assets.cli import refuse
 from assets.deployment import Deployment, deployment, prepare_home
+from assets.names import remember
 from assets.selection import chosen
 from pipelines.graph import State, key_name, statuses
 from pipelines.schemas import expected
@@ -58,8 +59,9 @@ def _refuse_failure(error: Exception) -> NoReturn:
 
 
 def _run(asked: argparse.Namespace, deployed: Deployment) -> int:
-    # A wrong name is told before anything is loaded.
+    # A wrong name is told before anything more is loaded.
     chosen(asked.assets, deployed.graph, deployed.profile)
+    remember(tuple(deployed.graph.by_name))
     from assets.cli.summary import summarise
     from assets.materialize import materialize_stale, records
 

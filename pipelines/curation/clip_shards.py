@@ -15,6 +15,8 @@ falls into a range is at most `shard_samples` scenes and `shard_seconds` of vide
 video id is a digest, so neighbours in a shard have nothing to do with each other. Nothing that is
 decoded decides where a scene goes, nor does the number of workers; and a video that is taken out
 changes its own shard alone (with it the other half, where the two together fit one shard again).
+What an artifact of the store holds of a scene already is taken from there (`transcoding`), so that
+the shards that do change cost the transcoding of what is new.
 
 Reads `raw_videos` and `curated_scenes` (YT1B: the scenes that were drawn) or `scenes` (the other
 sources pass through, as in the paper). Payload:
@@ -28,21 +30,19 @@ from __future__ import annotations
 
 import bisect
 import itertools
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from pipelines.curation.ingest import read_media
+from pipelines.curation.transcoding import Film
 from pipelines.settings import between, settings
 from pipelines.stage import Inputs, Stage, Workspace
 from storage.artifacts import Artifact
-from storage.frames import grid_frames, resample
 from storage.pictures import Clip, VideoError
+from storage.results import Results
 from storage.shards import ShardWriter
 from storage.tables import QUARANTINE, write_table
-from storage.video import decode_image, encode, encode_image
 from storage.work import Work
 
 INDEX = {
@@ -111,24 +111,25 @@ def planned_shards(
     return shards
 
 
-def piece_frames(frames: int, most: float) -> list[int]:
-    """Frames of each piece of a scene that has `frames`: as few as can be, none above `most`."""
-    pieces = math.ceil(frames / max(1, int(most)))
-    ends = [frames * (number + 1) // pieces for number in range(pieces)]
-    return [end - first for first, end in itertools.pairwise([0, *ends])]
-
-
 @dataclass(frozen=True)
 class ShardPlan:
-    """What one task writes: the scenes of a shard, in order, kept under the name `target`."""
+    """What one task writes: the scenes of a shard, in order."""
 
+    name: str
     scenes: Sequence[Mapping[str, Any]]
     shorter: Mapping[str, int]
     """video id -> shorter side of the original, pixels."""
     media: Artifact
     config: ClipShardsConfig
     work: Work
-    target: str
+    results: Results = field(default_factory=Results)
+    recipe: str | None = None
+    """That of the artifact which the shard becomes part of."""
+
+    @property
+    def target(self) -> str:
+        """The name under which the work keeps the shard."""
+        return f"scratch/shards/{self.name}.tar"
 
 
 def write_shard(plan: ShardPlan) -> dict[str, Any]:
@@ -150,47 +151,27 @@ def _fill_shard(plan: ShardPlan, room: Path) -> dict[str, Any]:
     the one that was ingested is an error: the partition has to be ingested again.
     """
     index, broken = [], []
-    media: tuple[str, bytes] = ("", b"")
     with ShardWriter(room, shard_samples=1 << 62, shard_bytes=1 << 62) as shard:
-        for scene in plan.scenes:
-            if scene["video_id"] != media[0]:
-                media = (scene["video_id"], read_media(plan.media, scene))
-            try:
-                side = min(plan.config.short_side, plan.shorter[scene["video_id"]])
-                ext, clips = stored_clips(media[1], scene, side, plan.config)
-            except VideoError as error:
-                item = f"{scene['path']} ({scene['scene_id']})"
-                broken.append({"item": item, "stage": STAGE.name, "reason": str(error)})
-                continue
-            for row, record, clip in _samples(scene, ext, clips):
-                span = shard.write(row["key"], {ext: clip.data, "json": record})[ext]
-                index.append(row | {n: getattr(span, n) for n in ("offset", "size", "digest")})
+        for _, scenes in itertools.groupby(plan.scenes, key=lambda scene: scene["video_id"]):
+            some = list(scenes)
+            side = min(plan.config.short_side, plan.shorter[some[0]["video_id"]])
+            film = Film(some[0], side, plan.media, plan.config, STAGE.version, plan.results)
+            for scene in some:
+                try:
+                    clips = film.clips(scene)
+                except VideoError as error:
+                    item = f"{scene['path']} ({scene['scene_id']})"
+                    broken.append({"item": item, "stage": STAGE.name, "reason": str(error)})
+                    continue
+                spans = []
+                for row, record, clip in _samples(scene, film.ext, clips):
+                    span = shard.write(row["key"], {film.ext: clip.data, "json": record})[film.ext]
+                    index.append(row | {n: getattr(span, n) for n in ("offset", "size", "digest")})
+                    spans.append(span)
+                if plan.recipe:
+                    film.note(scene, plan.recipe, f"shards/{plan.name}.tar", spans, clips)
+            film.remember()
     return {"index": index, "quarantine": broken}
-
-
-def stored_clips(
-    data: bytes, scene: Mapping[str, Any], side: int, config: ClipShardsConfig
-) -> tuple[str, list[Clip]]:
-    """The extension and the pieces under which a scene is stored, its shorter side `side` pixels.
-
-    Raises:
-        VideoError: nothing can be decoded.
-    """
-    if scene["kind"] == "image":
-        ext = "png" if str(scene["path"]).lower().endswith(".png") else "jpg"
-        still = decode_image(data, side)
-        encoded = encode_image(still, ext, config.jpeg_quality)
-        return ext, [Clip(encoded, 1, 0.0, still.shape[1], still.shape[0])]
-    start, end, options = scene["start"], scene["end"], {"crf": str(config.crf)}
-    frames = resample(data, start, end, config.fps, side)
-    lengths = piece_frames(grid_frames(start, end, config.fps), config.piece_seconds * config.fps)
-    return "mp4", [
-        encode(
-            itertools.islice(frames, length), config.fps, keyframes=config.keyframes,
-            options=options,
-        )
-        for length in lengths
-    ]  # fmt: skip
 
 
 def run(config: ClipShardsConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
@@ -201,8 +182,8 @@ def run(config: ClipShardsConfig, inputs: Inputs, out: Workspace) -> dict[str, A
     shorter = {video["video_id"]: min(video["width"], video["height"]) for video in videos}
     plans = {
         name: ShardPlan(
-            shard, {s["video_id"]: shorter[s["video_id"]] for s in shard}, inputs["raw_videos"],
-            config, out.work, f"scratch/shards/{name}.tar",
+            name, shard, {s["video_id"]: shorter[s["video_id"]] for s in shard},
+            inputs["raw_videos"], config, out.work, out.results, out.recipe,
         )
         for name, shard in planned_shards(
             scenes, config.shard_samples, config.shard_seconds

@@ -5,8 +5,11 @@ stated in the paper, chosen here: the frame's centre square at 224 px, ImageNet 
 class token after the last layer norm, scaled to length 1. The networks are in `embedders`.
 
 On the CPU each frame goes through the network alone and on one thread (`batch=1`): kernels pick
-another order of summation for another batch size or thread count, and a digest would see it. Larger
-batches are filled in the order of the scenes, so they too depend on the partition alone.
+another order of summation for another batch size or thread count, and a digest would see it. Of
+larger batches every one is full, the last one by frames that stand in for others.
+
+A scene's vector is remembered under what it depends on (the bytes of its file, its bounds, the
+network, the kind of processor), so that where one file changed, its scenes alone are embedded.
 
 Reads `scenes` and `raw_videos` of one partition. Payload:
     embeddings.npy      [N, D] float32, rows of length 1
@@ -17,33 +20,46 @@ Reads `scenes` and `raw_videos` of one partition. Payload:
 
 from __future__ import annotations
 
+import base64
 import functools
+import itertools
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.curation.embedders import EmbedderError, embed, load_embedder, weights_file
+from pipelines.curation.embedders import (
+    Embedder,
+    EmbedderError,
+    embed,
+    load_embedder,
+    weights_file,
+)
 from pipelines.curation.ingest import read_media
 from pipelines.curation.labels import HELD_OUT
 from pipelines.curation.sources import POOL
+from pipelines.curation.transcoding import bounds
 from pipelines.execution import ExecutionConfig
 from pipelines.node import source_of
+from pipelines.provenance import cpu_capability
 from pipelines.settings import EVEN, Count, Natural, at_least, settings
 from pipelines.stage import Inputs, Stage, Workspace
 from storage.artifacts import Artifact
 from storage.digests import digest_file, unit_interval
 from storage.frames import middle_frame
 from storage.pictures import VideoError
+from storage.results import Results
 from storage.tables import QUARANTINE, write_table
 from storage.work import Work
 
 ROWS = {"scene_id": "string", "source": "string", "split": "string"}
 # Scenes of one task, or four batches of a GPU: some seconds of work, so that a kill costs no more.
+# The scenes of one file stay together.
 CHUNK = 16
 
 
@@ -76,7 +92,7 @@ def centre_square(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True)
 class Chunk:
-    """What one task embeds: some scenes of one partition, and where the result goes."""
+    """What one task embeds: all scenes of some files of one partition, and where they go."""
 
     scenes: Sequence[Mapping[str, Any]]
     media: Artifact
@@ -85,6 +101,65 @@ class Chunk:
     work: Work
     target: str
     """Name of the file in the work."""
+    results: Results = field(default_factory=Results)
+
+
+class _File:
+    """The scenes of one file: some have vectors already, the others are looked at."""
+
+    def __init__(self, chunk: Chunk, scenes: Sequence[Mapping[str, Any]], network: Embedder):
+        self.scenes, self.broken, self._chunk, self._seen = scenes, list[Any](), chunk, list[Any]()
+        self._question = _question(chunk, scenes[0]["sha256"], network)
+        self._known: dict[str, str] = chunk.results.recall(self._question) or {}
+
+    def frames(self) -> Iterator[NDArray[np.uint8]]:
+        """The square to be embedded of each scene without a vector, one after the other."""
+        unknown = [scene for scene in self.scenes if bounds(scene) not in self._known]
+        data = read_media(self._chunk.media, unknown[0]) if unknown else b""
+        for scene in unknown:
+            try:
+                frame = middle_frame(data, scene["start"], scene["end"], self._chunk.config.size)
+            except VideoError as error:
+                item = f"{scene['path']} ({scene['scene_id']})"
+                self.broken.append({"item": item, "stage": STAGE.name, "reason": str(error)})
+            else:
+                self._seen.append(scene)
+                yield centre_square(frame)
+
+    def learn(self, vectors: Iterator[NDArray[np.float32]]) -> None:
+        """Take the vectors of what was looked at, and remember them."""
+        for scene, vector in zip(self._seen, vectors, strict=False):
+            self._known[bounds(scene)] = base64.b64encode(vector.astype("<f4").tobytes()).decode()
+        if self._seen:
+            self._chunk.results.keep(self._question, self._known)
+
+    def embedded(self) -> Iterator[tuple[dict[str, Any], NDArray[np.float32]]]:
+        """The row and the vector of each scene that has one."""
+        for scene in self.scenes:
+            if text := self._known.get(bounds(scene)):
+                vector = np.frombuffer(base64.b64decode(text), "<f4")
+                yield {name: scene[name] for name in ROWS}, vector
+
+
+def _question(chunk: Chunk, content: str, network: Embedder) -> dict[str, Any]:
+    """What the vectors of a file's scenes depend on, but for their bounds."""
+    config = chunk.config
+    return {
+        "item": "embeddings", "version": STAGE.version, "content": content, "model": config.model,
+        "weights_sha256": network.weights_sha256, "size": config.size, "batch": config.batch,
+        "device": chunk.device, "torch": version("torch"), "cpu": cpu_capability(),
+    }  # fmt: skip
+
+
+def _embedded(
+    frames: Iterator[NDArray[np.uint8]], batch: int, network: Embedder, device: str
+) -> Iterator[NDArray[np.float32]]:
+    """The vector of each frame. All batches have one shape, so that a vector depends on its frame
+    alone: the last frame fills the last batch up.
+    """
+    while some := list(itertools.islice(frames, batch)):
+        full = some + some[-1:] * (batch - len(some))
+        yield from embed(np.stack(full), network, device)[: len(some)]
 
 
 def embed_chunk(chunk: Chunk) -> dict[str, Any]:
@@ -93,29 +168,32 @@ def embed_chunk(chunk: Chunk) -> dict[str, Any]:
     A scene that cannot be decoded becomes a quarantine row. A file that is gone or is no longer
     the one that was ingested is an error: the partition has to be ingested again.
     """
-    frames, rows, broken = [], [], []
-    media: tuple[str, bytes] = ("", b"")
-    for scene in chunk.scenes:
-        # Scenes come sorted by video: each file is read once a chunk.
-        if scene["video_id"] != media[0]:
-            media = (scene["video_id"], read_media(chunk.media, scene))
-        try:
-            frame = middle_frame(media[1], scene["start"], scene["end"], chunk.config.size)
-        except VideoError as error:
-            item = f"{scene['path']} ({scene['scene_id']})"
-            broken.append({"item": item, "stage": STAGE.name, "reason": str(error)})
-            continue
-        frames.append(centre_square(frame))
-        rows.append({name: scene[name] for name in ROWS})
-    embedder = load_embedder(chunk.config.model, chunk.config.weights, chunk.device)
-    vectors = [np.empty((0, embedder.width), np.float32)]
-    for first in range(0, len(frames), chunk.config.batch):
-        batch = np.stack(frames[first : first + chunk.config.batch])
-        vectors.append(embed(batch, embedder, chunk.device))
+    network = load_embedder(chunk.config.model, chunk.config.weights, chunk.device)
+    of_a_file = itertools.groupby(chunk.scenes, key=lambda scene: scene["video_id"])
+    files = [_File(chunk, list(scenes), network) for _, scenes in of_a_file]
+    frames = itertools.chain.from_iterable(file.frames() for file in files)
+    vectors = iter(list(_embedded(frames, chunk.config.batch, network, chunk.device)))
+    for file in files:
+        file.learn(vectors)
+    found = [pair for file in files for pair in file.embedded()]
     with chunk.work.room() as room:
-        np.save(room / "vectors.npy", np.concatenate(vectors))
+        stacked = [np.empty((0, network.width), np.float32), *(v[None] for _, v in found)]
+        np.save(room / "vectors.npy", np.concatenate(stacked))
         chunk.work.keep(room / "vectors.npy", chunk.target)
-    return {"rows": rows, "quarantine": broken}
+    broken = [row for file in files for row in file.broken]
+    return {"rows": [row for row, _ in found], "quarantine": broken}
+
+
+def _chunks(scenes: Sequence[Mapping[str, Any]], size: int) -> Iterator[list[Mapping[str, Any]]]:
+    """Scenes, sorted by video, in parts of whole videos: each but the last has `size` or more."""
+    part: list[Mapping[str, Any]] = []
+    for _, some in itertools.groupby(scenes, key=lambda scene: scene["video_id"]):
+        part += some
+        if len(part) >= size:
+            yield part
+            part = []
+    if part:
+        yield part
 
 
 def chosen_scenes(
@@ -155,11 +233,11 @@ def run(config: EmbeddingsConfig, inputs: Inputs, out: Workspace) -> dict[str, A
     scenes = chosen_scenes(cut, config.target_scenes, config.held_out_scenes)
     size = max(CHUNK, 4 * config.batch)
     chunks = {
-        f"{first:09d}": Chunk(
-            scenes[first : first + size], inputs["raw_videos"], config, out.execution.device,
-            out.work, f"scratch/embeddings/{first:09d}.npy",
+        f"{number:06d}": Chunk(
+            part, inputs["raw_videos"], config, out.execution.device, out.work,
+            f"scratch/embeddings/{number:06d}.npy", out.results,
         )
-        for first in range(0, len(scenes), size)
+        for number, part in enumerate(_chunks(scenes, size))
     }  # fmt: skip
     done = out.map(embed_chunk, chunks, noun="chunks of scenes")
     rows = [row for result in done.values() for row in result["rows"]]
@@ -192,6 +270,6 @@ def _digest(path: Path, _modified_ns: int) -> str:
 
 
 STAGE = Stage(
-    "scene_embeddings", version=2, config=EmbeddingsConfig, run=run, narrow=partition_config,
+    "scene_embeddings", version=3, config=EmbeddingsConfig, run=run, narrow=partition_config,
     observe=observe, on_device=True, paths=("weights",),
 )  # fmt: skip

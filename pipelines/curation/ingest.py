@@ -22,21 +22,21 @@ from __future__ import annotations
 import functools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import field
-from typing import Annotated, Any
+from typing import Any
 
-from pipelines.curation.annotations.formats import FormatName
 from pipelines.curation.annotations.segments import write_segments
 from pipelines.curation.annotations.sheets import Sheets
 from pipelines.curation.internet import SyntheticVideo, make, synthetic_videos
 from pipelines.curation.labels import LABELS, Labels, write_labels
 from pipelines.curation.partitions import belongs, bucket_number, bucket_of
 from pipelines.curation.probing import COLUMNS, File, counts, described, probed, sorted_out
+from pipelines.curation.source_config import GENERATED, SourceConfig
 from pipelines.curation.sources import SOURCES, Source
 from pipelines.curation.themes import StyleConfig, Theme
 from pipelines.execution import ExecutionConfig
 from pipelines.isolation import Limits
 from pipelines.node import source_of
-from pipelines.settings import NOT_EMPTY, Natural, between, settings
+from pipelines.settings import Natural, settings
 from pipelines.stage import Inputs, Stage, Workspace
 from storage.artifacts import Artifact
 from storage.confined import is_text, legible
@@ -47,38 +47,9 @@ from storage.tables import QUARANTINE, write_table
 from storage.takedowns import takedowns
 from storage.work import Work
 
-GENERATED = "generated"
 TAKEN_DOWN = "/takedowns"
 # Films of a moving camera that one task makes: some 15 ms each, the others take up to a second.
 _AT_ONCE = 16
-
-
-@settings
-class SourceConfig:
-    """Where one source comes from."""
-
-    location: Annotated[str, NOT_EMPTY] = GENERATED
-    """A folder, `s3://bucket/prefix`, or "generated"."""
-    buckets: Annotated[int, between(1, 4096)] = 1
-    """Partitions; a file belongs to one by the digest of its path."""
-    accept_damaged: bool = False
-    """Keep files in which some frames are lost or corrupt (what they decode to may vary)."""
-    annotations: FormatName = "plain"
-    """How its annotation files are read: "plain" is a labels.csv, or none."""
-    annotations_at: Annotated[str, NOT_EMPTY] | None = None
-    """Where annotation files lie, a folder or `s3://bucket/prefix`; None: with the files."""
-
-    def __post_init__(self) -> None:
-        if self.location == GENERATED and (self.annotations != "plain" or self.annotations_at):
-            raise ValueError(
-                f'annotations = "{self.annotations}" is of files that there are; set location to '
-                'their folder, or leave it "plain" and annotations_at empty'
-            )
-
-    @property
-    def sheets(self) -> Sheets:
-        """Its annotation files."""
-        return Sheets(self.annotations, self.location, self.annotations_at)
 
 
 @settings
@@ -185,7 +156,7 @@ def observe(
 
 def _contents(source: SourceConfig, bucket: int, execution: ExecutionConfig) -> dict[str, str]:
     """Path -> what names the content of each file of a bucket, and of the annotation files."""
-    media = open_media(source.location)
+    media = open_media(source.media)
     books, sheets = execution.cache / "digests", source.sheets
     mine = f"{digest_json([media.location, source.buckets, bucket])[:32]}.json"
     shared = f"{digest_json([sheets.apart or sheets.location, sheets.name])[:32]}.json"
@@ -207,7 +178,7 @@ def run(config: PartitionConfig, _: Inputs, out: Workspace) -> dict[str, Any]:
         told = Sheets("plain", str(out.payload / "media")).told(list(files), list(files), mine)
     else:
         with listings_kept():
-            listing = open_media(config.source.location).listing()
+            listing = open_media(config.source.media).listing()
             here = config.source.sheets.share(bucket, config.source.buckets)
             told = config.source.sheets.told(here, listing.paths, mine)
         tasks = _files(config, told.listed, listing.marks, out)
@@ -222,7 +193,7 @@ def run(config: PartitionConfig, _: Inputs, out: Workspace) -> dict[str, Any]:
     write_table(out.payload / "videos.parquet", rows, COLUMNS)
     write_table(out.payload / "quarantine.parquet", aside, QUARANTINE)
     return counts(rows) | told.metrics() | segments.metrics() | {
-        "media": "payload" if config.style else open_media(config.source.location).location,
+        "media": "payload" if config.style else open_media(config.source.media).location,
         "quarantined": len(aside),
     }  # fmt: skip
 
@@ -235,7 +206,7 @@ def _files(
     known = {path: name for path, name in seen.items() if not name.startswith("unreadable")}
     return {
         path: File(
-            config.source.location, path, marks.get(path), known.get(path),
+            config.source.media, path, marks.get(path), known.get(path),
             config.limits or Limits(), STAGE.version, out.results,
         )
         for path in paths

@@ -15,8 +15,9 @@ from pipelines.curation import (
     pool,
     scenes,
 )
-from pipelines.curation.ingest import RawVideosConfig, SourceConfig
+from pipelines.curation.ingest import RawVideosConfig
 from pipelines.curation.partitions import partitions_of
+from pipelines.curation.source_config import SourceConfig
 from pipelines.curation.sources import (
     POOL,
     SOURCES,

@@ -14,7 +14,7 @@ from pipelines.curation.duplicates import turn
 from pipelines.curation.labels import Labels
 from pipelines.isolation import LimitError, Limits, isolated
 from storage.confined import legible
-from storage.digests import digest_bytes, digest_file
+from storage.digests import digest_bytes, digest_file, is_sha256
 from storage.media import ChangedMediaError, MediaError, open_media
 from storage.pictures import Source, TooLargeError, VideoError
 from storage.results import Results
@@ -35,7 +35,7 @@ class File:
     location: str
     path: str
     mark: str | None = None
-    """That of the listing, of a bucket."""
+    """That of the listing, of a bucket or of tars."""
     content: str | None = None
     """What names its bytes: their SHA-256, or the mark; None when it could not be read."""
     limits: Limits = field(default_factory=Limits)
@@ -73,7 +73,7 @@ def probed(file: File) -> dict[str, Any]:
 
 def _read(file: File) -> dict[str, Any]:
     found = described(open_media(file.location).source(file.path, file.mark))
-    if file.content and file.mark is None and found["sha256"] != file.content:
+    if is_sha256(file.content) and found["sha256"] != file.content:
         raise ChangedMediaError(
             f"{file.location}: {legible(file.path)} changed since it was listed; run again"
         )

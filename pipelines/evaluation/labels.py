@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pipelines.curation.ingest import GENERATED, RawVideosConfig
+from pipelines.curation.ingest import RawVideosConfig
 from pipelines.curation.internet import synthetic_videos
+from pipelines.curation.source_config import GENERATED
 from pipelines.evaluation.splits import SIDES, check_labels
 from pipelines.node import Profile
 from pipelines.settings import SettingError

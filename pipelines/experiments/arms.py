@@ -3,7 +3,8 @@
 Arms differ from a base recipe by assignments (`masks.use=one`). Each trains for as many steps as
 cost about the same CPU seconds on one thread, by the loop that trains everything here; an arm of no
 steps is an encoder that was never trained. Then its target encoder is frozen and read out by the
-probe's linear and nearest-neighbour readouts.
+probe's linear and nearest-neighbour readouts. An arm with a curriculum trains half of its steps
+under further changes, and the other half goes on from the weights and moments of the first.
 """
 
 from __future__ import annotations
@@ -38,20 +39,33 @@ class Arm:
 
     changes: tuple[str, ...] = ()
     """Assignments to settings of the base, e.g. "masks.use=one"."""
+    first: tuple[str, ...] = ()
+    """A curriculum: what holds besides in the first half of the steps; () is none."""
     steps: Natural
     """Steps that cost about as many CPU seconds as those of the other arms; 0: never trained."""
 
 
-def arm_config(base: PretrainConfig, arm: Arm, seed: int) -> PretrainConfig:
-    """The recipe of an arm: a tenth of its steps warm up, the others follow half a cosine.
+def arm_configs(base: PretrainConfig, arm: Arm, seed: int) -> tuple[PretrainConfig, ...]:
+    """The recipe of an arm, or of each half of one with a curriculum.
+
+    A tenth of the steps of each warm up, the others follow half a cosine.
 
     Raises:
         SettingError: a change names no setting of the base, or one that cannot be.
     """
-    steps = max(1, arm.steps)
+    if not arm.first:
+        return (_recipe(base, arm.changes, max(1, arm.steps), seed),)
+    half = max(1, arm.steps // 2)
+    first = _recipe(base, (*arm.changes, *arm.first), half, seed)
+    return first, _recipe(base, arm.changes, max(1, arm.steps - half), seed)
+
+
+def _recipe(
+    base: PretrainConfig, changes: tuple[str, ...], steps: int, seed: int
+) -> PretrainConfig:
     warm = max(1, steps // 10)
     return replace(
-        override(base, arm.changes),
+        override(base, changes),
         seed=seed,
         warmup_steps=warm,
         constant_steps=0,
@@ -65,11 +79,16 @@ def arm_config(base: PretrainConfig, arm: Arm, seed: int) -> PretrainConfig:
 class ArmTask:
     """One arm from one seed, and the clips that it is read out on; pickles."""
 
-    config: PretrainConfig
+    configs: tuple[PretrainConfig, ...]
     trained: bool
     inputs: Mapping[str, Artifact]
     readout: ReadoutConfig
     work: Work
+
+    @property
+    def config(self) -> PretrainConfig:
+        """What the encoder is, and how its clips are cut, when it is read out."""
+        return self.configs[-1]
 
 
 def run_arm(task: ArmTask) -> dict[str, Any]:
@@ -94,20 +113,26 @@ def trained_encoder(task: ArmTask, device: torch.device) -> Encoder:
         untrained = seeded_encoder(config.encoder, config.seed, config.initialisation)
         return untrained.eval().requires_grad_(False)
     with task.work.room() as room:
-        run = Run(LocalWork(room / "payload", room / "scratch"))
-        build = functools.partial(build_main, config, Inputs(task.inputs))
-        train(build, loop_settings("arm", config, config.steps), run, Workers(), device)
-        final = list_checkpoints(run.folder)[config.steps]
+        done, behind = None, 0
+        for number, phase in enumerate(task.configs):
+            run = Run(LocalWork(room / f"payload-{number}", room / f"scratch-{number}"))
+            build = functools.partial(
+                build_main, phase, Inputs(task.inputs), first_step=behind, start_from=done
+            )
+            train(build, loop_settings("arm", phase, phase.steps), run, Workers(), device)
+            done = list_checkpoints(run.folder)[phase.steps]
+            behind += phase.steps
+        assert done is not None
         # A teacher that stands still has learned nothing: its student is what was trained.
         stands = config.ema == 1 and config.ema_end in (None, 1)
         learned = "encoder" if stands else "target_encoder"
-        return load_encoder(final / f"{learned}.safetensors", config.encoder)
+        return load_encoder(done / f"{learned}.safetensors", config.encoder)
 
 
 def check_arms(base: PretrainConfig, arms: Mapping[str, Arm]) -> None:
     """Refuse an arm whose changes cannot be: ValueError that begins with `arms`."""
     for name, arm in arms.items():
         try:
-            arm_config(base, arm, 0)
+            arm_configs(base, arm, 0)
         except SettingError as refused:
             raise ValueError(f"arms.{name}: {refused}") from None

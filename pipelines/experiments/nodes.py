@@ -34,9 +34,9 @@ with means and Student's intervals over seeds, `rates.parquet`."""
 FEATURE_STUDY = """\
 What keeps features alive: one choice of the demo's recipe changed at a time, at equal CPU seconds.
 
-Initialisation, centred targets, ramps, clipping, SIGReg, larger bodies, more pixels, still clips,
-three seeds each, beside an encoder that was never trained. Read out as in `mask_study`. Payload:
-`report.json`, `rates.parquet`."""
+Initialisation, centred targets, ramps, clipping, SIGReg, larger bodies, more pixels, a curriculum,
+still clips, three seeds each, beside an encoder that was never trained. Read out as in
+`mask_study`. Payload: `report.json`, `rates.parquet`."""
 
 LEARNING_CURVE = """\
 When an encoder learned what: its checkpoints, read out one after another in both worlds.
@@ -109,6 +109,7 @@ FEATURE_ARMS = {
     ),
     "deeper body": Arm(changes=("encoder.depth=8",), steps=400),
     "64 pixels": Arm(changes=("clip.crop=64", "encoder.size=64", "batch=16"), steps=330),
+    "curriculum: grey noise first": Arm(first=("sources=('ssv2',)",), steps=700),
     "stills": Arm(changes=("clip.still=true", "centre=none"), steps=700),
     "untrained": Arm(steps=0),
 }

@@ -18,7 +18,7 @@ from dataclasses import field
 from typing import Annotated, Any
 
 from pipelines.evaluation.metrics import seed_interval
-from pipelines.experiments.arms import Arm, ArmTask, arm_config, check_arms, run_arm
+from pipelines.experiments.arms import Arm, ArmTask, arm_configs, check_arms, run_arm
 from pipelines.experiments.worlds import ReadoutConfig, split_of
 from pipelines.settings import DIFFERENT, NOT_EMPTY, Natural, plain, settings
 from pipelines.stage import Inputs, Stage, Workspace
@@ -58,7 +58,7 @@ def run(config: StudyConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
     """Train and read out every arm with every seed, each resuming after a kill; then report."""
     tasks = {
         f"{name}, seed {seed}": ArmTask(
-            config=arm_config(config.base, arm, seed),
+            configs=arm_configs(config.base, arm, seed),
             trained=arm.steps > 0,
             inputs=dict(inputs),
             readout=config.readout,

@@ -10,7 +10,7 @@ import copy
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,16 @@ from models.optimizer import update_average
 from models.predictor import Predictor, PredictorConfig
 from models.schedules import ema_momentum
 from models.seeds import Initialisation, seeded_networks
-from pipelines.settings import Count, Natural, NotNegative, Positive, Share, settings
+from pipelines.settings import (
+    DIFFERENT,
+    NOT_EMPTY,
+    Count,
+    Natural,
+    NotNegative,
+    Positive,
+    Share,
+    settings,
+)
 from pipelines.training.clips import ClipConfig, ClipLoader
 from pipelines.training.tasks import LoopSettings, check_shards
 from storage.digests import digest_json
@@ -49,6 +58,8 @@ class JepaConfig:
     """Of weights, masks and clips."""
     clip: ClipConfig = field(default_factory=ClipConfig)
     """Frames, rate, size and crop of a clip."""
+    sources: Annotated[tuple[str, ...], NOT_EMPTY, DIFFERENT] | None = None
+    """Sources of the mixture whose clips are drawn, at its weights; None: all of them."""
     batch: Count = 3072
     """Clips per step, over all workers."""
     gradient_shards: Count = 128

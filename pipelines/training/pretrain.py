@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from models.mask_mixture import check_masks
 from models.predictor import PredictorConfig
 from models.schedules import Phase, by_phase, cosine
 from models.seeds import Initialisation
+from pipelines.schemas import nearest
 from pipelines.settings import Count, Natural, NotNegative, Positive, settings
 from pipelines.stage import Inputs, Stage, Workspace
 from pipelines.training.checkpoints import pick_checkpoint, publish
@@ -34,7 +36,8 @@ from pipelines.training.jepa import (
 from pipelines.training.loop import run_training
 from pipelines.training.runs import Run
 from pipelines.training.tasks import Build, with_real_precision
-from storage.errors import curable
+from storage.artifacts import Artifact
+from storage.errors import InputError, curable
 from storage.tables import read_table
 
 
@@ -156,10 +159,19 @@ def _main_phase(encoder: EncoderConfig) -> EncoderConfig:
     return replace(encoder, frames=16, size=256)
 
 
-def build_main(config: PretrainConfig, inputs: Inputs, device: torch.device) -> JepaTask:
-    """The main phase on a device."""
-    clips = open_clips(config, inputs)
-    return JepaTask(config.networks, config, clips, config.rate, config.steps, device)
+def build_main(
+    config: PretrainConfig,
+    inputs: Inputs,
+    device: torch.device,
+    *,
+    first_step: int = 0,
+    start_from: Path | None = None,
+) -> JepaTask:
+    """The main phase on a device; on from another's checkpoint, with the steps behind it."""
+    return JepaTask(
+        config.networks, config, open_clips(config, inputs), config.rate, config.steps, device,
+        first_step=first_step, start_from=start_from,
+    )  # fmt: skip
 
 
 def build_cooldown(config: CooldownConfig, inputs: Inputs, device: torch.device) -> JepaTask:
@@ -193,26 +205,45 @@ def branch(config: CooldownConfig, inputs: Inputs) -> tuple[Networks, str, int]:
 
 def open_clips(config: JepaConfig, inputs: Inputs) -> ClipLoader:
     """The mixture's clips, in the order that the seed makes."""
-    mixture = inputs["videomix22m"]
     return ClipLoader.open(
-        mixture,
+        inputs["videomix22m"],
         inputs.parts("clip_shards"),
         config.clip,
-        weights=mixture.json("mixture.json")["weights"],
+        weights=source_weights(config, inputs["videomix22m"]),
         seed=config.seed,
         cache_bytes=CLIP_CACHE,
     )
 
 
+def source_weights(config: JepaConfig, mixture: Artifact) -> dict[str, float]:
+    """Weights of the sources that clips are drawn from.
+
+    Raises:
+        InputError: `sources` names one that the mixture does not draw from.
+    """
+    weights: dict[str, float] = mixture.json("mixture.json")["weights"]
+    if config.sources is None:
+        return weights
+    drawn = [source for source, weight in weights.items() if weight > 0]
+    for source in config.sources:
+        if source not in drawn:
+            raise InputError(
+                f"sources: the mixture draws nothing from {source!r}{nearest(source, drawn)}"
+            )
+    return {source: weights[source] for source in config.sources}
+
+
 def run_main(config: PretrainConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
     """Train the main phase; the payload holds its checkpoints and its log."""
+    source_weights(config, inputs["videomix22m"])  # what cannot be is said before workers start
     build = functools.partial(build_main, config, inputs)
     return _train("encoder", config, build, config.steps, out)
 
 
 def run_cooldown(config: CooldownConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
     """Train a cool-down; the payload holds its checkpoints and its log."""
-    networks, _, _ = branch(config, inputs)  # what cannot be is said before workers start
+    source_weights(config, inputs["videomix22m"])  # what cannot be is said before workers start
+    networks, _, _ = branch(config, inputs)
     with curable("cooled_encoder"):
         check_hidden(config, networks)
     build = functools.partial(build_cooldown, config, inputs)

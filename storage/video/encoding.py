@@ -15,6 +15,9 @@ from av.video.reformatter import VideoReformatter
 from storage.pictures import Clip, Picture
 from storage.video.conversion import EXACT
 
+ENCODER = f"PyAV {av.__version__}"
+"""What encodes: another version may give other bytes for the same pictures."""
+
 # What makes each codec quick, and its bytes the same on every run and processor: without
 # cpu-independent, x264's lookahead can give small frames other bytes from run to run.
 _ENCODERS: dict[str, dict[str, str]] = {

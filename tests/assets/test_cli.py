@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 
 from assets import cli
 from assets.cli import commands
+from assets.names import remember
 from pipelines.nodes import GRAPH
 from storage.artifacts import ArtifactStore
 from storage.digests import digest_json
@@ -99,6 +101,37 @@ def test_help_answers_at_once_for_it_imports_nothing_but_the_command_line():
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert set(told.stdout.split()) - sys.stdlib_module_names == {"assets"}
+
+
+def run_and_tell_modules(home, *words):
+    """The last line on stderr of a command, and which heavy libraries it imported."""
+    script = (
+        "import sys; from assets.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "finally: print(*({'torch', 'numpy', 'pydantic', 'dagster', 'ray'} & set(sys.modules)))"
+    )
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("VJEPA2_")}
+    done = subprocess.run(
+        [sys.executable, "-c", script, *words],
+        cwd=ROOT, env=kept | {"VJEPA2_HOME": str(home)}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    return done.returncode, done.stderr.strip().splitlines()[-1], set(done.stdout.split())
+
+
+def test_a_mistyped_asset_is_told_before_anything_heavy_is_imported_once_the_names_are_known(
+    tmp_path,
+):
+    remember(tuple(GRAPH.by_name), {"VJEPA2_HOME": str(tmp_path)})
+    code, told, loaded = run_and_tell_modules(tmp_path, "run", "encodr")
+    assert (code, loaded) == (2, set())
+    assert told == "vjepa2: encodr: no such asset; did you mean encoder?"
+    # What was noted of other sources says nothing, and the graph itself is asked.
+    noted = tmp_path / "cache" / "assets.json"
+    noted.write_text(noted.read_text().replace('"encoder"', '"encodr"'))
+    noted.write_text(json.dumps(json.loads(noted.read_text()) | {"sources": "others"}))
+    code, told, loaded = run_and_tell_modules(tmp_path, "run", "encodr")
+    assert code == 2 and "no such asset; did you mean encoder?" in told and "numpy" in loaded
 
 
 def test_every_command_has_its_own_help(ask):

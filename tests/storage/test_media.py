@@ -16,7 +16,8 @@ from pipelines.curation.ingest import RawVideosConfig, SourceConfig, observe
 from pipelines.curation.probing import File, probed
 from pipelines.execution import ExecutionConfig
 from storage import media
-from storage.media import Bucket, Folder, MediaError, listings_kept, open_media
+from storage.buckets import Bucket
+from storage.media import Folder, MediaError, listings_kept, open_media
 from storage.places import PlaceError
 from storage.s3 import S3Place
 

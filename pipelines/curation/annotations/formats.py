@@ -12,8 +12,10 @@ from typing import Literal
 
 from pipelines.curation.annotations import (
     coin,
+    diving48,
     epic_kitchens,
     imagenet,
+    jester,
     kinetics,
     plain,
     something_something,
@@ -25,7 +27,7 @@ from pipelines.curation.labels import LABELS
 
 FormatName = Literal[
     "plain", "something-something-v2", "kinetics", "howto100m", "yt-temporal-1b", "imagenet",
-    "coin", "epic-kitchens-100",
+    "coin", "epic-kitchens-100", "jester", "diving-48",
 ]  # fmt: skip
 
 
@@ -79,4 +81,6 @@ FORMATS: dict[FormatName, Format] = {
     ),
     "coin": Format(coin.FILES, coin.read),
     "epic-kitchens-100": Format(epic_kitchens.FILES, epic_kitchens.read, segmented=True),
+    "jester": Format(jester.FILES, jester.read),
+    "diving-48": Format(diving48.FILES, diving48.read),
 }

@@ -87,12 +87,15 @@ class Sheets:
         Raises:
             MediaError: a file is missing or wrong; one line that names it and the place in it.
         """
+        notes = Notes(keep)
+        self.format.read(self.documents(), notes)
+        return notes
+
+    def documents(self) -> list[Document]:
+        """The annotation files themselves; MediaError where they are missing."""
         media, found = self._found()
         marks = media.listing().marks if found else {}
-        notes = Notes(keep)
-        documents = [Document(media.location, p, media.read(p, marks.get(p))) for p in found]
-        self.format.read(documents, notes)
-        return notes
+        return [Document(media.location, p, media.read(p, marks.get(p))) for p in found]
 
     def told(
         self, paths: Sequence[str], everywhere: Sequence[str], mine: Callable[[str], bool]

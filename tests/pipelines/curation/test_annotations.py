@@ -147,6 +147,27 @@ def test_kinetics_has_the_published_clips(real_data: Path, tmp_path: Path) -> No
     assert len({n.label for item in notes.known.values() for n in item.values()}) == 400
 
 
+def test_jester_has_the_published_gestures(real_data: Path, tmp_path: Path) -> None:
+    shared = real_data / "annotations"
+    map_ = shared / "label_maps" / "jester__label_map.txt"
+    folder = copied(tmp_path / "jester", *(shared / "jester").iterdir(), map_)
+    notes = read("jester", folder)
+    assert by_split(notes) == {"validation": 14_787 + 14_743}
+    labels = [note.label for item in notes.known.values() for note in item.values() if note.label]
+    assert (len(labels), len(set(labels))) == (14_787, 27)
+    assert labels.count("Doing other things") == 1_468, "the largest class"
+
+
+def test_diving_48_has_the_published_dives(real_data: Path, tmp_path: Path) -> None:
+    map_ = real_data / "annotations" / "label_maps" / "diving48__label_map.txt"
+    folder = copied(tmp_path / "diving", map_)
+    entries = [{"vid_name": f"v{n}", "label": n, "start_frame": 0, "end_frame": 9} for n in (0, 47)]
+    written(folder, Diving48_V2_test__json=json.dumps(entries))
+    known = read("diving-48", folder).known
+    assert known["v0"][""] == Note("Back+15som+05Twis+FREE", "validation")
+    assert len({known["v47"][""].label, *map_.read_text().split()}) == 48
+
+
 def test_coin_has_the_published_taxonomy(real_data: Path) -> None:
     path = real_data / "annotations" / "coin" / "taxonomy.xlsx"
     found = coin.read_taxonomy(Document(str(path.parent), path.name, path.read_bytes()))
@@ -221,6 +242,23 @@ def test_imagenet_says_classes_in_its_folders(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_jester_and_diving_48_in_their_own_files(tmp_path: Path) -> None:
+    gestures = {
+        "jester-v1-train__csv": "1;Swiping Left\n", "jester-v1-test__csv": "2\n",
+        "jester-v1-labels__csv": "Swiping Left\nSwiping Right\n",
+    }  # fmt: skip
+    assert read("jester", written(tmp_path / "jester", **gestures)).known == {
+        "1": {"": Note("Swiping Left", "train")}, "2": {"": Note(None, "validation")},
+    }  # fmt: skip
+    dives = {
+        "Diving48_vocab__json": '[["Back", "15som", "05Twis", "FREE"]]',
+        "Diving48_V2_train__json": '[{"vid_name": "a_1", "label": 0}]',
+    }
+    assert read("diving-48", written(tmp_path / "diving", **dives)).known == {
+        "a_1": {"": Note("Back+15som+05Twis+FREE", "train")}
+    }
+
+
 def test_coin_in_its_own_json(tmp_path: Path) -> None:
     entry = {"class": "WashHair", "subset": "testing", "recipe_type": 3, "annotation": []}
     notes = read("coin", written(tmp_path, COIN__json=json.dumps({"database": {"abc": entry}})))
@@ -269,6 +307,26 @@ NO_CLASS, NO_TIME = "a_0,a,0:00:00,0:00:01,2,0\n", "a_0,a,0:00:02,0:00:01,0,0\n"
         ),
         ("coin", {"COIN__json": VAL}, "COIN.json video a: subset 'val' is not one of"),
         ("coin", {"taxonomy__xlsx": b"PK"}, "taxonomy.xlsx is no Excel file"),
+        (
+            "jester",
+            {"jester-v1-train__csv": "1,Stop\n"},
+            "train.csv line 1: is '1,Stop'; give id;l",
+        ),
+        (
+            "jester",
+            {"jester-v1-labels__csv": "Stop\n", "jester-v1-train__csv": "1;Stop\n2;Go\n"},
+            "train.csv line 2: label 'Go' is none of 1 labels",
+        ),
+        (
+            "diving-48",
+            {"Diving48_V2_test__json": '[{"vid_name": "a", "label": 48}]'},
+            "test.json entry 1: label is '48'; give a whole number, 0 to 47",
+        ),
+        (
+            "diving-48",
+            {"Diving48_V2_test__json": '[{"vid_name": "a", "label": 4, "score": 1}]'},
+            r"entry 1: has \['label', 'score', 'vid_name'\]; give end_frame",
+        ),
         ("epic-kitchens-100", {"EPIC_100_train__csv": EPIC_HEAD}, "verb_classes.csv is missing"),
         (
             "epic-kitchens-100",

@@ -29,12 +29,12 @@ from pipelines.curation.camera import (
     move_of,
     view_of,
 )
-from pipelines.curation.clip_shards import stored_clips
 from pipelines.curation.embeddings import centre_square
 from pipelines.curation.internet import make, shots_of, synthetic_videos
 from pipelines.curation.shots import Shot, draw, stream
 from pipelines.curation.sources import SOURCES
 from pipelines.curation.themes import StyleConfig
+from pipelines.curation.transcoding import stored_clips
 from pipelines.nodes import PROFILES
 from pipelines.training.clips import ClipConfig, frame_numbers
 from storage.digests import digest_bytes
@@ -218,7 +218,7 @@ def test_stored_as_the_demo_stores_them_they_hold_several_windows_of_four_frames
     for video in synthetic_videos("ssv2", THEME_OF["ssv2"], 12, 0, STYLE):
         data = make(video, STYLE)
         scene = {"kind": "video", "path": video.path, "start": 0.0, "end": probe(data).seconds}
-        _, [stored] = stored_clips(data, scene, 48, config)
+        [stored] = stored_clips(data, scene, "mp4", 48, config)
         first, last = (frame_numbers(stored.frames, stored.fps, clip, s) for s in (0.0, 0.999))
         assert np.diff(first).tolist() == np.diff(last).tolist() == [2, 2, 2], "never held"
         assert last[0] - first[0] >= 3

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import webdataset
 
-from pipelines.curation.clip_shards import ClipShardsConfig, piece_frames, planned_shards, run
+from pipelines.curation.clip_shards import ClipShardsConfig, planned_shards, run
+from pipelines.curation.transcoding import piece_frames
 from pipelines.stage import Inputs, Workspace
 from pipelines.training.clips import ClipConfig, ClipLoader
 from pipelines.training.order import ClipSampler

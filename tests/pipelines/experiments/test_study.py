@@ -3,6 +3,7 @@
 - An arm is the base with its changes, a tenth of its steps as warm-up; what cannot be is refused.
 - Every arm is trained with every seed and read out on the same clips; the report has each seed's
   rate, Student's interval and the gain over the reference, and comes out the same again.
+- An arm with a curriculum goes on from the weights, moments and clips of its first half.
 - An arm of no steps is the untrained encoder of its seed.
 - A study is made only when it is named.
 """
@@ -24,7 +25,7 @@ from models.seeds import seeded_encoder
 from pipelines.curation.mixture import write_mapped
 from pipelines.evaluation.metrics import seed_interval
 from pipelines.experiments import arms, learning_curve
-from pipelines.experiments.arms import Arm, arm_config
+from pipelines.experiments.arms import Arm, arm_configs
 from pipelines.experiments.learning_curve import LearningCurveConfig
 from pipelines.experiments.nodes import robot_lines, study_lines
 from pipelines.experiments.study import StudyConfig, describe, run
@@ -32,7 +33,7 @@ from pipelines.experiments.worlds import ReadoutConfig
 from pipelines.nodes import GRAPH, PROFILES
 from pipelines.settings import SettingError, plain
 from pipelines.stage import Inputs, Workspace
-from pipelines.training.pretrain import run_main
+from pipelines.training.pretrain import build_main, run_main
 from storage.artifacts import Artifact
 from storage.errors import InputError
 from storage.shards import ShardWriter
@@ -143,14 +144,14 @@ def test_a_learning_curve_reads_out_every_checkpoint(
         for readout in ("linear", "knn")
         for step in (0, 4)
     }
-    config = arm_config(BASE, Arm(steps=0), recipe.seed)
-    first = arms.run_arm(arms.ArmTask(config, False, inputs, CONFIG.readout, out.work))
+    configs = arm_configs(BASE, Arm(steps=0), recipe.seed)
+    first = arms.run_arm(arms.ArmTask(configs, False, inputs, CONFIG.readout, out.work))
     assert [{k: row[k] for k in row if k != "step"} for row in rows[:4]] == first["rows"]
 
 
 def test_an_arm_of_no_steps_is_untrained(inputs: dict[str, Artifact], tmp_path: Path) -> None:
     task = arms.ArmTask(
-        arm_config(BASE, Arm(steps=0), 3), False, inputs, CONFIG.readout, workspace(tmp_path).work,
+        arm_configs(BASE, Arm(steps=0), 3), False, inputs, CONFIG.readout, workspace(tmp_path).work,
     )  # fmt: skip
     found = arms.trained_encoder(task, torch.device("cpu")).state_dict()
     for name, value in seeded_encoder(BASE.encoder, 3).state_dict().items():
@@ -160,8 +161,8 @@ def test_an_arm_of_no_steps_is_untrained(inputs: dict[str, Artifact], tmp_path: 
 def test_the_student_of_a_teacher_that_stands_still_is_read_out(
     inputs: dict[str, Artifact], tmp_path: Path
 ) -> None:
-    config = arm_config(BASE, Arm(changes=("ema=1.0", "ema_end=null"), steps=3), 3)
-    task = arms.ArmTask(config, True, inputs, CONFIG.readout, workspace(tmp_path).work)
+    configs = arm_configs(BASE, Arm(changes=("ema=1.0", "ema_end=null"), steps=3), 3)
+    task = arms.ArmTask(configs, True, inputs, CONFIG.readout, workspace(tmp_path).work)
     found = arms.trained_encoder(task, torch.device("cpu")).state_dict()
     untrained = seeded_encoder(BASE.encoder, 3).state_dict()
     assert not torch.equal(found["patch_embed.proj.weight"], untrained["patch_embed.proj.weight"])
@@ -177,13 +178,33 @@ def test_what_cannot_be_read_out_is_told_before_training(
 
 
 def test_an_arm_is_the_base_with_its_changes() -> None:
-    config = arm_config(BASE, Arm(changes=("masks.use=one", "batch=8"), steps=40), 7)
+    (config,) = arm_configs(BASE, Arm(changes=("masks.use=one", "batch=8"), steps=40), 7)
     assert (config.seed, config.batch, config.masks.use) == (7, 8, "one")
     assert (config.warmup_steps, config.decay_steps, config.steps) == (4, 36, 40)
-    assert arm_config(BASE, Arm(steps=1), 7).steps == 1
-    assert replace(arm_config(BASE, Arm(steps=40), 7), seed=0) == replace(
-        arm_config(BASE, Arm(steps=40), 8), seed=0
-    )
+    assert arm_configs(BASE, Arm(steps=1), 7)[0].steps == 1
+    (other,) = arm_configs(BASE, Arm(changes=("masks.use=one", "batch=8"), steps=40), 8)
+    assert replace(other, seed=0) == replace(config, seed=0)
+
+
+def test_a_curriculum_goes_on_from_its_first_half(
+    inputs: dict[str, Artifact], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs = arm_configs(BASE, Arm(changes=("batch=8",), first=("sources=('ssv2',)",), steps=5), 3)
+    assert [(c.steps, c.sources, c.batch) for c in configs] == [(2, ("ssv2",), 8), (3, None, 8)]
+    began = []
+
+    def build(*args: Any, first_step: int, start_from: Path | None) -> Any:
+        began.append((first_step, start_from and start_from.name))
+        return build_main(*args, first_step=first_step, start_from=start_from)
+
+    monkeypatch.setattr(arms, "build_main", build)
+    task = arms.ArmTask(configs, True, inputs, CONFIG.readout, workspace(tmp_path).work)
+    found = arms.trained_encoder(task, torch.device("cpu")).state_dict()
+    assert began == [(0, None), (2, "step-000002")]
+    # Its second half alone, from untrained weights, is another encoder.
+    alone = replace(task, configs=configs[1:], work=workspace(tmp_path / "alone").work)
+    other = arms.trained_encoder(alone, torch.device("cpu")).state_dict()
+    assert not torch.equal(found["patch_embed.proj.weight"], other["patch_embed.proj.weight"])
 
 
 @pytest.mark.parametrize(
@@ -193,6 +214,8 @@ def test_an_arm_is_the_base_with_its_changes() -> None:
          r"arms\.x: .*no such setting; did you mean masks"),
         ({"arms": {"x": Arm(changes=("masks.temporal=null",), steps=1)}, "reference": "x"},
          r"arms\.x: .*are all absent"),
+        ({"arms": {"x": Arm(first=("sauces=('ssv2',)",), steps=4)}, "reference": "x"},
+         r"arms\.x: .*no such setting; did you mean sources"),
         ({"reference": "best"}, r"reference = 'best': must be one of temporal"),
         ({"seeds": (1, 1)}, r"seeds = \(1, 1\): names 1 twice; want each once"),
         ({"arms": {}}, "arms"),
@@ -240,7 +263,7 @@ def test_the_studies_differ_from_the_demo_by_what_they_say(name: str) -> None:
     config = getattr(PROFILES["demo"], name)
     assert config.base == PROFILES["demo"].encoder and len(config.seeds) == 3
     trained = [arm for arm in config.arms.values() if arm.steps]
-    assert len({arm.changes for arm in trained}) == len(trained)
+    assert len({(arm.changes, arm.first) for arm in trained}) == len(trained)
     untrained = config.arms[config.reference]
     assert untrained.steps == 0
 

@@ -124,6 +124,21 @@ def test_unreadable_clips_are_replaced_and_counted(
     assert [row["replaced_clips"] for row in log] == counted
 
 
+def test_clips_are_drawn_from_the_sources_that_are_named(
+    mixture: dict[str, Artifact], tmp_path: Path
+) -> None:
+    clips = open_clips(material.pretrain_config(sources=("imagenet",)), Inputs(mixture))
+    assert {clips.sampler.source(step, slot) for step in range(4) for slot in range(8)} == {
+        "imagenet"
+    }
+    for build, config in (
+        (run_main, material.pretrain_config(sources=("ssv2", "imagnet"))),
+        (run_cooldown, material.cooldown_config(sources=("imagnet",))),
+    ):
+        with pytest.raises(UserError, match="nothing from 'imagnet'; did you mean imagenet"):
+            build(config, Inputs(mixture), workspace(tmp_path / build.__name__))
+
+
 @pytest.mark.parametrize("step", [2, None])
 def test_cooldown_branches_off_a_checkpoint(
     step: int | None, trunk: Artifact, mixture: dict[str, Artifact], tmp_path: Path
