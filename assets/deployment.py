@@ -55,13 +55,17 @@ class Deployment:
     store_at: str
     """A folder or s3://bucket/prefix."""
     home: Path
+    variant: str | None = None
+    """The name under which something is made beside what the deployment shows."""
 
     def open_store(self, *, read_only: bool = False) -> ArtifactStore:
         """The artifact store; PlaceError when it does not answer, or cannot be written (which is
         not tried for who only asks).
         """
         cache = self.profile.execution.cache
-        return ArtifactStore(self.store_at, cache, self.name, read_only=read_only)
+        return ArtifactStore(
+            self.store_at, cache, self.name, read_only=read_only, variant=self.variant
+        )
 
     def environment(self) -> dict[str, str]:
         """The variables that describe this deployment to another process."""

@@ -73,7 +73,8 @@ def materialize_stale(
     outcome = Outcome()
     for key in keys:
         state = states[key]
-        known = state.manifest and shown.get(key) == state.manifest.content
+        # A variant is no asset's current state: the page does not show it as one.
+        known = deployed.variant or (state.manifest and shown.get(key) == state.manifest.content)
         (outcome.fresh if state.state == "fresh" and known else outcome.made).append(key)
     _say_start(outcome, states, out)
     if outcome.made:

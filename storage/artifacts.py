@@ -68,8 +68,9 @@ class ArtifactStore(Catalogue):
         deployment: str = "default",
         *,
         read_only: bool = False,
+        variant: str | None = None,
     ) -> None:
-        super().__init__(open_place(location, read_only=read_only), deployment)
+        super().__init__(open_place(location, read_only=read_only), deployment, variant)
         self.cache = cache
         self.is_local = isinstance(self.place, LocalPlace)
         if isinstance(self.place, LocalPlace):

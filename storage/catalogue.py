@@ -2,13 +2,15 @@
 
 manifests/<recipe>/<content>.json        one artifact
 refs/<deployment>/<asset>[/<partition>]  the two digests of what is shown
+variants/<deployment>/<variant>/refs/<asset>[/<partition>]  the same of what was made under a name
+variants/<deployment>/<variant>/settings.json               by which settings it is another
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 from storage.manifests import ArtifactError, Manifest, ManifestError, manifest_key, parse_manifest
@@ -20,12 +22,16 @@ _NAME = re.compile(r"[A-Za-z0-9._-]+")
 class Catalogue:
     """Manifests and refs in one place.
 
+    As seen by a variant, what was made under its name stands before what the deployment shows, and
+    what is made becomes the variant's alone.
+
     Raises:
-        PlaceError: the deployment's name is not one.
+        PlaceError: the name of the deployment, or of the variant, is not one.
     """
 
-    def __init__(self, place: Place, deployment: str) -> None:
+    def __init__(self, place: Place, deployment: str, variant: str | None = None) -> None:
         self.place, self.deployment = place, _check_name(deployment)
+        self.variant = None if variant is None else _check_name(variant)
 
     def manifests(
         self, prefix: str = "", unread: list[ArtifactError] | None = None
@@ -58,19 +64,28 @@ class Catalogue:
         return manifest
 
     def ref_key(self, asset: str, partition: str | None) -> str:
-        """Where the deployment notes what it shows for an asset (partition)."""
-        names = (self.deployment, asset, partition) if partition else (self.deployment, asset)
-        for name in names:
-            _check_name(name)
-        return "/".join(("refs", *names))
+        """Where it is noted what is shown for an asset (partition): by the variant, if there is
+        one, else by the deployment.
+        """
+        below = f"{self._variant_key}/refs" if self.variant else f"refs/{self.deployment}"
+        return "/".join((below, *map(_check_name, (asset, partition) if partition else (asset,))))
+
+    @property
+    def _variant_key(self) -> str:
+        return f"variants/{self.deployment}/{self.variant}"
+
+    @property
+    def base(self) -> Catalogue:
+        """The same without a variant."""
+        return Catalogue(self.place, self.deployment)
 
     def ref(self, asset: str, partition: str | None = None) -> Manifest | None:
-        """What the deployment currently shows for an asset (partition), or None."""
+        """What is currently shown for an asset (partition), or None: the variant's own first."""
         key = self.ref_key(asset, partition)
         try:
             data = self.place.read(key)
         except KeyError:
-            return None
+            return self.base.ref(asset, partition) if self.variant else None
         try:
             pointer = json.loads(data)
             recipe, content = str(pointer["recipe"]), str(pointer["content"])
@@ -91,10 +106,31 @@ class Catalogue:
         self.place.write(self.ref_key(asset, partition), json.dumps(pointer, indent=1).encode())
 
     def refs(self) -> Iterator[tuple[str, str | None]]:
-        """Every (asset, partition) that has a current artifact in this deployment."""
-        for key in self.place.keys(f"refs/{self.deployment}/"):
-            parts = key.split("/")
-            yield parts[2], parts[3] if len(parts) > 3 else None
+        """Every (asset, partition) that has a current artifact of its own: the variant's, if there
+        is one, else the deployment's.
+        """
+        below = f"{self._variant_key}/refs/" if self.variant else f"refs/{self.deployment}/"
+        for key in self.place.keys(below):
+            asset, _, partition = key.removeprefix(below).partition("/")
+            yield asset, partition or None
+
+    def variants(self) -> list[str]:
+        """Names under which something was made beside what the deployment shows."""
+        below = f"variants/{self.deployment}/"
+        return sorted({key.removeprefix(below).split("/")[0] for key in self.place.keys(below)})
+
+    @property
+    def variant_settings(self) -> tuple[str, ...]:
+        """The `path=value` assignments that the variant was last made with."""
+        try:
+            return tuple(json.loads(self.place.read(f"{self._variant_key}/settings.json")))
+        except KeyError:
+            return ()
+
+    def note_settings(self, settings: Sequence[str]) -> None:
+        """Note the assignments that the variant is made with."""
+        data = json.dumps(list(settings), indent=1).encode()
+        self.place.write(f"{self._variant_key}/settings.json", data)
 
 
 def _check_name(name: str) -> str:

@@ -1,5 +1,5 @@
-"""The command line `vjepa2`: run, status, lineage, who-saw, takedown, cost, verify, clean, ui,
-settings.
+"""The command line `vjepa2`: run, compare, status, lineage, who-saw, takedown, cost, verify,
+clean, ui, settings.
 
 Whatever a person can cure ends in one line on stderr and exit code 2, whether the command or a
 stage found it; a check that is not passed is one line and exit code 1. Whatever else a stage breaks
@@ -36,6 +36,8 @@ examples:
   vjepa2 run encoder                  … only the encoder and what it is made from
   vjepa2 run scenes/yt1b-02           … only one partition
   vjepa2 run encoder --set encoder.lr=1e-3
+  vjepa2 run encoder --as big-lr --set encoder.lr=5e-3    … beside the encoder that is shown
+  vjepa2 compare encoder big-lr       settings that differ, curves over each other
   vjepa2 run raw_videos --set raw_videos.sources.yt1b.location=/my/videos
   vjepa2 run --profile laptop --store s3://bucket/prefix
   vjepa2 status                       what is fresh, stale or missing, and why
@@ -126,6 +128,17 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument(
         "assets", nargs="*", metavar="asset", help="asset or asset/partition; none: all"
     )
+    run.add_argument(
+        "--as", dest="variant", metavar="name",
+        help="keep what is made under a name, beside what is shown; it remembers its settings",
+    )  # fmt: skip
+    both = command(
+        "compare",
+        "Say which settings of two artifacts differ, and lay their curves over each other.",
+        "In the terminal, as a picture in VJEPA2_HOME/compare, and on the page of the asset.",
+    )
+    for name in ("a", "b"):
+        both.add_argument(name, metavar=name, help="asset, asset@variant, variant or digest")
     command("status", "Say what is fresh, stale or missing, and why.")
     lineage = command(
         "lineage",

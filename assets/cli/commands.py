@@ -29,7 +29,7 @@ def carry_out(asked: argparse.Namespace) -> int:
     command = {
         "run": _run, "status": _status, "lineage": _lineage, "verify": _verify, "ui": _ui,
         "settings": _settings, "clean": _clean, "who-saw": _who_saw, "takedown": _takedown,
-        "cost": _cost,
+        "cost": _cost, "compare": _compare,
     }[asked.command]  # fmt: skip
     try:
         return command(asked, deployment(asked.profile, asked.settings, asked.store))
@@ -67,15 +67,22 @@ def _run(asked: argparse.Namespace, deployed: Deployment) -> int:
 
     # A polite kill ends like Ctrl-C: Dagster's records say that the run was stopped.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    make = materialize_stale
+    if asked.variant:
+        from assets.variants import materialize_variant, variant_of
+
+        make = materialize_variant
+        deployed = variant_of(deployed, asked.variant, asked.settings)
     store = deployed.open_store()
     with records(deployed.home) as instance:
-        outcome = materialize_stale(deployed, store, instance, asked.assets, sys.stdout)
+        outcome = make(deployed, store, instance, asked.assets, sys.stdout)
     refused = summarise(deployed, store, [*outcome.fresh, *outcome.made], sys.stdout)
     return 1 if refused else 0
 
 
 def _status(_: argparse.Namespace, deployed: Deployment) -> int:
-    states = list(statuses(deployed.graph, deployed.profile, deployed.open_store(read_only=True)))
+    store = deployed.open_store(read_only=True)
+    states = list(statuses(deployed.graph, deployed.profile, store))
     for state, keys in _alike(states):
         alone = key_name((state.asset, state.partition))
         what = alone if len(keys) == 1 else f"{state.asset} ({', '.join(keys)})"
@@ -84,6 +91,8 @@ def _status(_: argparse.Namespace, deployed: Deployment) -> int:
     told = ", ".join(f"{number} {name}" for name, number in count.items())
     where = f"Store {deployed.store_at}, deployment {deployed.name}"
     print(f"\n{told}. {where}, profile {deployed.profile_name}")
+    if variants := store.variants():
+        print(f"Beside it: {', '.join(variants)} (`vjepa2 compare`)")
     return 0
 
 
@@ -101,6 +110,13 @@ def _alike(states: list[State]) -> Iterator[tuple[State, list[str]]]:
 def _sort(state: State) -> tuple[str, str, str]:
     """What partitions must share to be told in one line; their own name does not part them."""
     return state.asset, state.state, state.reason.replace(f"/{state.partition} ", " ")
+
+
+def _compare(asked: argparse.Namespace, deployed: Deployment) -> int:
+    from assets.cli.compare import compare
+
+    compare(deployed, (asked.a, asked.b), sys.stdout)
+    return 0
 
 
 def _lineage(asked: argparse.Namespace, deployed: Deployment) -> int:
