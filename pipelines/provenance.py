@@ -7,8 +7,9 @@ import importlib.metadata
 import importlib.util
 import platform
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -71,14 +72,34 @@ def source_digest(module: str) -> str:
         path = _source_of(name, module.split(".")[0])
         if path is None or name in sources:
             continue
-        tree = without_docstrings(ast.parse(path.read_bytes()))
-        sources[name] = digest_bytes(ast.unparse(tree).encode())
-        for beside in _named_beside(tree, path):
-            sources[f"{name}: {beside.name}"] = digest_bytes(beside.read_bytes())
-        queue.extend(
-            _imports(tree, name if path.name == "__init__.py" else name.rpartition(".")[0])
-        )
+        read = read_source(path, name)
+        sources[name] = read.digest
+        sources |= {f"{name}: {beside}": digest for beside, digest in read.beside.items()}
+        queue.extend(read.imports)
     return digest_json(sources)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What one module is made of."""
+
+    digest: str
+    """Of its code."""
+    beside: Mapping[str, str]
+    """Data file beside it that it names -> its digest."""
+    imports: tuple[str, ...]
+
+
+@cache
+def read_source(path: Path, name: str) -> Source:
+    """One module, read once in a process: most of a stage's modules are another stage's too."""
+    tree = without_docstrings(ast.parse(path.read_bytes()))
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    return Source(
+        digest_bytes(ast.unparse(tree).encode()),
+        {beside.name: digest_bytes(beside.read_bytes()) for beside in _named_beside(tree, path)},
+        tuple(dict.fromkeys(_imports(tree, package))),
+    )
 
 
 def without_docstrings(tree: ast.Module) -> ast.Module:

@@ -18,7 +18,6 @@ import dagster as dg
 from assets.definitions.launchpad import parsed, schema
 from assets.definitions.watching import watched
 from assets.deployment import Deployment
-from assets.previews import PREVIEWS
 from pipelines.execution import ExecutionConfig
 from pipelines.gates import Others, refusals
 from pipelines.graph import open_inputs, others_of_source, upstream_keys
@@ -161,6 +160,8 @@ def _materialized(
             execution=execution,
         )  # fmt: skip
     context.log.info(told(made))
+    from assets.previews import PREVIEWS  # matplotlib takes a while, and what is fresh needs none
+
     preview = PREVIEWS.get(node.asset)
     pictures = preview(made.artifact, Inputs(inputs)) if preview else {}
     return dg.MaterializeResult(

@@ -305,6 +305,7 @@ def test_the_source_digest_follows_imports_through_the_rooms(
         (tmp_path / name).write_text(text)
 
     def digest() -> str:
+        provenance.read_source.cache_clear()
         return provenance.source_digest.__wrapped__("pipelines.a")
 
     before = digest()
@@ -333,6 +334,7 @@ def test_the_source_digest_follows_a_package_of_ones_own(
     monkeypatch.syspath_prepend(tmp_path)
 
     def digest() -> str:
+        provenance.read_source.cache_clear()
         return provenance.source_digest.__wrapped__("mine_for_once.stage")
 
     seen = [digest()]
@@ -353,6 +355,7 @@ def test_the_source_digest_looks_at_code_alone(
 
     def digest(text: str) -> str:
         (tmp_path / "pipelines" / "a.py").write_text(text)
+        provenance.read_source.cache_clear()
         return provenance.source_digest.__wrapped__("pipelines.a")
 
     plain = digest("class A:\n    x: int = 1\n    def f(self):\n        return 'text'\n")
