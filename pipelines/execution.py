@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pipelines.provenance import default_home
 from pipelines.settings import Count, Natural, between, settings
@@ -32,11 +33,24 @@ class ExecutionConfig:
     CPU, whose cores compute."""
     loader_depth: Count = 2
     """Batches that these threads keep ready, at most; never changes a batch."""
+    tensorboard: Path | None = None
+    """A folder for the curves of trainings, as TensorBoard reads them; needs the extra
+    `tensorboard`."""
+    mlflow: str | None = None
+    """The tracking URI of an MLflow that is told the curves too; needs the extra `mlflow`. Name and
+    password belong in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."""
     cache: Path = field(default_factory=lambda: default_home() / "cache")
     """A folder for what may be lost: digests of source files, copies of S3 objects."""
     takedowns: str | None = None
     """The list of files that must never be used again; None: the one of the deployment, in its
     store."""
+
+    def __post_init__(self) -> None:
+        if self.mlflow and "@" in urlsplit(self.mlflow).netloc:
+            raise ValueError(
+                "mlflow: a name or password in the URI would be shown with the settings; give them "
+                "in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+            )
 
     @property
     def threads(self) -> int:

@@ -22,7 +22,10 @@ from tests.test_architecture import ROOMS, ROOT, imports, modules
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
-RUNNING = [*PROJECT["dependencies"], *EXTRAS["cpu"], *EXTRAS["gpu"], *EXTRAS["hf"]]
+RUNNING = [
+    *PROJECT["dependencies"], *EXTRAS["cpu"], *EXTRAS["gpu"], *EXTRAS["hf"], *EXTRAS["tensorboard"],
+    *EXTRAS["mlflow"],
+]  # fmt: skip
 PINS = (ROOT / ".constraints.txt").read_text().splitlines()
 OURS = {*ROOMS, "tests"}
 PEERS = {"decord"}

@@ -1,13 +1,13 @@
 """Watching: while a training runs, its loss, speed and collapse metrics appear beside the asset.
 
-A training keeps a small progress file and its newest checkpoint's log rows in the work folder of
-its recipe. A side thread reads them and reports them to Dagster as observations of the asset, so
-the plots on its page move before there is anything to materialize.
+A training keeps a small progress file in the work folder of its recipe. A side thread reads it and
+reports it to Dagster: as observations of the asset, so that the plots on its page move before there
+is anything to materialize, and as lines of the run's log.
 """
 
 from __future__ import annotations
 
-import json
+import logging
 import sys
 import threading
 import time
@@ -30,9 +30,10 @@ _SHOWN = {
     "done": "step",
     "steps": "steps",
     "loss": "loss",
+    "lr": "lr",
     "samples_per_second": "samples a second",
+    "waiting": "share of time waiting for data",
 }
-_DIAGNOSES = ("effective_rank", "feature_std", "held_out_rank")
 
 
 @contextmanager
@@ -50,7 +51,7 @@ def watched(
     recipe = digest_json(recipe_inputs(node.stage, config, contents, partition, execution))
     folder = store.local / "work" / recipe / "scratch" / "training"
     stop = threading.Event()
-    arguments = (context.instance, dg.AssetKey(node.asset), partition, folder, stop)
+    arguments = (context.instance, dg.AssetKey(node.asset), partition, folder, stop, context.log)
     thread = threading.Thread(target=_report_until, args=arguments, daemon=True)
     thread.start()
     try:
@@ -66,6 +67,7 @@ def _report_until(
     partition: str | None,
     folder: Path,
     stop: threading.Event,
+    log: logging.Logger,
 ) -> None:
     last: dict[str, Any] = {}
     told = False
@@ -77,6 +79,8 @@ def _report_until(
             event = dg.AssetObservation(asset_key=key, partition=partition, metadata=seen)
             try:
                 instance.report_runless_asset_event(event)
+                if look := read_progress(folder):
+                    log.info(look.line())
                 last = seen
             except Exception as error:  # Dagster's storage, whichever it is; tried again later
                 if not told:
@@ -85,22 +89,10 @@ def _report_until(
 
 
 def measured(folder: Path) -> dict[str, Any]:
-    """What a training in `folder` says of itself: loss and speed now, its diagnosis lately."""
-    try:
-        progress = read_progress(folder)
-        if progress is None:
-            return {}
-        seen = {told: getattr(progress, name) for name, told in _SHOWN.items()}
-        return {f"training/{name}": v for name, v in {**seen, **_last_diagnosis(folder)}.items()}
-    except FileNotFoundError:  # sealed between one reading and the next: there is nothing to watch
+    """What a training in `folder` says of itself, and what was last measured of its networks."""
+    progress = read_progress(folder)
+    if progress is None:
         return {}
-
-
-def _last_diagnosis(folder: Path) -> dict[str, float]:
-    """The newest effective rank and the like among the rows of the finished checkpoints."""
-    for rows in sorted(folder.glob("checkpoints/step-*/rows.json"), reverse=True):
-        for row in reversed(json.loads(rows.read_text())):
-            found = {name: row[name] for name in _DIAGNOSES if row.get(name) is not None}
-            if found:
-                return found
-    return {}
+    seen = {told: getattr(progress, name) for name, told in _SHOWN.items()}
+    drawn = {f"drawn from {source}": count for source, count in progress.drawn.items()}
+    return {f"training/{name}": v for name, v in {**seen, **progress.diagnosed, **drawn}.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -20,9 +21,18 @@ class Batches:
         threads = settings.loader_threads
         self._threads = ThreadPoolExecutor(threads) if threads else None
         self._pending: dict[tuple[int, int], Future[Any]] = {}
+        self.waited = 0.0
+        """Seconds that training has stood still for its batches."""
 
     def take(self, step: int, shard: int) -> Any:
         """The batch of (step, shard)."""
+        began = time.monotonic()
+        try:
+            return self._take(step, shard)
+        finally:
+            self.waited += time.monotonic() - began
+
+    def _take(self, step: int, shard: int) -> Any:
         if self._threads is None:
             return self._task.batch(step, shard)
         key = (step, shard)

@@ -7,6 +7,7 @@ the loss and models/masks.py for the masks.
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -126,6 +127,8 @@ class ShardOfClips(NamedTuple):
 
     video: Tensor
     replaced: int
+    sources: tuple[str, ...] = ()
+    """Of each clip."""
 
 
 class JepaTask:
@@ -165,6 +168,7 @@ class JepaTask:
             "predictor": self.predictor,
         }
         self._held: Tensor | None = None
+        self.drawn: Counter[str] = Counter()
 
     def schedule(self, step: int) -> dict[str, float]:
         """Learning rate, weight decay and momentum of a step."""
@@ -184,11 +188,13 @@ class JepaTask:
         step += self.first_step
         video = self.clips.batch(step, slots)
         lost = [r for r in self.clips.replacements if r.step == step and r.slot in slots]
-        return ShardOfClips(video, len({r.slot for r in lost}))
+        sources = tuple(self.clips.sampler.source(step, slot) for slot in slots)
+        return ShardOfClips(video, len({r.slot for r in lost}), sources)
 
     def loss(self, batch: ShardOfClips, step: int, shard: int) -> tuple[Tensor, dict[str, Tensor]]:
         """V-JEPA 2's loss on a shard, with masks drawn per clip of the global batch."""
         clips, step = len(batch.video), self.first_step + step
+        self.drawn.update(batch.sources)
         drawn = draw_masks(self.described, self.config, step, clips, first=shard * clips)
         weights = [mask.weight for mask in drawn]
         out = pretraining_loss(

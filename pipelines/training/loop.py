@@ -17,7 +17,7 @@ import json
 import math
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -35,8 +35,9 @@ from pipelines.training.checkpoints import (
     optimizer_tensors,
     write_checkpoint,
 )
+from pipelines.training.curves import check_packages
 from pipelines.training.distributed import TreeSum, WorkerLostError, Workers, usable_workers
-from pipelines.training.progress import ProgressWriter, read_progress, shown
+from pipelines.training.progress import StepTeller, read_progress, shown
 from pipelines.training.runs import Run
 from pipelines.training.tasks import Build, LoopSettings, Task
 from storage.errors import InputError, UserError
@@ -62,6 +63,7 @@ def run_training(build: Build, settings: LoopSettings, out: Workspace) -> dict[s
     Raises:
         TrainingDivergedError, TrainingFailedError: with step, learning rate and what to do.
     """
+    check_packages(out.execution.tensorboard, out.execution.mlflow)
     run = Run(out.work)
     run.folder.mkdir(parents=True, exist_ok=True)
     run.remove_note(FAILURE)
@@ -156,37 +158,37 @@ def train(
     run.pull()
     with one_thread_on(device):
         trainer = Trainer(build(device), settings, workers, device)
-        try:
+        with closing(trainer.batches):
             _train(trainer, settings, run, workers, report)
-        finally:
-            trainer.batches.close()
 
 
 def _train(
     trainer: Trainer, settings: LoopSettings, run: Run, workers: Workers, report: Report | None
 ) -> None:
     done = workers.agree(trainer.restore(run.folder), trainer.device)
-    writer = ProgressWriter(run, settings.noun, settings.steps, settings.samples_per_step)
+    told = StepTeller(trainer.task, settings, run, done) if workers.is_main else None
     rows: list[Row] = []
-    for step in range(done, settings.steps):
-        row = trainer.step(step)
-        done = step + 1
-        last = done == settings.steps
-        if workers.is_main:
-            if done == 1 or last or done % settings.diagnose_every == 0:
-                row |= trainer.task.diagnose()
-            rows.append(row)
-            writer.step(done, row["loss"])
-        if last or done % settings.checkpoint_every == 0:
-            path = trainer.save(run.folder, done, rows) if workers.is_main else None
-            if path is not None:
-                run.push(path)
-            rows = []
-            workers.wait()
-            if report is not None:
-                # Ray Train is shown a checkpoint where it can reach it; it never restores one.
-                seen = path if run.work.shared else None
-                report({"step": done, "loss": row["loss"]}, seen)
+    with closing(told) if told else nullcontext():
+        for step in range(done, settings.steps):
+            row = trainer.step(step)
+            done = step + 1
+            last = done == settings.steps
+            if told is not None:
+                looked = done == 1 or last or done % settings.diagnose_every == 0
+                diagnosis = trainer.task.diagnose() if looked else {}
+                row |= diagnosis
+                rows.append(row)
+                told.step(done, row, diagnosis, trainer.batches.waited)
+            if last or done % settings.checkpoint_every == 0:
+                path = trainer.save(run.folder, done, rows) if workers.is_main else None
+                if path is not None:
+                    run.push(path)
+                rows = []
+                workers.wait()
+                if report is not None:
+                    # Ray Train is shown a checkpoint where it can reach it; it never restores one.
+                    seen = path if run.work.shared else None
+                    report({"step": done, "loss": row["loss"]}, seen)
 
 
 class Trainer:

@@ -10,13 +10,15 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from pipelines.progress import line, progress
+from pipelines.training.curves import open_curves
 from pipelines.training.runs import Run
+from pipelines.training.tasks import DrawsFromSources, LoopSettings, Task
 from storage.errors import UserError
 
 PROGRESS = "progress.json"
@@ -40,6 +42,13 @@ class Progress:
     """Steps of this session."""
     seconds: float
     """Seconds spent on them, checkpoints included."""
+    lr: float = 0.0
+    waiting: float = 0.0
+    """Share of these seconds that the main worker stood still for its batches."""
+    diagnosed: Mapping[str, float] = field(default_factory=dict)
+    """What was last measured of the networks, e.g. effective_rank."""
+    drawn: Mapping[str, int] = field(default_factory=dict)
+    """Source -> samples that the main worker trained on in this session."""
 
     def line(self) -> str:
         """E.g. `encoder step 40/240, loss 0.5120, 31.2 samples/s, ends 14:32:05`."""
@@ -50,8 +59,18 @@ class Progress:
 
     @property
     def told(self) -> str:
-        """E.g. `loss 0.5120, 31.2 samples/s`."""
-        return f"loss {self.loss:.4f}, {self.samples_per_second:.1f} samples/s"
+        """E.g. `loss 0.5120, lr 1.5e-03, 31.2 samples/s, 4 % waiting for data, effective rank 12`,
+        and which share of the samples came from which source.
+        """
+        parts = [
+            f"loss {self.loss:.4f}", f"lr {self.lr:.2g}",
+            f"{self.samples_per_second:.1f} samples/s", f"{self.waiting:.0%} waiting for data",
+        ]  # fmt: skip
+        parts += [f"{n.replace('_', ' ')} {value:.4g}" for n, value in self.diagnosed.items()]
+        if total := sum(self.drawn.values()):
+            shares = (f"{name} {self.drawn[name] / total:.0%}" for name in sorted(self.drawn))
+            parts.append(f"drawn {' '.join(shares)}")
+        return ", ".join(parts)
 
 
 class _Troubles:
@@ -84,26 +103,82 @@ class ProgressWriter:
         self._started = time.monotonic()
         self._written = 0.0
         self._trained = 0
+        self._diagnosed: dict[str, float] = {}
         self._troubles = _Troubles()
 
-    def step(self, done: int, loss: float) -> None:
-        """Note that a step is done."""
+    def step(
+        self,
+        done: int,
+        row: Mapping[str, float],
+        waited: float = 0.0,
+        diagnosis: Mapping[str, float] | None = None,
+        drawn: Mapping[str, int] | None = None,
+    ) -> dict[str, float]:
+        """Note that a step is done; returns the numbers of the moment, for curves.
+
+        Args:
+            done: steps done.
+            row: of the log.
+            waited: seconds of this session spent waiting for batches.
+            diagnosis: what was measured of the networks after this step, if anything was.
+            drawn: source -> samples of this session.
+        """
         self._trained += 1
+        self._diagnosed = {**self._diagnosed, **(diagnosis or {})}
+        seconds = max(time.monotonic() - self._started, 1e-9)
+        rate, waiting = self._trained * self._samples / seconds, waited / seconds
+        self._write(done, row, rate, waiting, drawn or {})
+        return {"samples_per_second": rate, "waiting_for_data": waiting}
+
+    def _write(
+        self, done: int, row: Mapping[str, float], rate: float, waiting: float,
+        drawn: Mapping[str, int],
+    ) -> None:  # fmt: skip
         now = time.monotonic()
         if done < self._steps and now - self._written < self._every:
             return
         self._written = now
-        seconds = now - self._started
-        rate = self._trained * self._samples / max(seconds, 1e-9)
-        look = Progress(self._noun, done, self._steps, loss, rate, self._trained, seconds)
+        look = Progress(
+            self._noun, done, self._steps, row["loss"], rate, self._trained, now - self._started,
+            row.get("lr", 0.0), waiting, self._diagnosed, dict(drawn),
+        )  # fmt: skip
         with self._troubles.told_once():
             self._run.note(PROGRESS, json.dumps(asdict(look)).encode())
 
 
+class StepTeller:
+    """What the main worker says of each step: to `progress.json`, and wherever curves go."""
+
+    def __init__(self, task: Task, settings: LoopSettings, run: Run, done: int) -> None:
+        self._task = task
+        self._writer = ProgressWriter(run, settings.noun, settings.steps, settings.samples_per_step)
+        self._curves = open_curves(
+            settings.tensorboard, settings.mlflow, settings.noun, run.recipe, done
+        )
+
+    def step(
+        self, done: int, row: Mapping[str, float], diagnosis: Mapping[str, float], waited: float
+    ) -> None:
+        """Tell the numbers of a step; `waited`: seconds of this session spent on batches."""
+        drawn = self._task.drawn if isinstance(self._task, DrawsFromSources) else {}
+        now = self._writer.step(done, row, waited, diagnosis, drawn)
+        values = {name: value for name, value in row.items() if name != "step"} | now
+        values |= {f"drawn/{source}": float(count) for source, count in drawn.items()}
+        for curves in self._curves:
+            curves.write(done, values)
+
+    def close(self) -> None:
+        """Have all curves where they belong."""
+        for curves in self._curves:
+            curves.close()
+
+
 def read_progress(folder: Path) -> Progress | None:
     """The last look written in a run's folder, or None before the first step."""
-    path = folder / PROGRESS
-    return Progress(**json.loads(path.read_text())) if path.is_file() else None
+    try:
+        return Progress(**json.loads((folder / PROGRESS).read_text()))
+    except FileNotFoundError:
+        return None
 
 
 @contextmanager

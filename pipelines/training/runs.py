@@ -34,6 +34,11 @@ class Run:
         """This worker's folder: what all share, or its own."""
         return self.work.scratch / ("training" if self.work.shared else "training-here")
 
+    @property
+    def recipe(self) -> str:
+        """The recipe of what is trained, which names its curves."""
+        return self.work.scratch.resolve().parent.name
+
     def note(self, name: str, data: bytes) -> None:
         """Leave a note for whoever started the training, and for the other workers."""
         self.work.note(f"{TRAINING}/{name}", data)
@@ -47,19 +52,12 @@ class Run:
         self.work.remove_note(f"{TRAINING}/{name}")
 
     def mirror(self, folder: Path, note: str) -> None:
-        """Copy a note, and the newest checkpoint's log, to a folder of this machine for who looks.
+        """Copy a note to a folder of this machine, for who looks there.
 
         Nothing happens where workers share their folder: it is that one.
         """
-        if self.work.shared:
-            return
-        if (data := self.read_note(note)) is not None:
+        if not self.work.shared and (data := self.read_note(note)) is not None:
             write_file(folder / note, data)
-        found = self.checkpoints()
-        if found:
-            rows = folder / "checkpoints" / checkpoint_name(max(found)) / "rows.json"
-            if not rows.exists():
-                write_file(rows, found[max(found)].file(rows.name).read_bytes())
 
     def checkpoints(self) -> dict[int, Checkpoint]:
         """The complete checkpoints that every worker can reach: steps done -> checkpoint."""

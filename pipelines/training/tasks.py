@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self, TypeVar
+from typing import Any, Literal, Protocol, Self, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +58,16 @@ class Task(Protocol):
         ...
 
 
+@runtime_checkable
+class DrawsFromSources(Protocol):
+    """A task whose samples come from several sources."""
+
+    @property
+    def drawn(self) -> Mapping[str, int]:
+        """Source -> samples of it that this worker has trained on in this session."""
+        ...
+
+
 Build = Callable[[torch.device], Task]
 """Makes a task on a device: a functools.partial of a top-level function (it must pickle)."""
 
@@ -101,6 +111,10 @@ class LoopSettings:
     """Threads that prepare batches ahead; 0: each is made when its turn comes."""
     loader_depth: Count = 2
     """Batches that threads keep ready, at most; never changes a result."""
+    tensorboard: Path | None = None
+    """A folder for curves, as TensorBoard reads them."""
+    mlflow: str | None = None
+    """The tracking URI of an MLflow that is told the curves too."""
 
     def __post_init__(self) -> None:
         check_shards("samples_per_step", self.samples_per_step, self.gradient_shards)
@@ -112,6 +126,8 @@ class LoopSettings:
             activation_checkpointing=execution.activation_checkpointing,
             loader_threads=execution.threads,
             loader_depth=execution.loader_depth,
+            tensorboard=execution.tensorboard,
+            mlflow=execution.mlflow,
         )
 
 

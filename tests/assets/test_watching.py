@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import threading
 import time
 from pathlib import Path
@@ -19,26 +19,24 @@ from storage.work import LocalWork
 
 @pytest.fixture
 def training(tmp_path: Path) -> Path:
-    """A training's folder after 20 of 100 steps, with two checkpoints."""
+    """A training's folder after its 20 steps; the first of two was diagnosed."""
     run = Run(LocalWork(tmp_path / "payload", tmp_path))
-    for step, rank in ((10, 50.0), (20, 40.0)):
-        folder = run.folder / "checkpoints" / f"step-{step:06d}"
-        folder.mkdir(parents=True)
-        rows = [
-            {"step": step - 1, "loss": 1.0, "effective_rank": rank, "feature_std": 0.9},
-            {"step": step, "loss": 1.0},
-        ]
-        (folder / "rows.json").write_text(json.dumps(rows))
-    ProgressWriter(run, "encoder", 100, 8).step(20, 0.75)
+    writer = ProgressWriter(run, "encoder", 20, 8)
+    rank = {"effective_rank": 40.0, "feature_std": 0.9}
+    writer.step(19, {"loss": 1.0, "lr": 0.1}, 0.0, rank)
+    time.sleep(0.01)
+    writer.step(20, {"loss": 0.75, "lr": 0.05}, 1e9, None, {"ssv2": 6, "coin": 10})
     return run.folder
 
 
 def test_it_tells_loss_and_speed_now_and_the_newest_diagnosis(training):
     told = measured(training)
     assert told.pop("training/samples a second") > 0
+    assert told.pop("training/share of time waiting for data") > 1
     assert told == {
-        "training/step": 20, "training/steps": 100, "training/loss": 0.75,
+        "training/step": 20, "training/steps": 20, "training/loss": 0.75, "training/lr": 0.05,
         "training/effective_rank": 40.0, "training/feature_std": 0.9,
+        "training/drawn from ssv2": 6, "training/drawn from coin": 10,
     }  # fmt: skip
 
 
@@ -47,11 +45,17 @@ def test_before_the_first_step_and_after_sealing_there_is_nothing_to_tell(tmp_pa
     assert measured(tmp_path / "gone") == {}
 
 
-def test_what_it_sees_becomes_observations_of_the_asset(training, monkeypatch):
+LOG = logging.getLogger("the run's log")
+
+
+def test_what_it_sees_becomes_observations_of_the_asset_and_lines_of_the_log(
+    training, monkeypatch, caplog
+):
+    caplog.set_level(logging.INFO, LOG.name)
     monkeypatch.setattr(watching, "EVERY", 0.02)
     key, stop = dg.AssetKey("encoder"), threading.Event()
     with dg.DagsterInstance.ephemeral() as instance:
-        arguments = (instance, key, None, training, stop)
+        arguments = (instance, key, None, training, stop, LOG)
         thread = threading.Thread(target=watching._report_until, args=arguments)
         thread.start()
         records: list[dg.EventLogRecord] = []
@@ -64,6 +68,9 @@ def test_what_it_sees_becomes_observations_of_the_asset(training, monkeypatch):
         records = instance.fetch_observations(key, limit=9).records
     assert len(records) == 1, "the same measured is told once"
     assert records[0].asset_observation.metadata["training/loss"].value == 0.75
+    [line] = caplog.messages
+    assert line.startswith("encoder step 20/20, loss 0.7500, lr 0.05, ")
+    assert "effective rank 40, feature std 0.9, drawn coin 62% ssv2 38%, ends " in line
 
 
 def test_a_storage_that_fails_is_told_once_and_asked_again(training, monkeypatch, capsys):
@@ -77,6 +84,6 @@ def test_a_storage_that_fails_is_told_once_and_asked_again(training, monkeypatch
                 stop.set()
             raise OSError("database is locked")
 
-    watching._report_until(Locked(), dg.AssetKey("encoder"), None, training, stop)
+    watching._report_until(Locked(), dg.AssetKey("encoder"), None, training, stop, LOG)
     assert len(asked) == 3
     assert capsys.readouterr().err == "    the page is not kept current: database is locked\n"
