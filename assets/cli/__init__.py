@@ -132,13 +132,7 @@ def parser() -> argparse.ArgumentParser:
         "--as", dest="variant", metavar="name",
         help="keep what is made under a name, beside what is shown; it remembers its settings",
     )  # fmt: skip
-    both = command(
-        "compare",
-        "Say which settings of two artifacts differ, and lay their curves over each other.",
-        "In the terminal, as a picture in VJEPA2_HOME/compare, and on the page of the asset.",
-    )
-    for name in ("a", "b"):
-        both.add_argument(name, metavar=name, help="asset, asset@variant, variant or digest")
+    _add_comparison(command)
     command("status", "Say what is fresh, stale or missing, and why.")
     lineage = command(
         "lineage",
@@ -163,6 +157,17 @@ def parser() -> argparse.ArgumentParser:
     page.add_argument("--port", type=_port, default=3000, help="default 3000")
     command("settings", "List every setting of the profile with its value.")
     return top
+
+
+def _add_comparison(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """The command about two artifacts of one asset."""
+    both = command(
+        "compare",
+        "Say which settings of two artifacts differ, and lay their curves over each other.",
+        "In the terminal, as a picture in VJEPA2_HOME/compare, and on the page of the asset.",
+    )
+    for name in ("a", "b"):
+        both.add_argument(name, metavar=name, help="asset, asset@variant, variant or digest")
 
 
 def _add_videos(command: Callable[..., argparse.ArgumentParser]) -> None:

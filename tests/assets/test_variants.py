@@ -148,22 +148,22 @@ def test_two_variants_are_compared_by_the_training_that_they_have(ask, tmp_path)
     assert "lr  0.3" in ask("compare", "training@two", digest)
 
 
-@pytest.mark.parametrize(
-    ("words", "line"),
-    [
-        (("compare", "training", "big"), "big: no asset, no variant, no digest; did you mean big"),
-        (("compare", "training@big", "training"), "training@big: no such variant; did you mean"),
-        (("compare", "training", "material"), "material is of material: compare two artifacts"),
-        (("compare", "training", "0000"), "0000: names no artifact; give asset@variant"),
-        (("run", "--as", "training"), "--as training: is the name of an asset"),
-        (("run", "--as", "a/b"), "'a/b' cannot name a deployment, asset or partition"),
-    ],
-)  # fmt: skip
-def test_what_cannot_be_compared_is_one_line(ask, words, line):
+REFUSED = {
+    ("compare", "training", "big"): "big: no asset, no variant, no digest; did you mean big",
+    ("compare", "training@big", "training"): "training@big: no such variant; did you mean",
+    ("compare", "training", "material"): "material is of material: compare two artifacts",
+    ("compare", "training", "0000"): "0000: names no artifact; give asset@variant",
+    ("run", "--as", "training"): "--as training: is the name of an asset",
+    ("run", "--as", "a/b"): "'a/b' cannot name a deployment, asset or partition",
+}
+
+
+def test_what_cannot_be_compared_is_one_line(ask):
     ask("run")
     ask("run", "training", "--as", "big-lr", "--set", "training.lr=0.5")
-    told = ask(*words, code=2)
-    assert line in told and told.count("\n") == 1
+    for words, line in REFUSED.items():
+        told = ask(*words, code=2)
+        assert line in told and told.count("\n") == 1
 
 
 def test_artifacts_without_curves_are_compared_by_their_settings(house: House):
