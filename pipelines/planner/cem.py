@@ -33,6 +33,10 @@ Energy = Callable[[Tensor], Tensor]
 class PlannerConfig:
     """How the planner searches; the defaults are the paper's robot runs."""
 
+    method: Literal["cem", "icem", "mppi", "surrogate"] = "cem"
+    """"cem", the paper's; "icem" (fewer candidates each time, elites kept, the best one found);
+    "mppi" (all candidates weighed by their energies); "surrogate" (a quadratic model of what each
+    motion leads to: fifty times fewer evaluations at horizon 1, see `planner.surrogate`)."""
     samples: int = 800
     """Candidates an iteration."""
     iterations: int = 10
@@ -64,6 +68,17 @@ class PlannerConfig:
     solution: Literal["mean", "best"] = "mean"
     """"mean": the mean of the last distribution, as in the paper; "best": the candidate of lowest
     energy that was seen, which few iterations find long before the mean gets there."""
+    shrink: float = 0.8
+    """iCEM: how many candidates an iteration has of those of the last one."""
+    kept_elites: float = 0.3
+    """iCEM: share of the elites that are candidates again."""
+    temperature: float = 0.1
+    """MPPI: a candidate worse by this times the spread of energies weighs e times less."""
+    surrogate_samples: tuple[int, ...] = (32, 24, 24, 16)
+    """Surrogate: true evaluations of each round; each round looks half as far around the best."""
+    polish: int = 4
+    """Surrogate: rounds more, as long as each betters the energy by over a thousandth of what
+    staying costs."""
     workspace: tuple[float, float, float, float, float, float] | None = None
     """Where the hand may be planned to go: lowest x, y, z, then highest, metres. None: anywhere."""
     stop_margin: float | None = None
@@ -95,6 +110,7 @@ class PlannerConfig:
         for name in MOMENTA:
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must lie in [0, 1)")
+        self._check_other_searches()
         if self.gripper_dead_zone < 0 or (self.close_gripper_from or 0) < 0:
             raise ValueError(
                 f"gripper_dead_zone is {self.gripper_dead_zone}, close_gripper_from "
@@ -105,7 +121,23 @@ class PlannerConfig:
                 f"stop_margin is {self.stop_margin}: it must lie in [0, 1), or be None"
             )
 
+    def _check_other_searches(self) -> None:
+        if self.method not in METHODS:
+            raise ValueError(f"method is '{self.method}': it must be one of {', '.join(METHODS)}")
+        if not 0 < self.shrink <= 1 or not 0 <= self.kept_elites <= 1 or not self.temperature > 0:
+            raise ValueError(
+                f"shrink is {self.shrink}, kept_elites {self.kept_elites}, temperature "
+                f"{self.temperature}: want 0 < shrink <= 1, 0 <= kept_elites <= 1, temperature > 0"
+            )
+        least = min(self.surrogate_samples, default=0)
+        if least < 2 or self.polish < 0:
+            raise ValueError(
+                f"surrogate_samples is {self.surrogate_samples}, polish {self.polish}: want one "
+                "round or more of at least 2, and polish 0 or more"
+            )
 
+
+METHODS = ("cem", "icem", "mppi", "surrogate")
 MOMENTA = (
     "momentum_mean",
     "momentum_std",
@@ -124,6 +156,7 @@ class Plan:
         staying: energy of not moving at all.
         stayed: whether the stop rule chose not to move.
         trace: [iterations] mean energy of the elites, iteration by iteration.
+        evaluations: how often the world model was asked.
     """
 
     actions: Tensor
@@ -131,6 +164,7 @@ class Plan:
     staying: float
     stayed: bool
     trace: tuple[float, ...]
+    evaluations: int = 0
 
 
 def generator(seed: int, step: int) -> torch.Generator:
@@ -242,11 +276,11 @@ def plan(
         mean, std = refit(samples[best], mean, std, config)
     if config.solution == "mean":
         found = bounded(mean, config, room)
-    return _conclude(energy, config, found, tuple(trace))
+    return conclude(energy, config, found, tuple(trace), config.samples * config.iterations)
 
 
-def _conclude(
-    energy: Energy, config: PlannerConfig, vector: Tensor, trace: tuple[float, ...]
+def conclude(
+    energy: Energy, config: PlannerConfig, vector: Tensor, trace: tuple[float, ...], asked: int
 ) -> Plan:
     """A search vector [H, 3 or 4] as motions, or no motion where the stop rule prefers that."""
     found = as_actions(vector, config)
@@ -256,4 +290,4 @@ def _conclude(
     still = torch.zeros_like(found)
     reached, staying = (float(e) for e in energy(torch.stack([found, still])))
     stay = config.stop_margin is not None and not reached < (1 - config.stop_margin) * staying
-    return Plan(still if stay else found, reached, staying, stay, trace)
+    return Plan(still if stay else found, reached, staying, stay, trace, asked + 2)

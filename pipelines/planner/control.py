@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipelines.planner.cem import ACTION_WIDTH, Plan, PlannerConfig, plan
+from pipelines.planner.cem import ACTION_WIDTH, Plan, PlannerConfig
+from pipelines.planner.search import search
 from pipelines.planner.world import ImaginedWorld
 
 Frame = NDArray[np.uint8]
@@ -52,7 +53,7 @@ class Planner:
         pose = checked_state(state)
         now = self.world.encode(as_batch(frame, "frame"))
         energy = self.world.energy(now, pose, self._goal(goal_frame))
-        return plan(energy, self.config, self.seed, step, room_left(pose, self.config))
+        return search(energy, self.config, self.seed, step, room_left(pose, self.config))
 
     def _goal(self, frame: Frame) -> Tensor:
         """The tokens of a goal picture, encoded once."""

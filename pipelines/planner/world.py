@@ -9,16 +9,16 @@ rotation multiplied from the left (V-JEPA 2, section 3.1).
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from models.encoder import Encoder, encode_frames
-from models.imagination import energies
+from models.imagination import energies, imagine
 from models.preprocessing import Preprocessing, prepare
 from models.rotations import angles, matrix_rows
 from models.world_model import WorldModel
-from pipelines.planner.cem import Energy
 
 
 def rotation(euler: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ class ImaginedWorld:
         pictures = prepare(frames.to(self.device), self.preprocessing)
         return encode_frames(self.encoder, pictures[:, :, None])
 
-    def energy(self, tokens: Tensor, state: Tensor, goal: Tensor, chunk: int = 64) -> Energy:
+    def energy(self, tokens: Tensor, state: Tensor, goal: Tensor, chunk: int = 64) -> GoalEnergy:
         """The energy of the paper: mean L1 distance between predicted and goal tokens.
 
         Args:
@@ -93,12 +93,34 @@ class ImaginedWorld:
             goal: [1, HW, D] of the goal frame.
             chunk: candidates imagined at once; it bounds memory and changes no result.
         """
-        state = state.to(self.device, torch.float32)
+        return GoalEnergy(
+            self.world_model, tokens, state.to(self.device, torch.float32), goal, chunk
+        )
 
-        def energy(candidates: Tensor) -> Tensor:
-            actions = candidates.to(self.device)
-            poses = poses_before(state, actions)
-            found = energies(self.world_model, tokens, actions, poses, goal, chunk=chunk)
-            return found.cpu()
 
-        return energy
+@dataclass(frozen=True)
+class GoalEnergy:
+    """candidates [S, H, 7] -> [S]: how far what each leads to is from the goal picture's tokens."""
+
+    world_model: WorldModel
+    tokens: Tensor
+    """[1, HW, D]"""
+    state: Tensor
+    """[7]"""
+    goal: Tensor
+    """[1, HW, D]"""
+    chunk: int
+
+    def __call__(self, candidates: Tensor) -> Tensor:
+        """Mean L1 distance [S] over tokens and channels."""
+        actions = candidates.to(self.tokens.device)
+        poses = poses_before(self.state, actions)
+        found = energies(self.world_model, self.tokens, actions, poses, self.goal, chunk=self.chunk)
+        return found.cpu()
+
+    def imagined(self, candidates: Tensor) -> Tensor:
+        """What each candidate leads to: tokens [S, HW * D] of the last frame."""
+        actions = candidates.to(self.tokens.device)
+        poses = poses_before(self.state, actions)
+        frames = imagine(self.world_model, self.tokens, actions, poses, chunk=self.chunk)
+        return torch.cat(list(frames)).flatten(1)
