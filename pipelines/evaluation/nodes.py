@@ -9,6 +9,7 @@ from typing import Any
 from pipelines.evaluation import planning, probe
 from pipelines.evaluation.gates import PRETRAINED_BEATS_RANDOM
 from pipelines.evaluation.labels import enough_labels
+from pipelines.evaluation.manipulation import TaskConfig
 from pipelines.evaluation.planning import PlanningConfig
 from pipelines.evaluation.probing import HeadConfig
 from pipelines.evaluation.protocol import ProbeConfig
@@ -32,11 +33,12 @@ sources on which nothing goes on without it. Payload: `report.json` with accurac
 and confusion matrices, `predictions.parquet`, `log.parquet`."""
 
 PLANNING_REPORT = """\
-Closed-loop reaching in the simulator: the planner against no motion and random motion.
+Closed-loop trials in the simulator: the planner against no motion and random motion.
 
 Each trial lays out a lab anew, renders a goal picture with the arm truly there, and counts the
 hand's final distance, in labs that nothing was trained in and, apart, in one of the recordings.
-"straight" knows where the goal is: it says what was possible. Payload:
+"straight" knows where the goal is: it says what was possible. Grasping, reaching with a thing and
+picking and placing it, cup and box, stand beside it lab by lab, with a scripted expert. Payload:
 `report.json` (successes, trials, 95 % Wilson intervals, distances in cm), `trials.parquet`,
 `films/`, and the energy around one motion whose effect is known."""
 
@@ -68,6 +70,18 @@ def planning_lines(report: Artifact) -> Iterator[tuple[str, str]]:
         for policy, found in told["policies"].items():
             if name in found:
                 yield "Evaluation", _reaching_line(f"{policy} in {labs} labs", found[name], within)
+    for row, found in told["tasks"].items():
+        yield "Evaluation", f"planning_report  {row.replace('_', ' '):<23} {_counts(found)}"
+
+
+def _counts(found: Mapping[str, Any]) -> str:
+    """`planner 1 of 3, passed 2; random 0 of 3, passed 0; ...`, pooled over the unseen labs."""
+    told = {policy: by_lab["pooled"] for policy, by_lab in found.items()}
+    return "; ".join(
+        f"{policy} {pooled['reached']['successes']} of {pooled['reached']['trials']}, "
+        f"passed {pooled['passed']['successes']}"
+        for policy, pooled in told.items()
+    )
 
 
 def _reaching_line(who: str, found: Mapping[str, Any], within: str) -> str:
@@ -144,17 +158,19 @@ DEMO_PROBE = ProbeConfig(
     lrs=(1e-3, 3e-3),
     weight_decays=(0.1,),
 )
+DEMO_SEARCH = PlannerConfig(
+    samples=64,
+    iterations=4,
+    gripper=False,
+    solution="best",
+    momentum_mean=0.0,
+    momentum_std=0.0,
+    workspace=(0.30, -0.28, 0.02, 0.62, 0.28, 0.42),
+    stop_margin=0.0,
+)
 DEMO_PLANNING = PlanningConfig(
-    search=PlannerConfig(
-        samples=64,
-        iterations=4,
-        gripper=False,
-        solution="best",
-        momentum_mean=0.0,
-        momentum_std=0.0,
-        workspace=(0.30, -0.28, 0.02, 0.62, 0.28, 0.42),
-        stop_margin=0.0,
-    ),
+    search=DEMO_SEARCH,
+    tasks=TaskConfig(trials=1, search=replace(DEMO_SEARCH, gripper=True, stop_margin=None)),
     labs=labs_of("evaluation", 3),
     seen_labs=labs_of("recording", 1),
     trials=10,
@@ -182,9 +198,13 @@ NODES = (
         reads=(whole("cooled_encoder"), Read("world_model", _where_it_was_recorded)),
         scales={
             "demo": DEMO_PLANNING,
-            "laptop": replace(DEMO_PLANNING, labs=labs_of("evaluation", 10)),
+            "laptop": replace(
+                DEMO_PLANNING,
+                labs=labs_of("evaluation", 10),
+                tasks=replace(DEMO_PLANNING.tasks, trials=2),
+            ),
         },
-        seconds=30.0,
+        seconds=55.0,
         summary=planning_lines,
     ),
 )

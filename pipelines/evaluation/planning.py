@@ -9,12 +9,17 @@ the first two say what success is worth, the last that it was possible.
 What counts is reaching in labs that neither recordings nor pretraining have seen; labs of the
 recordings are reported apart.
 
+The tasks with a thing (`manipulation`) are tried in the unseen labs, too: task by thing by lab.
+
 Inputs: `cooled_encoder`, `world_model`. Payload:
     report.json            policies: policy -> "pooled" over the unseen labs, each lab, and "seen"
                            over the recorded ones, if any: success counts with 95 % Wilson
                            intervals, distances; landscapes: lab -> error_cm; settings
+                           tasks: `task thing` -> policy -> "pooled" and each lab -> reached (the
+                           criterion holds at the end), passed (at any time), final_cm
+    tasks.parquet          the same trials, step by step
     trials.parquet         lab, policy, trial, step, distance (m), stayed
-    films/<lab>-<n>.npz    frames uint8 [T+1, H, W, 3], goal uint8 [H, W, 3], distances_cm [T+1]
+    films/<name>.npz       frames uint8 [T+1, H, W, 3], goal uint8 [H, W, 3], distances_cm [T+1]
     landscape-<lab>.npz    energy_xz [Z, X], energy_xy [Y, X], axis_cm [G], truth_cm [3],
                            least_cm [3]: the motion of least energy over all three axes
 """
@@ -23,10 +28,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import field
+from itertools import product
 from typing import Annotated, Any
 
 import numpy as np
 
+from pipelines.evaluation.manipulation import COLUMNS, TaskConfig, TaskTrial, judged, run_task_trial
+from pipelines.evaluation.manipulation import POLICIES as TASK_POLICIES
+from pipelines.evaluation.manipulation import rows_of as task_rows
 from pipelines.evaluation.metrics import Rate, distances
 from pipelines.evaluation.reaching import (
     POLICIES,
@@ -65,7 +75,9 @@ class PlanningConfig(ReachConfig):
     success: Positive = 0.04
     """A trial succeeds if the hand ends within this distance of the goal, metres."""
     films: Natural = 2
-    """Trials of each lab whose frames are kept."""
+    """Trials of each lab whose frames are kept; of each task and thing one, if any."""
+    tasks: TaskConfig = field(default_factory=TaskConfig)
+    """Grasping, reaching with a thing, picking and placing it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -133,6 +145,22 @@ def planned_trials(config: PlanningConfig, inputs: Inputs, out: Workspace) -> di
     return trials
 
 
+def task_trials(config: PlanningConfig, inputs: Inputs, out: Workspace) -> dict[str, TaskTrial]:
+    """Every trial of every task, thing and policy in the unseen labs, the planner's first."""
+    trials = {}
+    tasks = config.tasks
+    for policy, task, thing, lab in product(TASK_POLICIES, tasks.names, tasks.things, config.labs):
+        for number in range(tasks.trials):
+            row = f"{task}-{thing}-{lab}-{number:03d}"
+            keep = config.films and (policy, lab, number) == ("planner", config.labs[0], 0)
+            trials[f"{policy} {row}"] = TaskTrial(
+                lab, policy, number, config, inputs["cooled_encoder"], inputs["world_model"],
+                out.execution.device, out.work, f"payload/films/{row}.npz" if keep else None,
+                task, thing, tasks,
+            )  # fmt: skip
+    return trials
+
+
 def rows_of(trials: Mapping[str, Trial], results: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The rows of trials.parquet; the first step of a trial is its start."""
     return [
@@ -178,11 +206,18 @@ def run(config: PlanningConfig, inputs: Inputs, out: Workspace) -> dict[str, Any
         for lab in (*config.labs, *config.seen_labs)
     }  # fmt: skip
     landscapes = out.map(energy_landscape, states, noun="landscapes")
-    policies = judge(config, trials, results)
-    report = {"policies": policies, "landscapes": landscapes, "settings": plain(config)}
+    handled = task_trials(config, inputs, out)
+    handling = out.map(run_task_trial, handled, noun="trials of tasks")
+    policies, tasks = judge(config, trials, results), judged(handled, handling)
+    report = {"policies": policies, "tasks": tasks, "landscapes": landscapes}
+    report["settings"] = plain(config)
     (out.payload / "report.json").write_text(json.dumps(report, indent=2, sort_keys=True) + "\n")
     write_table(out.payload / "trials.parquet", rows_of(trials, results), TRIALS)
-    return headline(policies)
+    write_table(out.payload / "tasks.parquet", [*task_rows(handled, handling)], COLUMNS)
+    return headline(policies) | {
+        f"planner_{row.replace(' ', '_')}": found["planner"]["pooled"]["reached"]["rate"]
+        for row, found in tasks.items()
+    }
 
 
 def headline(policies: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -205,4 +240,4 @@ def headline(policies: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return shown | {"trials_per_policy": trials}
 
 
-STAGE = Stage("planning_report", version=3, config=PlanningConfig, run=run, on_device=True)
+STAGE = Stage("planning_report", version=4, config=PlanningConfig, run=run, on_device=True)

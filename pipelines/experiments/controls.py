@@ -183,7 +183,7 @@ WORLD_MODEL = Stage(
     narrow=_with_seed, resolve=with_real_precision, on_device=True,
 )  # fmt: skip
 PLANNING = Stage(
-    "control_planning", version=2, config=planning.PlanningConfig, run=run_planning, on_device=True
+    "control_planning", version=3, config=planning.PlanningConfig, run=run_planning, on_device=True
 )
 
 

@@ -119,6 +119,7 @@ STUDIES = {
 }
 CONTROL_PLANS = replace(
     DEMO_PLANNING, labs=labs_of("evaluation", 10), trials=6, seen_labs=(), films=1,
+    tasks=replace(DEMO_PLANNING.tasks, names=()),
 )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipelines.evaluation.manipulation import TaskConfig
 from pipelines.evaluation.planning import STAGE, PlanningConfig, run, summarise, within_reach
 from pipelines.evaluation.reaching import (
     Trial,
@@ -38,6 +39,7 @@ CONFIG = PlanningConfig(
     films=1,
     landscape_points=5,
     landscape_volume=3,
+    tasks=TaskConfig(names=()),
 )
 
 
@@ -212,3 +214,42 @@ def test_a_workspace_beyond_the_simulators_is_refused():
     search = replace(SEARCH, workspace=(0.3, -0.3, 0.02, 0.68, 0.3, 0.48))
     with pytest.raises(ValueError, match=r"search\.workspace is .* the simulator stops the hand"):
         replace(CONFIG, search=search)
+
+
+def test_tasks_are_tried_by_every_policy_with_the_same_layouts(trainings, tmp_path, monkeypatch):
+    monkeypatch.setattr(Workspace, "map", map_in_turn)
+    search = replace(SEARCH, gripper=True)
+    config = replace(
+        CONFIG, trials=1, steps=1, landscape_points=3,
+        tasks=TaskConfig(things=("box",), trials=1, search=search),
+    )  # fmt: skip
+    out = workspace(tmp_path)
+    metrics = run(config, Inputs(trainings), out)
+    report = json.loads((out.payload / "report.json").read_text())
+    rows = read_table(out.payload / "tasks.parquet")
+    names = [f"{task} box" for task in ("grasp", "reach_with_object", "pick_and_place")]
+    assert sorted(report["tasks"]) == sorted(names)
+    for name in names:
+        told = report["tasks"][name]
+        assert set(told) == {"planner", "random", "still", "expert"}
+        assert told["still"]["pooled"] == told["still"]["lab-500"]
+        assert told["expert"]["pooled"]["reached"]["successes"] == 1
+        assert told["still"]["pooled"]["passed"]["successes"] == 0
+        starts = {
+            row["distance"] for row in rows if row["step"] == 0 and f"{row['task']} box" == name
+        }
+        assert len(starts) == 1  # one layout for all
+        assert metrics[f"planner_{name.replace(' ', '_')}"] in (0.0, 1.0)
+    films = sorted(path.name for path in (out.payload / "films").glob("*box*"))
+    assert films == sorted(f"{name.replace(' ', '-')}-lab-500-000.npz" for name in names)
+    kept = np.load(out.payload / "films" / "pick_and_place-box-lab-500-000.npz")
+    assert len(kept["frames"]) == len(kept["distances_cm"]) == 19
+
+
+def test_tasks_that_cannot_be_are_refused():
+    with pytest.raises(ValueError, match=r"things names 'spoon': choose from cup"):
+        TaskConfig(things=("spoon",))
+    with pytest.raises(ValueError, match=r"search\.gripper is false"):
+        TaskConfig(search=SEARCH)
+    with pytest.raises(ValueError, match="names"):
+        TaskConfig(names=("juggle",))
