@@ -178,7 +178,9 @@ def run(config: BundleConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
     pace = read_pace(inputs["world_model"])
     described = describe(config, world, pace, planning["settings"])
     write_json(out.payload / "planner.json", described)
-    write_readme(out.payload / "README.md", described, planning, probes)
+    contents = {"encoder": inputs["cooled_encoder"].content,
+                "world_model": inputs["world_model"].content}  # fmt: skip
+    write_readme(out.payload / "README.md", described, contents, planning, probes)
     files = sorted(path for path in out.payload.iterdir() if path.name != "digests.json")
     write_json(out.payload / "digests.json", {path.name: digest_file(path) for path in files})
     opened = load_planner(out.payload).world

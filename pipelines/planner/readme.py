@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,19 @@ _PAGE = """# {name}
 Give this planner what a camera sees, where the arm's hand is, and a picture of the goal; it returns
 the next motion of the hand. It was exported together with the numbers below and needs nothing but
 this folder and the code that wrote it (numpy, torch and safetensors are all that it imports).
+
+| | |
+|---|---|
+| version | format {format}; made from cooled_encoder {encoder}, world_model {world_model} |
+| licence | Apache-2.0, the code; the weights are as free as what they were trained on |
+| trained on | recordings of a robot, {frames}, as the frozen encoder sees them |
+| meant for | research; short motions towards a picture that the same camera could take |
+| not meant for | people within reach, other cameras or arms without trials of your own |
+
+```sh
+python -m pip install {pins}
+python -m pip install --no-deps vjepa2_house-*.whl   # the code: `pip wheel --no-deps .` makes it
+```
 
 ```python
 from pipelines.planner.bundle import load_planner
@@ -28,7 +42,7 @@ action = planner.plan(frame, state, goal_frame, step)
   All zero means: stay.
 - Pace: {pace}.
 - `step`: the number of the motion. Equal calls give equal answers.
-- Search: {samples} candidates, {iterations} refinements, {elites} elites, {horizon} step(s) ahead.
+- Search: {search_line}, {horizon} step(s) ahead.
 - {workspace}
 
 Loading checks the SHA-256 of every file (digests.json) and never runs code from a file.
@@ -45,7 +59,7 @@ within {success_cm:g} cm. 95 % Wilson intervals.
 | policy | reached | share | interval | final distance, median | distance closed |
 |---|---|---|---|---|---|
 {reaching}
-
+{tasks}
 Frozen features: how often a readout names the class of a clip that it has not seen.
 
 | clips | readout, labels | pretrained | random | interval of the difference, points |
@@ -65,10 +79,11 @@ _POLICIES = {
 def write_readme(
     path: Path,
     described: Mapping[str, Any],
+    made_from: Mapping[str, str],
     planning: Mapping[str, Any],
     probes: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Write the page from planner.json, the planning report and those of the probes."""
+    """Write the page from planner.json, the contents it was made from and the reports."""
     settings, search = planning["settings"], described["search"]
     text = _PAGE.format(
         name=described["name"],
@@ -77,7 +92,13 @@ def write_readme(
         seconds=1 / (described["control_rate_hz"] or described["rate_hz"]),
         pace=_pace(described),
         reach_cm=100 * search["max_translation"],
-        **{name: search[name] for name in ("samples", "iterations", "elites", "horizon")},
+        format=described["format"],
+        **{name: made_from[name][:12] for name in ("encoder", "world_model")},
+        frames=f"{described['rate_hz']:.3g} frames a second by the {described['clock']} clock",
+        pins=" ".join(f"{name}=={_version(name)}" for name in ("torch", "numpy", "safetensors")),
+        horizon=search["horizon"],
+        search_line=_search(search),
+        tasks=_tasks(planning["tasks"]),
         workspace=_workspace(search["workspace"]),
         steps=settings["steps"],
         nearest_cm=100 * settings["nearest"],
@@ -88,6 +109,37 @@ def write_readme(
         probing="\n".join(row for probe in probes for row in _probing(probe)),
     )
     path.write_text(text)
+
+
+def _version(package: str) -> str:
+    """The version that is installed, without the kind of build."""
+    return importlib.metadata.version(package).partition("+")[0]
+
+
+def _search(search: Mapping[str, Any]) -> str:
+    if search["method"] == "surrogate":
+        rounds = "+".join(map(str, search["surrogate_samples"]))
+        return f"surrogate, {rounds} candidates and up to {search['polish']} rounds of polish"
+    elites = f", {search['elites']} elites" if search["method"] != "mppi" else ""
+    how = f"{search['samples']} candidates, {search['iterations']} refinements{elites}"
+    return f"{search['method'].upper()}, {how}"
+
+
+def _tasks(tasks: Mapping[str, Mapping[str, Any]]) -> str:
+    """Rows of the tasks with a thing; nothing where none was tried."""
+    if not tasks:
+        return ""
+    policies = ("planner", "random", "still", "expert")
+    lines = ["", "With a thing, in the same labs, reached / passed / trials:", ""]
+    lines += ["| task | planner | random | no motion | expert |", "|---|---|---|---|---|"]
+    for row, found in tasks.items():
+        told = (found[policy]["pooled"] for policy in policies)
+        cells = (
+            f"{t['reached']['successes']} / {t['passed']['successes']} / {t['reached']['trials']}"
+            for t in told
+        )
+        lines.append(f"| {row.replace('_', ' ')} | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
 
 
 def _pace(described: Mapping[str, Any]) -> str:

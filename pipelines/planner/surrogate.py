@@ -30,7 +30,7 @@ from pipelines.planner.cem import (
     generator,
 )
 
-_RIDGE = 1e-6
+_RIDGE = 1e-4
 _COLUMNS = 16_384  # numbers of the tokens at most that the model explains, evenly chosen
 _INNER_SAMPLES, _INNER_ROUNDS, _INNER_ELITES = 192, 6, 16
 _GAIN = 1e-3  # of the energy of staying: a round of polish that gains less is the last

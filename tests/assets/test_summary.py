@@ -100,7 +100,9 @@ def test_evaluations_stand_beside_their_baselines(house):
     unseen = {"reached": rate(14), "passed": rate(15), "final_cm": {"median": 3.2}, "closed": 0.81}
     seen = {"reached": rate(19), "passed": rate(20), "final_cm": {"median": 1.2}, "closed": 0.97}
     seal(house, "planning_report", {"report.json": {
-        "policies": {"planner": {"pooled": unseen, "seen": seen}}, "settings": {"success": 0.04},
+        "policies": {"planner": {"pooled": unseen, "seen": seen}},
+        "tasks": {"pick_and_place cup": {"planner": {"pooled": unseen}}},
+        "settings": {"success": 0.04},
     }})  # fmt: skip
     probes = ("probe_report/ssv2", "probe_report/kinetics")
     text = told(house, "world_model", *probes, "planning_report")
@@ -115,6 +117,7 @@ def test_evaluations_stand_beside_their_baselines(house):
     assert "ssv2" not in warned and "kinetics" not in refused
     assert "planner in unseen labs  ended within 4 cm 14 of 20 = 70% [10%, 90%], " in text
     assert "passed within 4 cm 15, ended 3.2 cm away (median), closed 81%" in text
+    assert "pick and place cup      planner 14 of 20, passed 15" in text
     assert "planner in seen labs    ended within 4 cm 19 of 20 = 95%" in text
 
 

@@ -60,6 +60,12 @@ def upstream(tmp_path, tiny_world) -> Inputs:
     planning = {
         "settings": settings | {"search": plain(SEARCH)},
         "policies": {policy: {"pooled": pooled} for policy in policies},
+        "tasks": {
+            "grasp cup": {
+                policy: {"pooled": pooled | {"passed": RATE}}
+                for policy in ("planner", "random", "still", "expert")
+            }
+        },
     }
     at = {
         "labels": 1000,
@@ -119,6 +125,18 @@ def test_a_copy_elsewhere_gives_the_same_plan_in_a_fresh_process(upstream, tmp_p
     assert there["heavy"] == []
 
 
+def test_a_bundle_plans_by_the_surrogate_too(upstream, tmp_path):
+    planning = upstream["planning_report"].payload.root / "report.json"
+    told = json.loads(planning.read_text())
+    told["settings"]["search"] |= {"method": "surrogate", "surrogate_samples": [16, 8]}
+    planning.write_text(json.dumps(told))
+    changed = artifact(planning.parent, "planning_report")
+    bundle = exported(Inputs({**upstream, "planning_report": changed}), tmp_path / "bundle")
+    found = load_planner(bundle).search(pictures()[0], STATE, pictures()[1])
+    assert 16 + 8 < found.evaluations < 16 + 8 * 6 and found.energy <= found.staying
+    assert "Search: surrogate, 16+8 candidates" in (bundle / "README.md").read_text()
+
+
 def test_equal_inputs_make_equal_bytes_and_the_target_encoder_is_taken(upstream, tmp_path):
     one, two = (exported(upstream, tmp_path / name) for name in ("one", "two"))
     assert content_digest(list_files(one)) == content_digest(list_files(two))
@@ -162,6 +180,12 @@ def test_the_contract_and_the_page_say_what_a_robot_needs(upstream, tmp_path):
     for source in ("ssv2", "kinetics"):
         row = f"| 4 of {source}, 12.5% by chance | linear, 1000 | 75.0% | 75.0% | -5.0 to +25.0 |"
         assert row in page
+    for told in (
+        "| grasp cup | 3 / 3 / 4 |", "pip install torch==", "vjepa2_house",
+        "| licence | Apache-2.0", "| version | format 3", "not meant for",
+        "CEM, 16 candidates, 3 refinements, 4 elites",
+    ):  # fmt: skip
+        assert told in page
     model = json.loads((bundle / "model.json").read_text())
     assert model["made_from"]["world_model"] == upstream["world_model"].content
 

@@ -81,7 +81,7 @@ def test_the_model_is_exact_where_what_is_predicted_is_quadratic():
     model = fitted(vectors, design(vectors) @ truth, 1.0)
     others = torch.rand(9, 4, generator=random) - 0.5
     assert design(vectors).shape == (40, 15)
-    assert torch.allclose(design(others) @ model, design(others) @ truth, atol=0.02)
+    assert torch.allclose(design(others) @ model, design(others) @ truth, atol=0.06)
 
 
 @pytest.mark.parametrize("horizon", [1, 2])
