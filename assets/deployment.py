@@ -31,6 +31,7 @@ from pipelines.provenance import ROOT, default_home
 from pipelines.schemas import nearest
 from pipelines.settings import SettingError
 from storage.artifacts import ArtifactStore
+from storage.keys import Keyring
 from storage.places import PlaceError
 from storage.takedowns import key_of
 
@@ -62,10 +63,16 @@ class Deployment:
         """The artifact store; PlaceError when it does not answer, or cannot be written (which is
         not tried for who only asks).
         """
-        cache = self.profile.execution.cache
+        run_by = self.profile.execution
         return ArtifactStore(
-            self.store_at, cache, self.name, read_only=read_only, variant=self.variant
-        )
+            self.store_at, run_by.cache, self.name, read_only=read_only, variant=self.variant,
+            keyring=self.keyring, unsigned=run_by.unsigned,
+        )  # fmt: skip
+
+    @property
+    def keyring(self) -> Keyring:
+        """The deployment's own key and those that its user trusts, below its home."""
+        return Keyring(self.home / "keys")
 
     def environment(self) -> dict[str, str]:
         """The variables that describe this deployment to another process."""

@@ -41,6 +41,9 @@ class ExecutionConfig:
     password belong in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."""
     cache: Path = field(default_factory=lambda: default_home() / "cache")
     """A folder for what may be lost: digests of source files, copies of S3 objects."""
+    unsigned: Literal["accept", "tell", "refuse"] = "tell"
+    """What a run does with an artifact of the store that neither this deployment's key nor a
+    trusted one signed: use it, use it and tell, or make its own."""
     takedowns: str | None = None
     """The list of files that must never be used again; None: the one of the deployment, in its
     store."""

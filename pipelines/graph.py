@@ -85,7 +85,11 @@ def _state(
         return State(node.asset, partition, "stale", "; ".join(changed[:3]) + more, manifest)
     if problem := store.trouble(manifest):
         return State(node.asset, partition, "stale", problem, manifest)
-    return State(node.asset, partition, "fresh", drift(node.stage, manifest), manifest)
+    doubt = store.doubt(manifest)
+    if doubt.refused:
+        return State(node.asset, partition, "stale", doubt.told, manifest)
+    told = "; ".join(filter(None, (drift(node.stage, manifest), doubt.told)))
+    return State(node.asset, partition, "fresh", told, manifest)
 
 
 def _content(state: State) -> str:
@@ -122,5 +126,7 @@ def open_inputs(
                 f"{name} is made from {key_name(key)}, which was never materialized: "
                 f"run `vjepa2 run {node.asset}`, which makes what is missing first"
             )
+        if (doubt := store.doubt(manifest)).refused:
+            raise ArtifactError(f"{key_name(key)}: {doubt.told}")
         inputs[key_name(key)] = store.open(manifest)
     return inputs

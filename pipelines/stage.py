@@ -194,7 +194,8 @@ def materialize(
                 raise
             store.discard(recipe)
     store.set_ref(asset, partition, artifact.manifest)
-    return Materialized(artifact, reused, drift(stage, artifact.manifest))
+    told = drift(stage, artifact.manifest), store.doubt(artifact.manifest).told
+    return Materialized(artifact, reused, "; ".join(filter(None, told)))
 
 
 def _found(store: ArtifactStore, recipe: str) -> Artifact | None:
@@ -208,6 +209,8 @@ def _found(store: ArtifactStore, recipe: str) -> Artifact | None:
         artifact = store.handle(manifest)
         try:
             store.check(artifact)
+            if (doubt := store.doubt(manifest)).refused:
+                raise ArtifactError(f"{manifest.name}: {doubt.told}")
             return artifact
         except ArtifactError as error:
             unread.append(error)

@@ -3,13 +3,15 @@
 holdings(store, video)                  every artifact that a video is in, and how
 ban(store, listed_at, video, ...)       its line in the list of takedowns
 concerned(graph, profile, store, bans)  what the deployment shows of what was made from it
+record(store, banned, stale, held)      all of it, signed and logged
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +20,12 @@ from pipelines.graph import Key, upstream_keys
 from pipelines.lineage import Source, checkpoints_that_saw, descendants, find_sources
 from pipelines.node import Graph, Profile, source_of
 from storage.artifacts import ArtifactError, ArtifactStore, Manifest
-from storage.digests import digest_file
+from storage.digests import canonical_json, digest_file
+from storage.envelopes import statement
 from storage.takedowns import Takedown, TakedownError, add
+
+TAKEDOWN = "urn:vjepa2:takedown"
+"""What kind of statement the signed record of a takedown makes."""
 
 # Asset -> its table ({} is the partition that lists the file), the column that names the video or
 # the scene, and what one row is.
@@ -152,6 +158,23 @@ def concerned(
             if shown:
                 found[key] = shown
     return found
+
+
+def record(
+    store: ArtifactStore, banned: Takedown, stale: Mapping[Key, Manifest], held: Mapping[str, str]
+) -> str:
+    """Sign and log what was decided and what has to be made again; returns the key's id, "" where
+    the store signs nothing. `held` says of manifests' keys how the file is in them.
+    """
+    if store.signatures is None:
+        return ""
+    remake = [
+        {"name": m.name, "recipe": m.recipe, "content": m.content, "holds": held.get(m.key, "")}
+        for m in stale.values()
+    ]
+    decided = {**asdict(banned), "deployment": store.deployment, "remake": remake}
+    told = statement({"video": banned.sha256}, TAKEDOWN, json.loads(canonical_json(decided)))
+    return store.signatures.record(told).keyid
 
 
 def _lists(store: ArtifactStore, raw: Manifest, banned: Takedown) -> bool:

@@ -5,6 +5,7 @@
     work/<recipe>/...                        an artifact in progress, resumable; gone when sealed
     results/<xx>/<question>.json             what is known of single files: see `storage.results`
     refs/<deployment>/<asset>[/<partition>]  what a deployment currently shows
+    signatures/..., keys/..., log/...        who vouches for what: see `storage.signatures`
     damaged/...                              what did not fit its digest, under its former key
 
 On S3 the process that makes an artifact works in a local cache folder, workers on other machines
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -24,9 +26,10 @@ from typing import Any
 from storage import audit
 from storage.cache import copies_of
 from storage.catalogue import Catalogue
+from storage.filing import filed
 from storage.handles import Artifact
+from storage.keys import Keyring
 from storage.manifests import (
-    DAMAGED,
     ArtifactError,
     FileEntry,
     Manifest,
@@ -37,7 +40,8 @@ from storage.manifests import (
 from storage.payloads import LocalPayload, S3Payload
 from storage.places import LocalPlace, PlaceError, open_place, write_file
 from storage.results import Results
-from storage.sealing import locked, move_home, read_remote, send_home, settled
+from storage.sealing import locked, move_home, read_remote, room_asked, send_home, settled
+from storage.signatures import Doubt, Signatures, Verdict
 from storage.verified import Verified
 from storage.work import KeptFile, LocalWork, S3Work, Work, work_prefix
 
@@ -55,7 +59,8 @@ class ArtifactStore(Catalogue):
     deployment shows of them.
 
     Who only asks says `read_only`: then nothing is written to a store on disk, which need not even
-    be there.
+    be there. With a `keyring`, what is sealed is signed; without one, nobody's signature is asked
+    for. `unsigned` is accept, tell or refuse: what becomes of what nobody trusted signed.
 
     Raises:
         PlaceError: the place cannot be used, or the deployment's name is not one.
@@ -69,8 +74,11 @@ class ArtifactStore(Catalogue):
         *,
         read_only: bool = False,
         variant: str | None = None,
+        keyring: Keyring | None = None,
+        unsigned: str = "tell",
     ) -> None:
         super().__init__(open_place(location, read_only=read_only), deployment, variant)
+        self.signatures = Signatures(self.place, keyring, unsigned) if keyring else None
         self.cache = cache
         self.is_local = isinstance(self.place, LocalPlace)
         if isinstance(self.place, LocalPlace):
@@ -124,6 +132,10 @@ class ArtifactStore(Catalogue):
         except ArtifactError as error:
             return str(error)
 
+    def doubt(self, manifest: Manifest) -> Doubt:
+        """What is to be told of who wrote a manifest, and whether it must not be used."""
+        return self.signatures.doubt(manifest) if self.signatures else Doubt()
+
     # ---------------------------------------------------------------- artifacts
 
     @contextmanager
@@ -136,7 +148,7 @@ class ArtifactStore(Catalogue):
         folder = self.local / "work" / recipe
         lock = folder.with_name(f"{recipe}.lock")
         lock.parent.mkdir(parents=True, exist_ok=True)
-        with locked(lock, f"work/{recipe[:12]}"):
+        with locked(lock, f"work/{recipe[:12]}"), room_asked(f"work/{recipe[:12]}"):
             folder.mkdir(exist_ok=True)
             yield folder
             if not folder.exists():
@@ -226,21 +238,8 @@ class ArtifactStore(Catalogue):
             move_home(payload, home, here)
         if not self.is_local:
             send_home(self.place, work.name, manifest, home, left)
-        if not self.place.create(manifest.key, manifest.to_json()):
-            manifest = self._first_sealed(manifest)
+        manifest = filed(self, manifest)
         self._clear(work)
-        return manifest
-
-    def _first_sealed(self, manifest: Manifest) -> Manifest:
-        """The manifest under a key that is taken: another process made the same artifact, and its
-        record stands. One that cannot be read is set aside for the new one.
-        """
-        try:
-            return self.manifest(manifest.recipe, manifest.content)
-        except ManifestError:
-            with suppress(KeyError):
-                self.place.copy(manifest.key, f"{DAMAGED}/{manifest.key}")
-            self.place.write(manifest.key, manifest.to_json())
         return manifest
 
     def _clear(self, work: Path) -> None:
@@ -264,11 +263,13 @@ class ArtifactStore(Catalogue):
         return audit.ancestors(self, manifest, unread)
 
     def holders(self, digest: str, unread: list[ArtifactError] | None = None) -> list[Manifest]:
-        """Manifests whose recipe, content or one of whose files starts with a digest; `unread` as
-        in `manifests`.
-        """
+        """Manifests whose recipe, content or a file starts with a digest; `unread` as above."""
         return audit.holders(self, digest, unread)
 
-    def verify(self) -> Iterator[tuple[Manifest | None, str]]:
-        """Read every byte again: yields (manifest, problem), `""` for no problem."""
-        return audit.verify(self)
+    def verify(
+        self, tally: Counter[Verdict] | None = None
+    ) -> Iterator[tuple[Manifest | None, str]]:
+        """Read every byte again: yields (manifest, problem), `""` for none; `tally` counts who
+        vouches for each manifest.
+        """
+        return audit.verify(self, tally)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from storage.digests import digest_file
+from storage.digests import digest_bytes, digest_file
+from storage.ledger import Head, head
+from storage.ledger import parse as parse_entry
 from storage.manifests import (
     ArtifactError,
     FileEntry,
@@ -19,6 +23,7 @@ from storage.manifests import (
     parse_manifest,
 )
 from storage.payloads import LocalPayload
+from storage.signatures import Signatures, Verdict
 from storage.verified import Verified
 
 if TYPE_CHECKING:
@@ -67,8 +72,12 @@ def holders(
     ]
 
 
-def verify(store: ArtifactStore) -> Iterator[tuple[Manifest | None, str]]:
-    """Read every byte again: yields (manifest, problem), `""` for no problem."""
+def verify(
+    store: ArtifactStore, tally: Counter[Verdict] | None = None
+) -> Iterator[tuple[Manifest | None, str]]:
+    """Read every byte again: yields (manifest, problem), `""` for no problem; who vouches for each
+    manifest is counted in `tally`.
+    """
     keys = {key for key in store.place.keys("manifests/") if key.endswith(".json")}
     for key in sorted(keys):
         try:
@@ -78,12 +87,66 @@ def verify(store: ArtifactStore) -> Iterator[tuple[Manifest | None, str]]:
         except ArtifactError as error:
             yield None, str(error)
             continue
-        yield manifest, "; ".join(_problems(store, manifest, keys))
+        told = list(_problems(store, manifest, keys))
+        if store.signatures:
+            verdict = store.signatures.judge(manifest)
+            if (doubt := store.signatures.doubt_of(verdict)).refused:
+                told.append(doubt.told)
+            if tally is not None:
+                tally[verdict] += 1
+        yield manifest, "; ".join(told)
     for asset, partition in store.refs():
         try:
             store.ref(asset, partition)
         except ArtifactError as error:
             yield None, f"{store.ref_key(asset, partition)}: {error}"
+
+
+@dataclass(frozen=True)
+class LogReport:
+    """What a log says of its store: how long it is, what does not fit, and what is gone."""
+
+    head: Head
+    problems: tuple[str, ...]
+    gone: tuple[str, ...]
+    """Keys of manifests that were logged and are no longer there."""
+    takedowns: tuple[Mapping[str, Any], ...]
+    """What the deployment itself signed of takedowns: {sha256, deployment, reason, …}."""
+
+
+def verify_log(signatures: Signatures) -> LogReport:
+    """Compare the log with what lies in the store; of entries by keys that are not trusted only
+    their form counts, for everybody who may write to a store can add some.
+
+    Raises:
+        ArtifactError: an entry was removed.
+    """
+    entries = signatures.ledger.entries()
+    problems, logged, takedowns = [], defaultdict[str, set[str]](set), []
+    for number, data in enumerate(entries):
+        try:
+            entry = parse_entry(data, number)
+        except ArtifactError as error:
+            problems.append(str(error))
+            continue
+        if not signatures.trusts(entry.keyid):
+            continue
+        if entry.kind == "manifest":
+            logged[entry.name].add(entry.digest)
+        elif record := signatures.takedown(entry):
+            takedowns.append({**record.statement["predicate"], "sha256": entry.digest})
+        else:
+            problems.append(f"log entry {number}: the signed record of this takedown is gone")
+    gone = []
+    for key, digests in sorted(logged.items()):
+        try:
+            found = signatures.place.read(key)
+        except KeyError:
+            gone.append(key)
+            continue
+        if digest_bytes(found) not in digests:
+            problems.append(f"manifest {key} is not the one that was signed and logged")
+    return LogReport(head(entries), tuple(problems), tuple(gone), tuple(takedowns))
 
 
 def _problems(store: ArtifactStore, manifest: Manifest, keys: set[str]) -> Iterator[str]:

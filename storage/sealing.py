@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -85,6 +86,26 @@ def send_home(
 
     with ThreadPoolExecutor(TRANSFERS) as threads:
         list(threads.map(send, [entry.path for entry in manifest.files]))
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def room_asked(name: str) -> Iterator[None]:
+    """Tell a disk on which no more can be written; what was written before stays to go on from.
+
+    Raises:
+        ArtifactError: instead of the OSError that says so.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise ArtifactError(
+            f"{name}: {error.strerror}; make room for it, then run again: it goes on from there"
+        ) from error
 
 
 @contextmanager

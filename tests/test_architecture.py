@@ -27,6 +27,7 @@ DOORS = {
     "webdataset": "storage/shards.py",
     "av": "storage/video/",
     "boto3": "storage/s3.py",
+    "cryptography": "storage/curve.py",
     "tqdm": "pipelines/progress.py",
     "botocore": "storage/s3.py",
     "mujoco": "pipelines/robot/simulator.py",

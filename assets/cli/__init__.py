@@ -1,4 +1,4 @@
-"""The command line `vjepa2`: run, compare, status, lineage, who-saw, takedown, cost, verify,
+"""The command line `vjepa2`: run, compare, status, lineage, who-saw, takedown, cost, verify, keys,
 clean, ui, settings.
 
 Whatever a person can cure ends in one line on stderr and exit code 2, whether the command or a
@@ -48,7 +48,7 @@ examples:
   vjepa2 who-saw a/b.mp4              every artifact that one video is in, and how
   vjepa2 takedown a/b.mp4 --reason "withdrawn"    never use it again; what has to be made anew
   vjepa2 cost --videos 1000           hours, bytes, core-days and GPU-days, from runs made here
-  vjepa2 verify                       read every byte again and compare it with its digest
+  vjepa2 verify                       read every byte again; check digests, signatures and log
   vjepa2 clean --remove               remove what nothing refers to; without it, only show it
   vjepa2 ui                           the same graph in a browser, on 127.0.0.1
   vjepa2 settings                     every setting, its value and what it may be
@@ -146,7 +146,7 @@ def parser() -> argparse.ArgumentParser:
         "--video", metavar="id|sha256|path", help="the other way: what was made with one video"
     )
     _add_videos(command)
-    command("verify", "Read every byte of the store again and compare it with its digest.")
+    _add_checks(command)
     clean = command("clean", "Show what nothing refers to, and remove it with --remove.")
     clean.add_argument("--remove", action="store_true", help="remove what is shown without it")
     clean.add_argument(
@@ -168,6 +168,23 @@ def _add_comparison(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     for name in ("a", "b"):
         both.add_argument(name, metavar=name, help="asset, asset@variant, variant or digest")
+
+
+def _add_checks(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """The commands about who wrote what, and whether it is still so."""
+    check = command(
+        "verify",
+        "Read every byte of the store again; compare it with its digest, signature and log.",
+    )
+    check.add_argument(
+        "--root", metavar="hex", help="prove that today's log extends the one of this root"
+    )
+    check.add_argument(
+        "--sign", action="store_true", help="sign what nobody signed, if every byte fits"
+    )
+    keys = command("keys", "List the keys that signed something in the store; trust one or not.")
+    keys.add_argument("--trust", metavar="id|file", help="believe from now on what it signed")
+    keys.add_argument("--distrust", metavar="id", help="believe it no more")
 
 
 def _add_videos(command: Callable[..., argparse.ArgumentParser]) -> None:

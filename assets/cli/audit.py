@@ -1,4 +1,4 @@
-"""The audit: what an artifact was made from and went into, and whether every byte is as sealed."""
+"""The audit: what an artifact was made from and went into, and what nothing refers to."""
 
 from __future__ import annotations
 
@@ -45,21 +45,6 @@ def _tell(unread: Unread, out: TextIO) -> None:
     """Say once of each manifest that it cannot be read: what is told without it may lack more."""
     for problem in dict.fromkeys(map(str, unread)):
         print(f"not read: {problem}", file=out)
-
-
-def verify(store: ArtifactStore, out: TextIO) -> int:
-    """Read every byte again and print each problem; return how many artifacts have one."""
-    seen = files = size = bad = 0
-    for manifest, problem in store.verify():
-        seen += 1
-        if manifest:
-            files, size = files + len(manifest.files), size + manifest.size
-        if problem:
-            bad += 1
-            print(f"{manifest.name if manifest else 'store'}: {problem}", file=out)
-    verdict = "all as sealed" if not bad else f"{bad} NOT as sealed"
-    print(f"{seen} artifacts, {files} files, {size / 1e6:.1f} MB read again: {verdict}", file=out)
-    return bad
 
 
 def _found(

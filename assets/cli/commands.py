@@ -29,7 +29,7 @@ def carry_out(asked: argparse.Namespace) -> int:
     command = {
         "run": _run, "status": _status, "lineage": _lineage, "verify": _verify, "ui": _ui,
         "settings": _settings, "clean": _clean, "who-saw": _who_saw, "takedown": _takedown,
-        "cost": _cost, "compare": _compare,
+        "cost": _cost, "compare": _compare, "keys": _keys,
     }[asked.command]  # fmt: skip
     try:
         return command(asked, deployment(asked.profile, asked.settings, asked.store))
@@ -150,10 +150,17 @@ def _cost(asked: argparse.Namespace, deployed: Deployment) -> int:
     return 0
 
 
-def _verify(_: argparse.Namespace, deployed: Deployment) -> int:
-    from assets.cli.audit import verify
+def _verify(asked: argparse.Namespace, deployed: Deployment) -> int:
+    from assets.cli.verification import verify
 
-    return 1 if verify(deployed.open_store(read_only=True), sys.stdout) else 0
+    return 1 if verify(deployed, asked.root, asked.sign, sys.stdout) else 0
+
+
+def _keys(asked: argparse.Namespace, deployed: Deployment) -> int:
+    from assets.cli.verification import keys
+
+    keys(deployed, asked.trust, asked.distrust, sys.stdout)
+    return 0
 
 
 def _clean(asked: argparse.Namespace, deployed: Deployment) -> int:

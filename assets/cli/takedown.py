@@ -9,8 +9,9 @@ from typing import TextIO
 from assets.deployment import Deployment
 from pipelines.graph import key_name
 from pipelines.lineage import find_sources
-from pipelines.takedown import ban, concerned, holdings
+from pipelines.takedown import ban, concerned, holdings, record
 from storage.artifacts import ArtifactStore
+from storage.keys import SHOWN
 
 
 def who_saw(store: ArtifactStore, video: str, out: TextIO) -> None:
@@ -39,10 +40,12 @@ def take_down(deployed: Deployment, video: str, reason: str, out: TextIO) -> Non
     for source, path in banned.places:
         print(f"  {source}: {path}", file=out)
     stale = concerned(deployed.graph, deployed.profile, store, banned)
+    held = {h.artifact.key: h.how for h in holdings(store, banned.sha256)} if stale else {}
+    if keyid := record(store, banned, stale, held):
+        print(f"signed and logged with key {keyid[:SHOWN]}", file=out)
     if not stale:
         print("nothing that this deployment shows was made with it", file=out)
         return
-    held = {h.artifact.key: h.how for h in holdings(store, banned.sha256)}
     inside = {key: held[m.key] for key, m in stale.items() if m.key in held}
     print(f"\nto be made again, for it is in them ({len(inside)}):", file=out)
     for (asset, partition), how in inside.items():

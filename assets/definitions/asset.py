@@ -81,9 +81,9 @@ def execution_resource(profile: Profile) -> dg.ResourceDefinition:
     def execution(context: dg.InitResourceContext) -> ExecutionConfig:
         return replace(profile.execution, **context.resource_config)
 
-    # The cache and the list of takedowns belong to the deployment; no run chooses them.
-    fields = schema(profile.execution)
-    settable = {name: field for name, field in fields.items() if name not in ("cache", "takedowns")}
+    # These belong to the deployment; no run chooses them.
+    kept, fields = ("cache", "takedowns", "unsigned"), schema(profile.execution)
+    settable = {name: field for name, field in fields.items() if name not in kept}
     return dg.ResourceDefinition(execution, settable, "How stages are run; never part of a recipe.")
 
 
