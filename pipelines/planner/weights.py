@@ -12,6 +12,7 @@ import torch
 
 from models.checkpoints import load_into, load_weights
 from models.encoder import Encoder, EncoderConfig
+from models.predictor import Predictor, PredictorConfig
 from models.preprocessing import Preprocessing
 from models.world_model import WorldModel, WorldModelConfig
 from pipelines.planner.world import ImaginedWorld
@@ -64,6 +65,22 @@ def open_encoder(trained: Artifact, device: str = "cpu") -> Encoder:
     with curable(trained.manifest.name):
         load_into(encoder, load_weights(path), str(path))
     return encoder.eval().requires_grad_(False).to(torch.device(device))
+
+
+def open_predictor(trained: Artifact, device: str = "cpu") -> Predictor:
+    """The predictor of a training.
+
+    Raises:
+        InputError: not a finished training, one without a predictor, or weights that do not fit.
+    """
+    described = read_model(trained)[0].get("predictor")
+    if described is None:
+        raise InputError(f"{trained.manifest.name}: its weights have no predictor")
+    predictor = Predictor(PredictorConfig(**described))
+    path = weights_file(trained, "predictor")
+    with curable(trained.manifest.name):
+        load_into(predictor, load_weights(path), str(path))
+    return predictor.eval().requires_grad_(False).to(torch.device(device))
 
 
 def open_world_model(trained: Artifact, device: str = "cpu") -> WorldModel:
