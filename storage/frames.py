@@ -58,6 +58,24 @@ def frames_at(source: Source, times: Sequence[float], size: Size = None) -> Pict
     return np.moveaxis(np.stack([planes[rank] for rank in ranks]), 1, -1)
 
 
+def numbered_frames(source: Source, numbers: Sequence[int], size: Size = None) -> Picture:
+    """[N, H, W, 3]: frames by their numbers from 0, in any order; decoded from the first one on.
+
+    Raises:
+        VideoError: the file cannot be opened, or has fewer frames.
+    """
+    wanted, found = set(numbers), dict[int, Picture]()
+    with closing(Decoder(source)) as video:
+        for number, (frame, _) in enumerate(video.timed()):
+            if number in wanted:
+                found[number] = video.planes(frame, size)
+                if len(found) == len(wanted):
+                    break
+    if lacking := sorted(wanted - set(found)):
+        raise VideoError(f"frame {lacking[0]} is wanted, and it ends before")
+    return np.moveaxis(np.stack([found[number] for number in numbers]), 1, -1)
+
+
 def middle_frame(source: Source, start: float, end: float, size: Size = None) -> Picture:
     """[H, W, 3]: the frame on screen halfway between `start` and `end` seconds."""
     # Contiguous, because networks sum in another order over another layout.

@@ -12,21 +12,23 @@ Shapes: B views, N tokens of a view, D encoder width, C classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.attentive_probe import AttentiveProbe
+from models.attentive_probe import AnticipationProbe, AttentiveProbe
 from pipelines.evaluation.features import Features
 from pipelines.settings import Count, Momentum, Natural, settings
 from storage.digests import digest_json
 from storage.errors import curable
 from storage.work import KeptFile, Work
+
+Pooled = TypeVar("Pooled", AttentiveProbe, AnticipationProbe)
 
 
 @settings
@@ -91,7 +93,8 @@ def train_probe(task: ProbeTask) -> dict[str, Any]:
         tokens: Tensor = (source[rows] - shift) / scale + places
         return tokens.to(task.device)
 
-    probe = seeded_probe(task, width=features[[0]].shape[-1])
+    width = features[[0]].shape[-1]
+    probe = seeded_probe(task.config, width, task.classes, task.device)
     optimizer = torch.optim.AdamW(
         probe.parameters(), lr=task.lr, weight_decay=task.weight_decay, betas=(0.9, 0.999)
     )
@@ -152,18 +155,24 @@ def schedule(step: int, steps: int, config: HeadConfig) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - rise) / (steps - rise)))
 
 
-def seeded_probe(task: ProbeTask, width: int) -> AttentiveProbe:
+def seeded_probe(config: HeadConfig, width: int, classes: int, device: str) -> AttentiveProbe:
     """A probe whose weights depend on the seed alone."""
-    config = task.config
+    return seeded(
+        config, lambda: AttentiveProbe(width, config.heads, config.depth, classes), device
+    )
+
+
+def seeded(config: HeadConfig, build: Callable[[], Pooled], device: str) -> Pooled:
+    """What `build` makes, with weights that depend on the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         with curable("probe_report.head"):
-            probe = AttentiveProbe(width, config.heads, config.depth, task.classes)
+            probe = build()
         if config.initial == "fan_in":
             for matrix in (p for p in probe.parameters() if p.dim() == 2):
                 torch.nn.init.normal_(matrix, std=matrix.shape[1] ** -0.5)
             torch.nn.init.normal_(probe.pooler.query_tokens)
-    return probe.to(torch.device(task.device))
+    return probe.to(torch.device(device))
 
 
 def grid_positions(grid: tuple[int, int, int], width: int) -> Tensor:

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from storage import frames as queries
-from storage.frames import frames_at, iterate, middle_frame, resample
+from storage.frames import frames_at, iterate, middle_frame, numbered_frames, resample
 from storage.pictures import Clip, Picture, Probe, VideoError, fitted
 from storage.video import (
     ROUNDING,
@@ -243,6 +243,14 @@ def test_the_frame_at_a_time_is_the_one_on_screen(container: str, codec: str) ->
     asked = [1.0 + 0.9 / 30, 0.2, -3.0, 99.0, 0.2]
     assert [number_of(p) for p in frames_at(clip, asked)] == [30, 6, 0, 59, 6]
     assert number_of(middle_frame(clip, 0.5, 1.5)) == 30
+
+
+def test_frames_have_numbers_whatever_their_times() -> None:
+    clip = encode(numbered(40), 20.0).data
+    found = numbered_frames(clip, [30, 2, 2, 7])
+    assert [number_of(frame) for frame in found] == [30, 2, 2, 7]
+    with pytest.raises(VideoError, match="frame 40 is wanted, and it ends before"):
+        numbered_frames(clip, [3, 40])
 
 
 def test_resampling_repeats_and_leaves_out() -> None:

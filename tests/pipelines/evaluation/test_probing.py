@@ -111,7 +111,7 @@ def test_positions_tell_every_token_apart():
 def test_the_published_probe_is_the_default(task):
     defaults = HeadConfig()
     assert (defaults.depth, defaults.heads, defaults.epochs, defaults.batch) == (4, 16, 20, 256)
-    probe = seeded_probe(replace(task, config=replace(HEAD, initial="published")), 64)
+    probe = seeded_probe(replace(HEAD, initial="published"), 64, task.classes, "cpu")
     assert float(probe.linear.weight.detach().std()) == pytest.approx(0.02, rel=0.2)
     with pytest.raises(ValueError, match="'published' or 'fan_in'"):
         HeadConfig(initial="zero")
