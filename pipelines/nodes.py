@@ -6,6 +6,9 @@ videomix22m → encoder → cooled_encoder → frame_features → world_model
 droid_episodes → episode_shards → frame_features, world_model
 cooled_encoder → probe_report;  world_model → planning_report;  all → planner_bundle
 on request: mask_study, feature_study, learning_curve, robot_study
+cooled_encoder (or a released file) → released_weights → benchmark_features ← benchmark_videos,
+  benchmark_features → benchmark_report; released_weights → anticipation_report ← kitchen_films;
+  video_qa_report: on request, too
 
 Its profiles are the scales: PAPER is the defaults; DEMO (two CPU cores, minutes, no network) and
 LAPTOP (an hour or two, by estimate) are declared beside each asset where they differ.
@@ -18,6 +21,9 @@ from collections.abc import Sequence
 from pipelines.curation import nodes as curation
 from pipelines.curation.sources import SOURCES, Source, named_once
 from pipelines.evaluation import nodes as evaluation
+from pipelines.evaluation.anticipation import nodes as anticipation
+from pipelines.evaluation.benchmarks import nodes as benchmarks
+from pipelines.evaluation.video_qa import nodes as video_qa
 from pipelines.experiments import nodes as experiments
 from pipelines.node import Graph
 from pipelines.planner import nodes as planner
@@ -35,6 +41,9 @@ def build_graph(sources: Sequence[Source] = SOURCES) -> Graph:
             *evaluation.NODES,
             *planner.NODES,
             *experiments.NODES,
+            *benchmarks.NODES,
+            *anticipation.NODES,
+            *video_qa.NODES,
         )
     )
 

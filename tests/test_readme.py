@@ -26,7 +26,12 @@ COMMANDS = [
 ]
 VJEPA2 = [c.removeprefix(".venv/bin/vjepa2 ") for c in COMMANDS if c.startswith(".venv/bin/vjepa2")]
 SERVED = "ui"  # does not end by itself: tests/assets/test_ui.py drives it
-LONG = ("feature_study", "robot_study", "laptop")  # minutes even in a tiny house
+LONG = (
+    "feature_study",
+    "robot_study",
+    "laptop",
+    "benchmark_report",
+)  # minutes, even in a tiny house
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from assets.previews import curation, evaluation, experiments, robot, training
+from assets.previews import (
+    anticipation,
+    benchmarks,
+    curation,
+    evaluation,
+    experiments,
+    robot,
+    training,
+    video_qa,
+)
 from pipelines.stage import Inputs
 from storage.artifacts import Artifact
 
@@ -39,6 +48,11 @@ PREVIEWS: Mapping[str, Preview] = {
         experiments.feature_study,
         experiments.learning_curve,
         experiments.robot_study,
+        benchmarks.benchmark_videos,
+        benchmarks.benchmark_report,
+        anticipation.kitchen_films,
+        anticipation.anticipation_report,
+        video_qa.video_qa_report,
     )
 }
 """Asset -> its preview."""

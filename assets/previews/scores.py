@@ -79,6 +79,36 @@ def score_bars(
 
 
 @drawn
+def benchmark_bars(
+    scores: Mapping[str, tuple[float, float, float]], chance: float | None,
+    paper: tuple[str, float] | None, title: str, unit: str = "accuracy",
+) -> Figure:  # fmt: skip
+    """Scores with their intervals (value, low, high), the chance level, and a published number as a
+    line with its label.
+    """
+    values = np.array(list(scores.values()), dtype=float)
+    errors = np.abs(values[:, 1:] - values[:, :1]).T
+    figure, (axis,) = titled((0.95 * len(scores) + 1.6, 3.6), title)
+    kinds = [name.rpartition("\n")[2] for name in scores]
+    colours = [style.BLUE if kind in ("pretrained", kinds[0]) else style.GREY for kind in kinds]
+    axis.bar(
+        list(scores), values[:, 0], 0.6, yerr=errors, color=colours, capsize=3, ecolor=style.INK
+    )
+    for at, (value, _, high) in enumerate(values):
+        axis.text(at, high, f"{value:.3g}", ha="center", va="bottom", fontsize=7)
+    if chance is not None:
+        axis.axhline(chance, color=style.RED, linestyle="--", label=f"chance {chance:.3g}")
+    if paper is not None:
+        axis.axhline(
+            paper[1], color=style.GREEN, linestyle=":", label=f"{paper[0]}: {paper[1]:.3g}"
+        )
+    axis.legend()
+    axis.tick_params(axis="x", labelsize=7)
+    axis.set(ylabel=unit, ylim=(0, 1.12))
+    return figure
+
+
+@drawn
 def label_curves(
     curves: Mapping[tuple[str, str], Sequence[tuple[float, float, float, float]]],
     chance: float,

@@ -32,6 +32,10 @@ GROUPS = {
         "control_cooled_encoder", "control_frame_features", "control_world_model",
         "control_planning", "robot_study",
     ],
+    "benchmarks": [
+        "released_weights", "benchmark_videos", "benchmark_features", "benchmark_report",
+        "kitchen_films", "anticipation_report", "video_qa_report",
+    ],
 }  # fmt: skip
 
 

@@ -14,14 +14,22 @@ import pytest
 
 from assets.previews import PREVIEWS, curation
 from pipelines.assignments import override
+from pipelines.evaluation.benchmarks import videos
+from pipelines.evaluation.benchmarks.videos import (
+    BenchmarkVideosConfig,
+    GeneratedConfig,
+    PlaceConfig,
+)
 from pipelines.graph import open_inputs
 from pipelines.nodes import GRAPH, PROFILES
-from pipelines.stage import Inputs
+from pipelines.stage import Inputs, Workspace
 from storage.artifacts import ArtifactStore
 from storage.video import encode
 from tests.build import build
-from tests.pipelines.builders import artifact
+from tests.pipelines.builders import artifact, map_in_turn, workspace
 from tests.pipelines.experiments import material
+
+FEW = GeneratedConfig(train=2, validation=2)
 
 
 @pytest.fixture(scope="module")
@@ -121,3 +129,13 @@ def test_studies_of_robots_and_of_steps_have_their_pictures(tmp_path, name, made
     drawn = PREVIEWS[name](made(tmp_path), Inputs({}))
     assert list(drawn) == titles
     assert all(picture.startswith(b"\x89PNG") for picture in drawn.values())
+
+
+def test_a_benchmark_shows_its_items(tmp_path, monkeypatch):
+    monkeypatch.setattr(Workspace, "map", map_in_turn)
+    out = workspace(tmp_path, "jester")
+    asked = BenchmarkVideosConfig(places={"jester": PlaceConfig()}, generated=FEW)
+    metrics = videos.run(asked, Inputs({}), out)
+    made = artifact(out.payload, "benchmark_videos/jester", {"media": metrics["media"]})
+    drawn = PREVIEWS["benchmark_videos"](made, Inputs({}))
+    assert drawn["items"].startswith(b"\x89PNG")

@@ -14,6 +14,7 @@ import pytest
 
 from pipelines.curation.ingest import SourceConfig
 from pipelines.curation.sources import SOURCES
+from pipelines.evaluation.benchmarks.registry import BENCHMARKS
 from pipelines.execution import ExecutionConfig
 from pipelines.graph import Key, key_name, open_inputs, statuses, upstream_keys
 from pipelines.node import Graph, Node, Profile, source_of
@@ -65,7 +66,10 @@ def test_partitions_are_sources_buckets_and_labs() -> None:
              "cooled_encoder", "world_model", "planning_report", "planner_bundle")  # fmt: skip
     assert all(keys[asset] == (None,) for asset in (*whole, *STUDIES))
     assert all(keys[asset] == CONTROLS for asset in CONTROL_ASSETS)
-    assert len(keys) == 19 + len(STUDIES) + len(CONTROL_ASSETS)
+    assert set(keys["benchmark_videos"]) == set(BENCHMARKS)
+    assert keys["released_weights"] == (None,)
+    of_benchmarks = [node for node in NODES if node.group == "benchmarks"]
+    assert len(keys) == 19 + len(STUDIES) + len(CONTROL_ASSETS) + len(of_benchmarks)
 
 
 @pytest.mark.parametrize("name", sorted(PROFILES))
@@ -139,6 +143,15 @@ EXPECTED: dict[Key, set[Key]] = {
     ("probe_report", "ssv2"): {("cooled_encoder", None), ("clip_shards", "ssv2")},
     ("probe_report", "kinetics"): {("cooled_encoder", None), ("clip_shards", "kinetics")},
     ("planning_report", None): {("cooled_encoder", None), ("world_model", None)},
+    ("released_weights", None): {("cooled_encoder", None)},
+    ("benchmark_videos", "ssv2"): set(),
+    ("kitchen_films", None): set(),
+    ("video_qa_report", "mvp"): set(),
+    ("anticipation_report", None): {("released_weights", None), ("kitchen_films", None)},
+    ("benchmark_features", "ssv2"): {("released_weights", None), ("benchmark_videos", "ssv2")},
+    ("benchmark_report", "k400"): {
+        ("released_weights", None), ("benchmark_videos", "k400"), ("benchmark_features", "k400"),
+    },
     ("planner_bundle", None): {
         ("cooled_encoder", None), ("world_model", None), ("planning_report", None),
         *parts("probe_report", "ssv2", "kinetics"),
@@ -349,6 +362,8 @@ def test_one_retrieval_weight_makes_exactly_what_depends_on_it_stale(walk: Walk)
         *((asset, None) for asset in ("videomix22m", "encoder", "cooled_encoder", "world_model",
                                       "planning_report", "planner_bundle", *STUDIES)),
         *(key for asset in CONTROL_ASSETS for key in parts(asset, *CONTROLS)),
+        *parts("benchmark_features", *BENCHMARKS), *parts("benchmark_report", *BENCHMARKS),
+        ("released_weights", None), ("anticipation_report", None),
     }  # fmt: skip
     states = walk.states(changed)
     assert walk.not_fresh(changed) == expected
@@ -433,6 +448,7 @@ def test_another_type_of_device_is_another_recipe_where_it_gives_other_bits(walk
         "scene_embeddings", "clusters", "near_duplicates", "leakage_guard", "encoder",
         "cooled_encoder", "frame_features", "world_model", "probe_report", "planning_report",
         *CONTROL_ASSETS,
+        "benchmark_features", "benchmark_report", "anticipation_report",
     }  # fmt: skip
     on_gpu = walk.states(executed(device="cuda"))
     assert on_gpu["scene_embeddings", "coin"] == ("stale", "device: cpu -> cuda")

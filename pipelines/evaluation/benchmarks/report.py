@@ -137,6 +137,8 @@ def described(
         "largest_class": float(np.bincount(truth).max() / len(truth)),
         "asked": len(truth),
         "missing": len(absent),
+        "listed": videos.metrics.get("listed"),
+        "published_sizes": dict(zip(SIDES, benchmark.listed, strict=True)),
         "shorter_than_a_clip": inputs["benchmark_features"].metrics.get("shorter_than_a_clip"),
         "paper": {"size": size, "accuracy": dict(benchmark.paper)},
         "differs": benchmark.differs,

@@ -16,9 +16,10 @@ from typing import Annotated, Any
 
 from pipelines.curation import ingest
 from pipelines.curation.annotations.sheets import Sheets
-from pipelines.curation.ingest import GENERATED, RawVideosConfig, SourceConfig
+from pipelines.curation.ingest import RawVideosConfig
 from pipelines.curation.labels import Labels
 from pipelines.curation.probing import COLUMNS, counts, described, sorted_out
+from pipelines.curation.source_config import GENERATED, SourceConfig
 from pipelines.evaluation.benchmarks.films import Film, annotation_files, filmed, films_of
 from pipelines.evaluation.benchmarks.listing import Item, listed
 from pipelines.evaluation.benchmarks.registry import BENCHMARKS

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pipelines.curation.annotations.documents import Document
-from pipelines.curation.ingest import GENERATED
+from pipelines.curation.source_config import GENERATED
 from pipelines.evaluation.metrics import Rate
 from pipelines.evaluation.video_qa.answering import ANSWERERS, replies_of
 from pipelines.evaluation.video_qa.made import filmed, question_files, scenes_of

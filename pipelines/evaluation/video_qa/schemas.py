@@ -7,6 +7,7 @@ them is one line with file and place.
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -25,11 +26,11 @@ def perception_test(document: Document) -> Iterator[Question]:
         rows = entry.get("mc_question") if isinstance(entry, dict) else None
         if not isinstance(rows, list):
             raise document.wrong("has no mc_question; fetch it again", f"video {video}")
-        for row in rows:
-            place = f"video {video} question {row.get('id')}"
+        for number, row in enumerate(rows, 1):
+            place = f"video {video} question {number}"
             fields = {"id", "question", "options", "answer_id", "area"}
             _check(document, place, row, fields, {"reasoning", "tag"})
-            options = tuple(map(str, row["options"]))
+            options = _options(document, place, row, "options")
             answer = whole_number(row["answer_id"], len(options), document, place, "answer_id")
             yield Question(
                 f"{video}/{row['id']}", video, str(row["area"]), video, row["question"], options,
@@ -42,8 +43,7 @@ def minimal_pairs(document: Document) -> Iterator[Question]:
     for place, row in _rows(document):
         _check(document, place, row, {"video_id", "video_path", "question", "candidates", "answer"},
                {"source"})  # fmt: skip
-        found = row["candidates"]
-        options = tuple(map(str, ast.literal_eval(found) if isinstance(found, str) else found))
+        options = _options(document, place, row, "candidates")
         name = str(row["video_id"])
         yield Question(
             name, str(row["video_path"]), document.name.partition(".")[0],
@@ -60,6 +60,8 @@ def temp_compass(document: Document) -> Iterator[Question]:
     elif "matching" in document.name:
         form = "matching"
     for video, dimensions in document.json(dict).items():
+        if not isinstance(dimensions, dict):
+            raise document.wrong("has no dimensions; fetch it again", f"video {video}")
         for dimension, rows in dimensions.items():
             for number, row in enumerate(rows):
                 place = f"video {video} {dimension} {number + 1}"
@@ -106,7 +108,7 @@ def tomato(document: Document) -> Iterator[Question]:
         place = f"question {item}"
         _check(document, place, row, {"question", "options", "answer", "demonstration_type", "key"},
                {"motion_type", "variation", "video_source_url", "note"})  # fmt: skip
-        options = tuple(map(str, row["options"]))
+        options = _options(document, place, row, "options")
         answer = whole_number(row["answer"], len(options), document, place, "answer")
         kind, video = str(row["demonstration_type"]), str(row["key"])
         group = document.name.partition(".")[0]
@@ -129,7 +131,7 @@ def by_subtask(document: Document) -> Iterator[Question]:
     for number, (place, row) in enumerate(_rows(document)):
         _check(document, place, row, {"video", "question", "candidates", "answer"},
                {"start", "end", "fps", "accurate_start", "accurate_end", "qtype"})  # fmt: skip
-        options = tuple(map(str, row["candidates"]))
+        options = _options(document, place, row, "candidates")
         yield Question(
             f"{subtask}/{number}", str(row["video"]), subtask, str(row["video"]), row["question"],
             options, _place(document, place, str(row["answer"]), options),
@@ -178,9 +180,22 @@ def _check(document: Document, place: str, row: Any, needed: set[str], may: set[
         raise document.wrong(f"is a {type(row).__name__}, and no row; fetch it again", place)
     if lacking := sorted(needed - set(row)):
         raise document.wrong(f"has no {lacking[0]!r}; give {', '.join(sorted(needed))}", place)
+    if not isinstance(row["question"], str):
+        raise document.wrong(f"question is {row['question']!r}; give its text", place)
     if unknown := sorted(set(row) - needed - may):
         told = f"has {unknown[0]!r}, which is none of {', '.join(sorted(needed | may))}"
         raise document.wrong(told, place)
+
+
+def _options(document: Document, place: str, row: Row, name: str) -> tuple[str, ...]:
+    """A list of options, or the text of one, as MVP has it."""
+    found = row[name]
+    if isinstance(found, str):
+        with contextlib.suppress(ValueError, SyntaxError):  # what is no list is told below
+            found = ast.literal_eval(found)
+    if not isinstance(found, list) or len(found) < 2:
+        raise document.wrong(f"{name} is {str(found)[:60]!r}; give a list of two or more", place)
+    return tuple(map(str, found))
 
 
 def _place(document: Document, place: str, answer: str, options: tuple[str, ...]) -> int:
