@@ -90,6 +90,9 @@ class HeadsConfig:
     """Learning rates of the heads."""
     weight_decays: Annotated[tuple[NotNegative, ...], NOT_EMPTY] = (0.8, 0.4, 0.1, 0.01)
     """Weight decays of the heads: one head for each pair."""
+    released: Annotated[str, NOT_EMPTY] | None = None
+    """A probe that was released (an official `.pt` file): it is asked, too, as it is. Its classes
+    have the publisher's numbers."""
 
     @property
     def grid(self) -> tuple[tuple[float, float], ...]:

@@ -30,16 +30,21 @@ from pipelines.evaluation.benchmarks.judging import (
 from pipelines.evaluation.benchmarks.protocol import (
     BenchmarkReportConfig,
     FeaturesConfig,
+    of_one,
     report_of,
 )
 from pipelines.evaluation.benchmarks.registry import BENCHMARKS
-from pipelines.evaluation.benchmarks.training import HeadsTask, learn_heads
+from pipelines.evaluation.benchmarks.training import HeadsTask, ask_released, learn_heads
 from pipelines.evaluation.features import PRETRAINED, RANDOM
 from pipelines.evaluation.metrics import Rate, confusion, held_out, paired_gain
 from pipelines.evaluation.readouts import read_out
+from pipelines.execution import ExecutionConfig
 from pipelines.planner.weights import read_model
 from pipelines.settings import from_plain, plain
 from pipelines.stage import Inputs, Stage, Workspace
+from storage.errors import InputError
+from storage.media import open_media
+from storage.places import resolved
 from storage.tables import write_table
 
 PREDICTIONS = {
@@ -60,11 +65,12 @@ def run(config: BenchmarkReportConfig, inputs: Inputs, out: Workspace) -> dict[s
     labels = {side: np.array([row["number"] for row in rows]) for side, rows in sides.items()}
     tasks = _tasks(config, asked, inputs, labels, len(classes), out.execution.device)
     learned = out.map(learn_heads, tasks, noun="sets of heads")
+    released = _released(config, tasks, out)
     modes: dict[str, Answers] = {}
     for mode in asked.modes:
         attentive = {t.variant: learned[key] for key, t in tasks.items() if t.mode == mode}
         pooled = _read_out(Kept(features, mode), asked, labels)
-        modes[mode] = {"attentive": attentive, **pooled}
+        modes[mode] = {"attentive": attentive, **pooled, **released.get(mode, {})}
     report = described(config, inputs, asked, modes, labels[SIDES[1]])
     (out.payload / "report.json").write_text(json.dumps(report, indent=2, sort_keys=True) + "\n")
     rows = [
@@ -99,6 +105,33 @@ def _tasks(
         for mode in asked.modes
         for variant in asked.attended
     }  # fmt: skip
+
+
+def _released(
+    config: BenchmarkReportConfig, tasks: Mapping[str, HeadsTask], out: Workspace
+) -> dict[str, Answers]:
+    """Mode -> what a released probe says of the weights and of stills, where one is named."""
+    [heads] = config.heads.values()
+    some = {k: t for k, t in tasks.items() if heads.released and not t.variant.startswith(RANDOM)}
+    said = out.map(ask_released, some, noun="released probes") if some else {}
+    found: dict[str, Answers] = {}
+    for key, task in some.items():
+        found.setdefault(task.mode, {"released": {}})["released"][task.variant] = said[key]
+    return found
+
+
+def observe(
+    config: BenchmarkReportConfig, partition: str | None, execution: ExecutionConfig
+) -> dict[str, str]:
+    """The digest of the released probe, where one is named."""
+    heads = of_one(config.heads, partition, "benchmark_report.heads")[str(partition)]
+    if heads.released is None:
+        return {}
+    file = resolved(heads.released)
+    if not file.is_file():
+        raise InputError(f"benchmark_report.heads.{partition}.released {file}: no such file")
+    book = execution.cache / "digests" / f"released_probe-{partition}.json"
+    return open_media(str(file.parent)).digests([file.name], book)
 
 
 def _read_out(kept: Kept, asked: FeaturesConfig, labels: Labels) -> Answers:
@@ -159,7 +192,7 @@ def _readout(
 ) -> dict[str, Any]:  # fmt: skip
     """One readout: every variant, the gain over encoders never trained, and confusion."""
     right = {variant: np.array(told["predicted"]) == truth for variant, told in found.items()}
-    drawn = np.stack([row for variant, row in right.items() if variant.startswith(RANDOM)])
+    drawn = [row for variant, row in right.items() if variant.startswith(RANDOM)]
     counts = confusion(truth, np.array(found[PRETRAINED]["predicted"]), classes)
     variants = {
         variant: {
@@ -172,7 +205,9 @@ def _readout(
     }
     return {
         "variants": variants,
-        "pretrained_minus_random": paired_gain(right[PRETRAINED], drawn, config.seed),
+        "pretrained_minus_random": paired_gain(right[PRETRAINED], np.stack(drawn), config.seed)
+        if drawn
+        else None,
         "confusion": counts.tolist(),
         "per_class_recall": per_class_recall(counts),
     }
@@ -195,5 +230,5 @@ def headline(report: Mapping[str, Any]) -> dict[str, Any]:
 
 STAGE = Stage(
     "benchmark_report", version=1, config=BenchmarkReportConfig, run=run, narrow=report_of,
-    on_device=True,
+    observe=observe, on_device=True,
 )  # fmt: skip

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.official import load_official_probe
 from models.tokens import Grid
 from pipelines.evaluation.benchmarks.features import SIDES, Kept, films_of
-from pipelines.evaluation.benchmarks.heads import Side, learn
+from pipelines.evaluation.benchmarks.heads import Side, ask, learn
 from pipelines.evaluation.benchmarks.judging import chosen, optimistic
 from pipelines.evaluation.benchmarks.protocol import FeaturesConfig, HeadsConfig, ProtocolConfig
 from pipelines.evaluation.benchmarks.registry import BENCHMARKS
@@ -23,6 +24,7 @@ from pipelines.evaluation.features import STILL, open_variant
 from pipelines.evaluation.views import stilled
 from pipelines.planner.weights import read_model
 from storage.artifacts import Artifact
+from storage.errors import InputError, curable
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,34 @@ def learn_heads(task: HeadsTask) -> dict[str, Any]:
         ),
         "losses": found.losses[:, head].tolist(),
     }  # fmt: skip
+
+
+def ask_released(task: HeadsTask) -> dict[str, Any]:
+    """Ask a released probe, which learns nothing here.
+
+    Returns:
+        predicted, of validation; chosen, which is nothing.
+
+    Raises:
+        InputError: the file is no probe, or one of another width or number of classes.
+    """
+    assert task.heads.released is not None
+    where = f"benchmark_report.heads.{task.benchmark}.released"
+    with curable(where):
+        probe = load_official_probe(task.heads.released)
+    width = read_model(task.weights)[0]["encoder"]["width"]
+    found, wanted = (probe.linear.in_features, probe.linear.out_features), (width, task.classes)
+    if found != wanted:
+        raise InputError(
+            f"{where} {task.heads.released}: it takes tokens {found[0]} wide and knows {found[1]} "
+            f"classes; these weights give {wanted[0]}, and the files list {wanted[1]}"
+        )
+    probe = probe.eval().requires_grad_(False).to(torch.device(task.device))
+    test = task.labels[SIDES[1]]
+    shown = functools.partial(_tokens, task, SIDES[1])
+    asked = Side(tuple(range(len(test))), tuple(test), shown, task.protocol.views)
+    answers = ask([probe], asked, lambda tokens: tokens, task.heads.head.batch, task.device)
+    return {"predicted": answers[task.mode][0].tolist(), "chosen": {}}
 
 
 def _grid(task: HeadsTask) -> Grid:

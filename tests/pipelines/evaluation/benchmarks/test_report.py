@@ -34,6 +34,7 @@ from pipelines.evaluation.benchmarks.videos import (
 from pipelines.evaluation.probing import HeadConfig
 from pipelines.evaluation.released_weights import ReleasedWeightsConfig
 from pipelines.evaluation.released_weights import run as release
+from pipelines.execution import ExecutionConfig
 from pipelines.planner.weights import open_encoder
 from pipelines.settings import SettingError, plain
 from pipelines.stage import Inputs, Workspace
@@ -244,3 +245,32 @@ def test_the_page_shows_scores_confusion_and_films(
     assert all(picture.startswith(b"\x89PNG") for picture in drawn.values())
     lines = [text.partition(":")[0] for _, text in report_lines(sealed)]
     assert lines == [f"Jester (format-faithful synthetic, {m}) attentive" for m in MODES]
+
+
+def test_a_released_probe_is_asked_as_it_is(made: dict[str, Any], whole: dict[str, Any]) -> None:
+    """Named by its file, it needs no training, and answers as the official code's own module."""
+    theirs = peers.scatter(peers.probe(48, 16, 2, 8), 9).eval()
+    file = made["root"] / "probe.pt"
+    torch.save({"classifiers": [{f"module.{k}": v for k, v in theirs.state_dict().items()}]}, file)
+    config = replace(HEADS, heads={"jester": replace(HEADS.heads["jester"], released=str(file))})
+    told, rows = reported(made, whole["features"], config, made["root"] / "with_probe")
+    found = told["modes"]["official"]["released"]
+    assert set(found["variants"]) == {"pretrained", "still"}
+    assert found["pretrained_minus_random"] is None
+    kept = features.Kept(whole["features"], "official")
+    tokens = kept.tokens("pretrained", "validation", range(32))
+    with torch.no_grad():
+        chances = theirs(tokens).softmax(-1).unflatten(0, (16, 2)).mean(1)
+    classes = told["classes"]
+    said = [r["predicted"] for r in rows if (r["mode"], r["readout"], r["variant"]) == (
+        "official", "released", "pretrained")]  # fmt: skip
+    assert said == [classes[number] for number in chances.argmax(-1).tolist()]
+    execution = ExecutionConfig(cache=made["root"] / "cache")
+    assert list(report.observe(config, "jester", execution)) == ["probe.pt"]
+    other = peers.probe(48, 16, 2, 7)
+    torch.save({"classifiers": [other.state_dict()]}, file)
+    with pytest.raises(InputError, match="knows 7 classes; these weights give 48, and the files l"):
+        reported(made, whole["features"], config, made["root"] / "wrong_probe")
+    file.unlink()
+    with pytest.raises(InputError, match=r"heads.jester.released .*probe.pt: no such file"):
+        report.observe(config, "jester", execution)
