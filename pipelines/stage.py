@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +17,14 @@ from storage.artifacts import Artifact, ArtifactError, ArtifactStore, Manifest
 from storage.digests import canonical_json, digest_json
 from storage.errors import UserError
 from storage.manifests import NewerManifestError
+from storage.sealing import HeldError
 from storage.work import Work
 
 if TYPE_CHECKING:  # its ranges need pydantic, which the home of an exported planner lacks
     from pipelines.execution import ExecutionConfig
 
 SOURCES = "scratch/sources.txt"
+_TELL = partial(print, "   ", file=sys.stderr, flush=True)
 
 __all__ = [
     "Inputs",
@@ -165,37 +168,56 @@ def materialize(
     asset: str,
     partition: str | None,
     execution: ExecutionConfig,
+    holder: str = "",
+    tell: Callable[[str], None] = _TELL,
 ) -> Materialized:
-    """Make the artifact of a recipe, or find it, and show it under the asset's name."""
-    contents = {name: artifact.content for name, artifact in inputs.items()}
+    """Make the artifact of a recipe, or find it, and show it under the asset's name.
+
+    While another process makes the very same, this one waits and takes its answer; `tell` says so.
+    `holder` is how others are told of us while they wait.
+    """
+    contents = {name: a.content for name, a in inputs.items()}
     asked = recipe_inputs(stage, config, contents, partition, execution)
     recipe = digest_json(asked)
-    artifact = _found(store, recipe)
-    if reused := artifact is not None:
-        store.discard(recipe)
-    else:
-        draft = {
-            "asset": asset,
-            "partition": partition,
-            "recipe_inputs": asked,
-            "recipe": recipe,
-            "parents": {name: (a.manifest.recipe, a.content) for name, a in inputs.items()},
-        }
-        try:
-            with store.work(recipe) as work:
-                manifest = store.resume_sealing(work)
-                if manifest is None:
-                    manifest = _make(store, work, stage, config, Inputs(inputs), execution, draft)
-            artifact = store.open(manifest)
-        except UserError:
-            # Another machine may have sealed it meanwhile, and cleared what this one still needed.
-            artifact = _found(store, recipe)
-            if artifact is None:
-                raise
-            store.discard(recipe)
+    draft = {
+        "asset": asset,
+        "partition": partition,
+        "recipe_inputs": asked,
+        "recipe": recipe,
+        "parents": {name: (a.manifest.recipe, a.content) for name, a in inputs.items()},
+    }
+
+    make = partial(_make, store, stage, config, Inputs(inputs), execution, draft)
+    artifact, reused = _answer(store, recipe, make, holder, tell)
     store.set_ref(asset, partition, artifact.manifest)
     told = drift(stage, artifact.manifest), store.doubt(artifact.manifest).told
     return Materialized(artifact, reused, "; ".join(filter(None, told)))
+
+
+def _answer(
+    store: ArtifactStore,
+    recipe: str,
+    make: Callable[[Path], Manifest],
+    holder: str,
+    tell: Callable[[str], None],
+) -> tuple[Artifact, bool]:
+    """The artifact of a recipe, and whether another one made it."""
+    while (artifact := _found(store, recipe)) is None:
+        try:
+            with store.work(recipe, holder) as work:
+                manifest = store.resume_sealing(work) or make(work)
+            return store.open(manifest), False
+        except HeldError as held:
+            tell(f"waits for {held.holder}, which makes the same")
+            while store.holder(recipe):
+                time.sleep(1.0)
+        except UserError:
+            # Another machine may have sealed it meanwhile, and cleared what this one still needed.
+            if (artifact := _found(store, recipe)) is None:
+                raise
+            break
+    store.discard(recipe)
+    return artifact, True
 
 
 def _found(store: ArtifactStore, recipe: str) -> Artifact | None:
@@ -223,12 +245,12 @@ def _found(store: ArtifactStore, recipe: str) -> Artifact | None:
 
 def _make(
     store: ArtifactStore,
-    work: Path,
     stage: Stage,
     config: Any,
     inputs: Inputs,
     execution: ExecutionConfig,
     draft: Mapping[str, Any],
+    work: Path,
 ) -> Manifest:
     out = Workspace(
         work / "payload", work / "scratch", draft["partition"], execution,
@@ -239,7 +261,7 @@ def _make(
     out.payload.mkdir(exist_ok=True)
     out.scratch.mkdir(exist_ok=True)
     settled = stage.settled(config, out.partition, execution)
-    started = time.time()
+    started, began = time.time(), time.monotonic()  # a clock may be set back meanwhile
     metrics = stage.run(settled, inputs, out)
     _refuse_odd_metrics(stage, metrics)
     record = environment(stage.run.__module__) | {
@@ -249,7 +271,7 @@ def _make(
         "resumed": bool(begun_by),
         "resumed_from": [digest for digest in begun_by if digest != today],
         "started": round(started, 3),
-        "seconds": round(time.time() - started, 3),
+        "seconds": round(time.monotonic() - began, 3),
     }
     if "media" in metrics:
         record["media"] = metrics["media"]

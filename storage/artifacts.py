@@ -40,7 +40,15 @@ from storage.manifests import (
 from storage.payloads import LocalPayload, S3Payload
 from storage.places import LocalPlace, PlaceError, open_place, write_file
 from storage.results import Results
-from storage.sealing import locked, move_home, read_remote, room_asked, send_home, settled
+from storage.sealing import (
+    HeldError,
+    locked,
+    move_home,
+    read_remote,
+    room_asked,
+    send_home,
+    settled,
+)
 from storage.signatures import Doubt, Signatures, Verdict
 from storage.verified import Verified
 from storage.work import KeptFile, LocalWork, S3Work, Work, work_prefix
@@ -139,20 +147,35 @@ class ArtifactStore(Catalogue):
     # ---------------------------------------------------------------- artifacts
 
     @contextmanager
-    def work(self, recipe: str) -> Iterator[Path]:
+    def work(self, recipe: str, holder: str = "") -> Iterator[Path]:
         """The folder of an artifact in progress, held by one process at a time.
 
+        `holder` is how others are told of us while we hold it.
+
         Raises:
-            ArtifactError: another process holds it.
+            HeldError: another process holds it.
         """
-        folder = self.local / "work" / recipe
-        lock = folder.with_name(f"{recipe}.lock")
+        folder, lock = self.local / "work" / recipe, self._lock(recipe)
         lock.parent.mkdir(parents=True, exist_ok=True)
-        with locked(lock, f"work/{recipe[:12]}"), room_asked(f"work/{recipe[:12]}"):
+        name = f"work/{recipe[:12]}"
+        with locked(lock, name, holder), room_asked(name):
             folder.mkdir(exist_ok=True)
             yield folder
             if not folder.exists():
                 lock.unlink()
+
+    def holder(self, recipe: str) -> str:
+        """Who on this machine holds an artifact in progress; "" for nobody."""
+        if not (lock := self._lock(recipe)).exists():
+            return ""
+        try:
+            with locked(lock, recipe):
+                return ""
+        except HeldError as held:
+            return held.holder
+
+    def _lock(self, recipe: str) -> Path:
+        return self.local / "work" / f"{recipe}.lock"
 
     def shared_work(self, folder: Path) -> Work:
         """The handle by which tasks add files to the artifact in progress in a folder of `work`."""

@@ -7,9 +7,10 @@ import fcntl
 import json
 import os
 import shutil
+import socket
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from storage.manifests import DAMAGED, ArtifactError, FileEntry, Manifest, list_files, object_key
@@ -108,22 +109,36 @@ def room_asked(name: str) -> Iterator[None]:
         ) from error
 
 
+class HeldError(ArtifactError):
+    """Another process holds a lock; `holder` is what it says of itself."""
+
+    def __init__(self, name: str, holder: str) -> None:
+        super().__init__(f"{name} is in the hands of {holder}; wait for it or stop it")
+        self.holder = holder
+
+
 @contextmanager
-def locked(path: Path, name: str) -> Iterator[None]:
+def locked(path: Path, name: str, holder: str = "") -> Iterator[None]:
     """Hold an exclusive lock (flock) on a file, which its holder may unlink.
 
+    `holder` is how others are told of us, beside our process.
+
     Raises:
-        ArtifactError: another process holds it; the message calls it `name`.
+        HeldError: another process holds it; the message calls it `name`.
     """
     while True:
-        with open(path, "w") as lock:
+        with open(path, "a+") as lock:  # what another one says of itself is left alone
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise ArtifactError(
-                    f"{name} is in the hands of another process; wait for it or stop it"
-                ) from None
+                lock.seek(0)
+                raise HeldError(name, lock.read(200).strip() or "another process") from None
             # A former holder may have unlinked the file between our open and flock.
             if path.exists() and os.fstat(lock.fileno()).st_ino == path.stat().st_ino:
+                with suppress(OSError):  # a full disk: a lock without a name is one all the same
+                    lock.truncate(0)
+                    us = f"process {os.getpid()} on {socket.gethostname()}"
+                    lock.write(f"{holder}, {us}" if holder else f"another process, {us}")
+                    lock.flush()
                 yield
                 return
