@@ -15,6 +15,8 @@ class UserError(Exception):
 
     exit_code = 2
     """What a command line leaves with."""
+    may_pass = False
+    """Whether the same may succeed a little later, though nobody does anything about it."""
 
 
 class InputError(UserError, ValueError):

@@ -25,6 +25,12 @@ class PlaceError(UserError, RuntimeError):
     """A place that cannot be used; the message says which, why and what to do."""
 
 
+class UnreachableError(PlaceError):
+    """A place that did not answer, or was too busy to."""
+
+    may_pass = True
+
+
 class Place(Protocol):
     """What a store needs of a disk or a bucket.
 

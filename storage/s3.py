@@ -12,12 +12,18 @@ from typing import Any
 import boto3
 from boto3.exceptions import Boto3Error
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionError,
+    HTTPClientError,
+)
 
-from storage.places import PlaceError, aside_of, check_key
+from storage.places import PlaceError, UnreachableError, aside_of, check_key
 
 _BEYOND = ("416", "InvalidRange")
 _MISSING = ("404", "NoSuchKey", "NotFound")
+_BUSY = {"InternalError", "RequestTimeout", "ServiceUnavailable", "SlowDown", "500", "503"}
 _TAKEN = ("412", "PreconditionFailed")
 # S3 answers 409 while another conditional put of the same key is under way: ask again.
 _UNDER_WAY = ("409", "ConditionalRequestConflict")
@@ -184,7 +190,8 @@ class S3Place:
         except (BotoCoreError, ClientError, Boto3Error) as error:
             if _code(error) in _MISSING:
                 raise KeyError(key) from None
-            raise PlaceError(
+            kind = UnreachableError if _may_pass(error) else PlaceError
+            raise kind(
                 f"store {self.location}: {key}: {_reason(error)}; check the connection, the "
                 "credentials and their rights, then run again"
             ) from None
@@ -194,6 +201,11 @@ class S3Place:
 def connected(location: str) -> S3Place:
     """One connection of this process: opening one costs as much as reading many objects."""
     return S3Place(location)
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether it was the way to the bucket, or its load, and not what was asked of it."""
+    return isinstance(error, ConnectionError | HTTPClientError) or _code(error) in _BUSY
 
 
 def _code(error: Exception) -> str:
