@@ -21,12 +21,13 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-if "RAY_ADDRESS" not in os.environ:
+if not os.environ.get("RAY_ADDRESS"):
     # Ray's own name for "this machine alone": every port is opened on the loopback interface only.
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 import ray
 
+from pipelines.cluster import reach
 from pipelines.execution import ExecutionConfig
 from pipelines.journal import journal_line, read_journal
 from pipelines.progress import progress
@@ -49,17 +50,25 @@ _LOOK_EVERY = 2.0  # seconds between two looks at what is running
 class WorkersDiedError(UserError, RuntimeError):
     """Processes of Ray ended without an error of their own, again and again."""
 
+    may_pass = True
+
 
 def start(execution: ExecutionConfig) -> None:
     """Have a Ray cluster: the one at RAY_ADDRESS, or a local one with a CPU per worker and core.
 
     The local one listens on the loopback interface only, has no dashboard, and ends with this
     process, whatever ends it; after a kill -9 Ray's last two helpers take a minute to notice.
+
+    Raises:
+        InputError: nobody answers at RAY_ADDRESS, or the cluster there asks for another token.
     """
     if ray.is_initialized():
         return
     settings: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    if "RAY_ADDRESS" not in os.environ:
+    if address := os.environ.get("RAY_ADDRESS"):
+        services, client = ray._private.services, ray._raylet.GcsClient
+        reach(address, services.canonicalize_bootstrap_address, lambda at: client(address=at))
+    else:
         settings |= {
             "address": "local",
             "num_cpus": max(execution.workers, os.cpu_count() or 1),
