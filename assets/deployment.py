@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import getpass
 import importlib
+import json
 import os
 import re
 import shlex
@@ -23,7 +24,9 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from pipelines.assignments import override
 from pipelines.node import Graph, Profile
@@ -181,17 +184,51 @@ def named_graph(name: str) -> Graph:
     return graph
 
 
-def prepare_home(home: Path) -> None:
-    """Make a Dagster home usable: the folder, and this project's settings where it has none.
+HOME_FORMAT = 1
+"""Of what a home holds beside Dagster's records; raised when an older version cannot read it."""
+USED_BY = "used_by.json"
 
-    Raises PlaceError when the folder cannot be written.
+
+def prepare_home(home: Path) -> None:
+    """Make a Dagster home usable: the folder, this project's settings where it has none, and a note
+    of which versions used it.
+
+    Raises PlaceError when the folder cannot be written, or belongs to a newer version.
     """
     try:
         home.mkdir(parents=True, exist_ok=True)
         if not (home / "dagster.yaml").exists():
             shutil.copyfile(ROOT / "dagster_home" / "dagster.yaml", home / "dagster.yaml")
+        used = {"format": HOME_FORMAT, "dagster": version("dagster")}
+        if (known := _used_by(home)) != used:
+            _refuse_newer(home, known, used)
+            (home / USED_BY).write_text(json.dumps(used) + "\n")
     except OSError as error:
         raise PlaceError(
             f"home {home}: cannot be written ({error.strerror}); choose another folder with "
             "VJEPA2_HOME, or make it writable"
         ) from error
+
+
+def _used_by(home: Path) -> dict[str, Any]:
+    """What last used a home; nothing where it is new, or the note is damaged."""
+    try:
+        note = json.loads((home / USED_BY).read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return note if isinstance(note, dict) else {}
+
+
+def _refuse_newer(home: Path, known: Mapping[str, Any], used: Mapping[str, Any]) -> None:
+    for what in used:
+        if _numbers(known.get(what)) > _numbers(used[what]):
+            name = "format" if what == "format" else f"{what} version"
+            raise PlaceError(
+                f"home {home}: was last used by a newer version ({name} {known[what]}, this is "
+                f"{used[what]}); use that version, or another folder with VJEPA2_HOME"
+            )
+
+
+def _numbers(told: object) -> list[int]:
+    """`1.13.27` -> [1, 13]: Dagster's records change with the first two."""
+    return [int(part) for part in re.findall(r"\d+", str(told or ""))[:2]]

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from assets.deployment import ROOT, deployment, prepare_home
+from assets.deployment import ROOT, USED_BY, deployment, prepare_home
 from assets.materialize import materialize_stale
 from pipelines.settings import SettingError
+from storage.places import PlaceError
 from tests.assets import conftest
 
 TINY = f"{conftest.__name__}:GRAPH"
@@ -141,3 +142,26 @@ def test_two_people_on_one_store_do_not_show_each_others_answers(house, monkeypa
 def test_the_store_below_the_home_needs_no_name(tmp_path):
     own = deployment("tiny", environment={"VJEPA2_GRAPH": TINY, "VJEPA2_HOME": str(tmp_path)})
     assert own.name == "default"
+
+
+@pytest.mark.parametrize(
+    ("note", "said"),
+    [
+        ('{"format": 2, "dagster": "1.0.0"}', "format 2, this is 1"),
+        ('{"format": 1, "dagster": "99.1.0"}', "dagster version 99.1.0, this is "),
+    ],
+)
+def test_a_home_of_a_newer_version_is_one_line_and_nothing_is_touched(tmp_path, note, said):
+    (tmp_path / USED_BY).write_text(note)
+    with pytest.raises(PlaceError, match="was last used by a newer version") as refused:
+        prepare_home(tmp_path)
+    assert said in str(refused.value) and "\n" not in str(refused.value)
+    assert (tmp_path / USED_BY).read_text() == note
+
+
+@pytest.mark.parametrize("note", ['{"format": 0, "dagster": "1.12.9"}', "not json", "[1]"])
+def test_a_home_of_an_older_version_or_a_damaged_note_is_used(tmp_path, note):
+    (tmp_path / USED_BY).write_text(note)
+    prepare_home(tmp_path)
+    prepare_home(tmp_path)
+    assert '"format": 1' in (tmp_path / USED_BY).read_text()
