@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TextIO
 
 import dagster as dg
 from dagster._core.errors import DagsterAssetCheckFailedError
 
 from assets.definitions import build
-from assets.definitions.asset import MOVED, GateError, not_passed
-from assets.deployment import Deployment, prepare_home
+from assets.definitions.checks import GateError, not_passed
+from assets.definitions.described import MOVED
+from assets.deployment import Deployment
+from assets.runs import fail_orphaned_runs, ours, shown_in, waits_for
 from assets.selection import chosen
 from pipelines.graph import Key, State, key_name, statuses
 from pipelines.settings import plain
@@ -25,7 +24,6 @@ from storage.errors import UserError
 from storage.media import listings_kept
 
 QUIET = {"console": {"config": {"log_level": "CRITICAL"}}}  # the run's own log has everything
-_HOST, _PROCESS = "vjepa2/host", "vjepa2/process"  # tags of a run that a command line carries out
 
 
 class StageError(RuntimeError):
@@ -42,12 +40,6 @@ class Outcome:
 
     fresh: list[Key] = field(default_factory=list)
     made: list[Key] = field(default_factory=list)
-
-
-def records(home: Path) -> dg.DagsterInstance:
-    """Dagster's records in a home folder, which is made usable first; use it as a context."""
-    prepare_home(home)
-    return dg.DagsterInstance.from_config(str(home))
 
 
 @listings_kept()
@@ -69,7 +61,7 @@ def materialize_stale(
             check(deployed.profile)
     fail_orphaned_runs(instance)
     states = {(s.asset, s.partition): s for s in statuses(deployed.graph, deployed.profile, store)}
-    shown = _shown_in(instance, {key[0] for key in keys})
+    shown = shown_in(instance, {key[0] for key in keys})
     outcome = Outcome()
     for key in keys:
         state = states[key]
@@ -77,50 +69,10 @@ def materialize_stale(
         known = deployed.variant or (state.manifest and shown.get(key) == state.manifest.content)
         (outcome.fresh if state.state == "fresh" and known else outcome.made).append(key)
     _say_start(outcome, states, out)
+    _warn_of_clock(states, out)
     if outcome.made:
         _run_all(outcome.made, states, deployed, store, instance, out)
     return outcome
-
-
-def fail_orphaned_runs(instance: dg.DagsterInstance) -> list[str]:
-    """Mark as failed the runs of command lines that were killed; returns their ids.
-
-    Such a run says "started" for ever otherwise: nobody was left to say that it ended.
-    """
-    host = socket.gethostname()
-    unfinished = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED], tags={_HOST: host})
-    dead = [run for run in instance.get_runs(unfinished) if not _alive(int(run.tags[_PROCESS]))]
-    for run in dead:
-        process = run.tags[_PROCESS]
-        instance.report_run_failed(run, f"process {process} on {host} ended before its run did")
-    return [run.run_id for run in dead]
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)  # signal 0 only asks
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True  # somebody else's, but there
-    return True
-
-
-def _shown_in(instance: dg.DagsterInstance, assets: Iterable[str]) -> dict[Key, str]:
-    """Which content the page shows for each key: an artifact in the store may be unknown to it."""
-    shown: dict[Key, str] = {}
-    for asset in assets:
-        cursor: str | None = None
-        while True:
-            page = instance.fetch_materializations(dg.AssetKey(asset), limit=500, cursor=cursor)
-            for record in page.records:  # newest first
-                event = record.asset_materialization
-                version = (event.tags or {}).get("dagster/data_version") if event else None
-                shown.setdefault((asset, record.partition_key), str(version))
-            if not page.has_more:
-                break
-            cursor = page.cursor
-    return shown
 
 
 def _say_start(outcome: Outcome, states: Mapping[Key, State], out: TextIO) -> None:
@@ -134,6 +86,19 @@ def _say_start(outcome: Outcome, states: Mapping[Key, State], out: TextIO) -> No
         print(f"  {key_name((state.asset, state.partition))} is stale: {state.reason}", file=out)
     if len(stale) > 5:
         print(f"  … and {len(stale) - 5} more: `vjepa2 status` says why", file=out)
+
+
+def _warn_of_clock(states: Mapping[Key, State], out: TextIO) -> None:
+    """Say if something was made later than now: times decide nothing, but people read them."""
+    made = [s.manifest for s in states.values() if s.manifest]
+    last = max(made, key=lambda m: float(m.record.get("started", 0)), default=None)
+    if last and float(last.record.get("started", 0)) > time.time() + 60:
+        then = time.strftime("%Y-%m-%d %H:%M", time.localtime(last.record["started"]))
+        print(
+            f"this machine's clock runs backwards: {last.name} was made at {then}, later than now; "
+            "set the clock (what is fresh does not depend on it)",
+            file=out,
+        )
 
 
 def _run_all(
@@ -154,6 +119,8 @@ def _run_all(
         name = f"[{number}/{len(keys)}] {asset}{f' {partition}' if partition else ''} …"
         if out.isatty():
             print(name, end="\r", file=out, flush=True)
+        if others := waits_for(instance):
+            print(f"{name} waits for {others}", file=out, flush=True)
         moved = _carry_out(job, key, deployed, store, instance)
         print(f"{name} {clock.tick(key)}{moved}", file=out, flush=True)
 
@@ -180,8 +147,7 @@ def _carry_out(
             run_config={"ops": {asset: {"config": config}}, "loggers": QUIET},
             tags={
                 "vjepa2/profile": deployed.profile_name,
-                _HOST: socket.gethostname(),
-                _PROCESS: str(os.getpid()),
+                **ours(),
             },
         )
     except DagsterAssetCheckFailedError:

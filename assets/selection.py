@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from assets.names import UnknownAssetError, check_known
-from pipelines.graph import Key, upstream_keys
+from pipelines.graph import Key, with_upstream
 from pipelines.node import Graph, Profile
 from pipelines.schemas import nearest
 
@@ -17,14 +17,9 @@ def chosen(wanted: Sequence[str], graph: Graph, profile: Profile) -> list[Key]:
 
     Raises UnknownAssetError with the nearest valid name.
     """
-    keys: set[Key] = set()
     usual = [node.asset for node in graph.nodes if not node.on_request]
-    todo = [key for name in wanted or usual for key in named(name, graph, profile)]
-    while todo:
-        key = todo.pop()
-        if key not in keys:
-            keys.add(key)
-            todo += upstream_keys(graph, graph[key[0]], key[1], profile)
+    asked = (key for name in wanted or usual for key in named(name, graph, profile))
+    keys = with_upstream(graph, asked, profile)
     return [
         (n.asset, p)
         for n in graph.nodes

@@ -16,7 +16,7 @@ from typing import TextIO
 
 import dagster as dg
 
-from assets.definitions.asset import markdown, numbers
+from assets.definitions.described import markdown, numbers
 from assets.deployment import Deployment
 from assets.materialize import Outcome, materialize_stale
 from assets.previews import PREVIEWS

@@ -66,8 +66,8 @@ def start(execution: ExecutionConfig) -> None:
         return
     settings: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address := os.environ.get("RAY_ADDRESS"):
-        services, client = ray._private.services, ray._raylet.GcsClient
-        reach(address, services.canonicalize_bootstrap_address, lambda at: client(address=at))
+        resolve = ray._private.services.canonicalize_bootstrap_address
+        reach(address, resolve, lambda at: ray._raylet.GcsClient(address=at))
     else:
         settings |= {
             "address": "local",

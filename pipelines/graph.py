@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from pipelines.node import Graph, Node, Profile, source_of
@@ -43,19 +43,37 @@ class State:
     manifest: Manifest | None = None
 
 
-def statuses(graph: Graph, profile: Profile, store: ArtifactStore) -> Iterator[State]:
-    """The state of every asset (partition), upstream first, each with the reason why.
+def statuses(
+    graph: Graph, profile: Profile, store: ArtifactStore, wanted: Iterable[Key] | None = None
+) -> Iterator[State]:
+    """The state of every asset (partition), upstream first, each with the reason why; or only of
+    those that are wanted, and of all that they are made from.
 
     Each source is listed once, however many partitions it has.
     """
+    asked = None if wanted is None else with_upstream(graph, wanted, profile)
     states: dict[Key, State] = {}
     with listings_kept():
         for node in graph.nodes:
             for partition in graph.keys(node.asset, profile):
+                if asked is not None and (node.asset, partition) not in asked:
+                    continue
                 above = upstream_keys(graph, node, partition, profile)
                 state = _state(node, partition, profile, store, above, states)
                 states[node.asset, partition] = state
                 yield state
+
+
+def with_upstream(graph: Graph, wanted: Iterable[Key], profile: Profile) -> set[Key]:
+    """Some keys, and all that they are made from."""
+    keys: set[Key] = set()
+    todo = list(wanted)
+    while todo:
+        key = todo.pop()
+        if key not in keys:
+            keys.add(key)
+            todo += upstream_keys(graph, graph[key[0]], key[1], profile)
+    return keys
 
 
 def _state(

@@ -25,7 +25,7 @@ from storage.digests import digest_sample
 from storage.errors import InputError
 from storage.manifests import ArtifactError, FileEntry, Manifest
 from storage.payloads import Payload, fetch_all
-from storage.tables import ROW_GROUP, read_batches, read_columns, read_table
+from storage.tables import ROW_GROUP, read_batches, read_columns, read_schema, read_table
 
 # A table up to this size comes whole from a bucket, its digest checked on the way; of a larger one
 # only the columns, whose bytes no digest covers.
@@ -160,6 +160,10 @@ class Artifact:
     ) -> Iterator[dict[str, np.ndarray[Any, Any]]]:
         """Some columns of a parquet file, or all, at most `rows` of its rows at a time."""
         return read_batches(self._table(path, True), names, rows)
+
+    def schema(self, path: str) -> dict[str, str]:
+        """Column -> type of a parquet file, in its order."""
+        return read_schema(self._table(path, True))
 
     def _table(self, path: str, in_parts: bool) -> Path | BinaryIO:
         entry = self.manifest.file(path)

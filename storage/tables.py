@@ -127,6 +127,12 @@ def read_batches(
             }
 
 
+def read_schema(source: Path | BinaryIO) -> dict[str, str]:
+    """Column -> type of a parquet file, in its order; no row is read."""
+    with pq.ParquetFile(source) as file:
+        return {field.name: str(field.type) for field in file.schema_arrow}
+
+
 def write_index(
     path: Path,
     batches: Iterable[Mapping[str, Any]],

@@ -30,6 +30,16 @@ PRIVATE = {
     "dagster._config.ConfigType",
     "dagster._config.ConfigTypeKind.ANY",
     "dagster._config.PostProcessingError",
+    # The tags by which Dagster tells what a materialization was made from: those of a backfill's
+    # partitions are filed one by one, each with a data version of its own.
+    "dagster._core.execution.plan.execute_step._build_data_version_tags",
+    "dagster._core.execution.plan.execute_step._get_input_provenance_data",
+    # Which materialization a verdict is about: the page shows it beside that one.
+    "dagster._core.definitions.asset_checks.asset_check_evaluation"
+    ".AssetCheckEvaluationTargetMaterializationData",
+    # Whether a cluster answers and takes our token, before ray.init tries for minutes.
+    "ray._private.services.canonicalize_bootstrap_address",
+    "ray._raylet.GcsClient",
     # One launch for all tensors of a network, as torch's own optimizers do it.
     "torch._foreach_lerp_",
     # A check on the device that does not wait for it.

@@ -63,7 +63,8 @@ def _run(asked: argparse.Namespace, deployed: Deployment) -> int:
     chosen(asked.assets, deployed.graph, deployed.profile)
     remember(tuple(deployed.graph.by_name))
     from assets.cli.summary import summarise
-    from assets.materialize import materialize_stale, records
+    from assets.materialize import materialize_stale
+    from assets.runs import records
 
     # A polite kill ends like Ctrl-C: Dagster's records say that the run was stopped.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -11,10 +11,10 @@ import dagster as dg
 import numpy as np
 
 from assets.cli.plot import plotted
-from assets.definitions.asset import markdown, numbers
+from assets.definitions.described import markdown, numbers
 from assets.deployment import Deployment
-from assets.materialize import records
 from assets.previews.figures import training_curves
+from assets.runs import records
 from pipelines.schemas import nearest
 from storage.artifacts import Artifact, ArtifactError, ArtifactStore
 from storage.places import write_file

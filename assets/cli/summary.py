@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TextIO
 
-from assets.definitions.asset import not_passed
+from assets.definitions.checks import not_passed
 from assets.deployment import Deployment
 from pipelines.graph import Key, key_name
 from storage.artifacts import Artifact, ArtifactStore

@@ -1,4 +1,4 @@
-"""What Dagster loads: every asset with its checks, the jobs, the execution config.
+"""What Dagster loads: every asset with its checks, jobs, sensors, the execution config.
 
 `vjepa2 ui` (or `dagster dev -m assets.definitions`) serves it; profile, store and settings come
 from the environment, see assets/deployment.py.
@@ -9,11 +9,14 @@ from __future__ import annotations
 import dagster as dg
 
 from assets.definitions.asset import asset_definition, execution_resource
+from assets.definitions.freshness import freshness_job, freshness_sensor
+from assets.definitions.outside import new_files_sensor, observed
+from assets.definitions.upkeep import verify_job, verify_schedule
+from assets.definitions.walks import WALKS, walk
 from assets.deployment import Deployment, deployment
 from pipelines.node import Graph
 
-# The assets of a job share their partitions. For the whole graph there is `vjepa2 run`, or
-# "Materialize all" on the page.
+# The assets of such a job share their partitions; those of the whole graph are walks.
 JOBS: dict[str, tuple[tuple[str, ...], str]] = {
     "ingest": (("raw_videos", "scenes"), "Probe the files of one source and cut its videos."),
     "record": (
@@ -41,9 +44,17 @@ def build(deployed: Deployment) -> dg.Definitions:
         dg.define_asset_job(name, dg.AssetSelection.assets(*names), description=text)
         for name, (names, text) in jobs_of(deployed.graph).items()
     ]
+    look, verify = freshness_job(deployed), verify_job(deployed)
+    outside = list(observed(deployed))
+    sensors = [new_files_sensor(deployed)] if outside else []
     return dg.Definitions(
-        assets=[asset_definition(node, deployed) for node in deployed.graph.nodes],
-        jobs=jobs,
+        assets=[
+            *outside,
+            *(asset_definition(node, deployed) for node in deployed.graph.nodes),
+        ],
+        jobs=[*jobs, *(walk(name, deployed) for name in WALKS), look, verify],
+        sensors=[freshness_sensor(deployed, look), *sensors],
+        schedules=[verify_schedule(verify)],
         resources={"execution": execution_resource(deployed.profile)},
         # Steps run one after another in one process; a stage spreads its own work over the cores.
         executor=dg.in_process_executor,

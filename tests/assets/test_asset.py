@@ -14,13 +14,13 @@ import dataclasses
 import dagster as dg
 import pytest
 
-from assets.definitions import asset, build
+from assets.definitions import body, build, tables
 from assets.definitions.asset import asset_definition
 from assets.deployment import deployment
 from pipelines.graph import upstream_keys
 from storage.artifacts import ArtifactError
 from storage.digests import digest_json
-from storage.places import write_file
+from storage.places import PlaceError, UnreachableError, write_file
 from tests.assets.conftest import GRAPH
 
 
@@ -121,9 +121,13 @@ def checks(result) -> dict[str, bool]:
 
 
 def test_checks_are_per_partition_and_a_gate_that_fails_is_red(launch, house):
-    assert checks(launch("counts", "a")) == {"few_broken": True, "deterministic": True}
+    assert checks(launch("counts", "a")) == {
+        "few_broken": True,
+        "deterministic": True,
+        "fresh": True,
+    }
     result = launch("counts", "b", {"broken": 3}, ok=False)
-    assert checks(result) == {"few_broken": False, "deterministic": True}
+    assert checks(result) == {"few_broken": False, "deterministic": True, "fresh": False}
     refused = launch("sums", "b", ok=False)
     assert "does not pass few_broken" in why(refused, "sums")
     launch("sums", "a")
@@ -156,7 +160,7 @@ def test_what_is_read_is_asked_with_the_launchpads_values(tmp_path, monkeypatch)
         asked.append((profile.probe_report.labels, upstream_keys(graph, node, partition, profile)))
         raise ArtifactError("that is all this test wants to know")
 
-    monkeypatch.setattr(asset, "open_inputs", refuse)
+    monkeypatch.setattr(body, "open_inputs", refuse)
     deployed = deployment("demo", environment={"VJEPA2_HOME": str(tmp_path)})
     build(deployed).resolve_implicit_global_asset_job_def().execute_in_process(
         instance=dg.DagsterInstance.ephemeral(),
@@ -172,3 +176,72 @@ def test_an_asset_without_a_description_is_refused(house):
     node = dataclasses.replace(GRAPH["total"], description="")
     with pytest.raises(TypeError, match="asset total has no description"):
         asset_definition(node, house.deployed())
+
+
+def test_what_reads_them_all_refuses_partitions_made_under_other_settings(launch, house):
+    for partition in "ab":
+        launch("counts", partition)
+        launch("sums", partition)
+    launch("total")
+    launch("counts", "a", {"upto": 3})
+    launch("sums", "a")
+    refused = launch("total", ok=False)
+    told = "would mix partitions that were made under different settings: counts/"
+    assert told in why(refused, "total")
+    assert "counts/a with config.upto 3, counts/b with 5" in why(refused, "total")
+    launch("counts", "b", {"upto": 3})
+    launch("sums", "b")
+    launch("total")
+
+
+def test_a_setting_of_ones_own_partition_is_no_mixture(launch, house):
+    house.settings = ("sums.weights.a=7",)
+    for partition in "ab":
+        launch("counts", partition)
+        launch("sums", partition)
+    launch("total")
+
+
+def test_what_may_pass_is_tried_again_and_what_may_not_is_not(launch, house, monkeypatch):
+    real, asked = body.open_inputs, []
+
+    def lost(error, times):
+        def opened(*arguments):
+            asked.append(arguments)
+            if len(asked) <= times:
+                raise error
+            return real(*arguments)
+
+        asked.clear()
+        return opened
+
+    monkeypatch.setattr(body, "WAIT", 0)
+    monkeypatch.setattr(body, "open_inputs", lost(UnreachableError("bucket: silence"), 2))
+    launch("counts", "a")
+    assert len(asked) == 3
+    monkeypatch.setattr(body, "open_inputs", lost(UnreachableError("bucket: silence"), 9))
+    assert "bucket: silence" in why(launch("counts", "b", ok=False), "counts")
+    assert len(asked) == 3
+    monkeypatch.setattr(body, "open_inputs", lost(PlaceError("bucket: no such key"), 9))
+    assert "no such key" in why(launch("counts", "b", ok=False), "counts")
+    assert len(asked) == 1
+
+
+def test_a_page_shows_the_columns_of_each_table_and_where_they_are_from(launch):
+    told = materialized(launch("counts", "a")).metadata
+    columns = told["dagster/column_schema"].value.columns
+    assert [(c.name, c.type) for c in columns] == [
+        ("item", "string"), ("stage", "string"), ("reason", "string"),
+    ]  # fmt: skip
+    assert told["dagster/column_lineage"].value.deps_by_column == {}
+
+
+def test_a_column_is_from_the_upstream_that_has_one_of_its_name():
+    known = {
+        "scenes": {"scenes.parquet": {"scene": "string", "start": "double"}},
+        "clusters": {"assignments.parquet": {"scene": "string", "cluster": "int32"}},
+    }
+    origins = dict(tables._origins({"scene": "string", "cluster": "int32", "kept": "bool"}, known))
+    assert {c: [dep.asset_key.to_user_string() for dep in deps] for c, deps in origins.items()} == {
+        "scene": ["scenes", "clusters"], "cluster": ["clusters"],
+    }  # fmt: skip

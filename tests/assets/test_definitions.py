@@ -15,6 +15,7 @@ import yaml
 
 from assets.definitions import JOBS, build
 from assets.deployment import ROOT, deployment
+from assets.runs import POOL
 from pipelines.graph import upstream_keys
 from pipelines.nodes import GRAPH
 
@@ -39,6 +40,9 @@ GROUPS = {
 }  # fmt: skip
 
 
+FILES = {"raw_videos_files", "droid_episodes_files"}
+
+
 @pytest.fixture(scope="module")
 def deployed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("house")
@@ -55,7 +59,8 @@ def test_every_asset_stands_in_its_group(graph):
     for node in GRAPH.nodes:
         found.setdefault(graph.get(dg.AssetKey(node.asset)).group_name, []).append(node.asset)
     assert found == GROUPS
-    assert {key.to_user_string() for key in graph.get_all_asset_keys()} == set(GRAPH.by_name)
+    shown = {key.to_user_string() for key in graph.get_all_asset_keys()}
+    assert shown == {*GRAPH.by_name, *FILES}
 
 
 def test_every_asset_explains_itself_to_whoever_opens_its_page(graph):
@@ -71,7 +76,7 @@ def test_every_asset_explains_itself_to_whoever_opens_its_page(graph):
 def test_upstreams_are_those_of_the_graph(graph):
     for name, node in GRAPH.by_name.items():
         parents = {key.to_user_string() for key in graph.get(dg.AssetKey(name)).parent_keys}
-        assert parents == set(node.upstream)
+        assert parents - FILES == set(node.upstream)
 
 
 def test_partitions_are_sources_buckets_and_labs(graph, deployed):
@@ -119,7 +124,7 @@ def test_gates_are_blocking_checks_and_every_asset_is_checked_for_determinism(gr
                   if key.asset_key == dg.AssetKey(name)}  # fmt: skip
         gates = {gate.name for gate in GRAPH[name].gates}
         assert {check for check, spec in checks.items() if spec.blocking} == gates
-        assert set(checks) == gates | {"deterministic"}
+        assert set(checks) == gates | {"deterministic", "fresh"}
 
 
 def test_what_trains_is_gated_before_it_is_used():
@@ -149,3 +154,30 @@ def test_nothing_phones_home_and_no_form_covers_the_page():
     settings = yaml.safe_load((ROOT / "dagster_home" / "dagster.yaml").read_text())
     assert settings["telemetry"] == {"enabled": False}
     assert settings["nux"] == {"enabled": False}
+
+
+def test_files_of_users_are_assets_that_are_observed(graph):
+    for name in FILES:
+        assert graph.get(dg.AssetKey(name)).is_observable
+        below = dg.AssetKey(name.removesuffix("_files"))
+        assert graph.get(below).parent_keys == {dg.AssetKey(name)}
+        assert graph.get(below).partitions_def == graph.get(dg.AssetKey(name)).partitions_def
+
+
+def test_every_asset_has_an_owner_a_kind_and_a_place_in_a_pool(graph, deployed):
+    for name in GRAPH.by_name:
+        node = graph.get(dg.AssetKey(name))
+        assert node.owners and node.kinds and node.tags["scale"] == "demo"
+        assert (node.automation_condition is None) == GRAPH[name].on_request
+    for assets in build(deployed).assets:
+        if str(assets.key.to_user_string()) not in FILES:
+            assert assets.op.pool == POOL
+
+
+def test_what_makes_or_reads_much_by_itself_is_off_until_it_is_wanted(deployed):
+    repository = build(deployed).get_repository_def()
+    running = dg.DefaultSensorStatus.RUNNING
+    on = {s.name for s in repository.sensor_defs if s.default_status == running}
+    assert on == {"freshness"}
+    assert {s.name for s in repository.sensor_defs} > {"freshness", "new_files"}
+    assert [s.default_status.value for s in repository.schedule_defs] == ["STOPPED"]

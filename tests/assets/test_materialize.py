@@ -15,14 +15,17 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import dagster as dg
 import pytest
 
 from assets import materialize
-from assets.definitions.asset import GateError
-from assets.materialize import StageError, fail_orphaned_runs, records
+from assets.definitions.checks import GateError
+from assets.deployment import ROOT
+from assets.materialize import StageError
+from assets.runs import fail_orphaned_runs, records
 from assets.selection import UnknownAssetError, chosen
 from pipelines.settings import SettingError
 from tests.assets.conftest import GRAPH
@@ -187,3 +190,93 @@ def test_a_killed_command_line_leaves_no_run_that_seems_to_go_on(house):
 @dg.job
 def job():
     pass
+
+
+# ------------------------------------------------------------------ several at a time
+
+WALK = """
+import io, os, sys, time
+sys.path.insert(0, os.getcwd())
+from tests.assets import conftest
+real = conftest.count
+def slow(config, inputs, out):
+    print("in", flush=True)
+    sys.stdin.readline()
+    return real(config, inputs, out)
+import dataclasses
+stage = dataclasses.replace(conftest.COUNTS, run=slow)
+counts, *others = conftest.GRAPH.nodes
+nodes = (dataclasses.replace(counts, stage=stage), *others)
+conftest.GRAPH = dataclasses.replace(conftest.GRAPH, nodes=nodes)
+from pathlib import Path
+from assets.runs import records
+house = conftest.House(Path(sys.argv[1]))
+with records(house.folder / "home") as instance:
+    house.instance = instance
+    print("made", house.run("counts/a")[2], flush=True)
+"""
+
+
+@pytest.fixture
+def walker(house):
+    """Another process that makes counts/a of the same house, and waits in the middle of it."""
+    other = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", WALK, str(house.folder)], cwd=ROOT,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert other.stdout.readline() == "in\n"
+    yield other
+    other.kill()
+    other.communicate()
+
+
+def test_the_second_of_two_walks_waits_and_takes_the_answer(house, walker, capfd):
+    """Another home on the same store: no pool is between them."""
+    done = []
+    second = threading.Thread(target=lambda: done.append(house.run("counts/a")))
+    second.start()
+    time.sleep(3)
+    assert not done
+    walker.stdin.write("go\n")
+    walker.stdin.flush()
+    second.join(60)
+    outcome, _, made = done[0]
+    assert outcome.made == [("counts", "a")] and made == []
+    log = house.instance.all_logs(house.instance.get_runs()[0].run_id)
+    told = [entry.message for entry in log if "waits for" in entry.message]
+    assert len(told) == 1
+    assert re.search(rf"waits for run \w{{8}}, process {walker.pid} on ", told[0])
+
+
+def test_a_walk_obeys_the_pool_of_the_deployment_and_says_who_holds_it(house, walker):
+    with records(house.folder / "home") as instance:
+        house.instance = instance
+        [held] = instance.get_runs()
+        done = []
+        second = threading.Thread(target=lambda: done.append(house.run("counts/b")))
+        second.start()
+        time.sleep(3)
+        assert not done and not (house.folder / "store" / "refs" / "default" / "counts").exists()
+        walker.stdin.write("go\n")
+        walker.stdin.flush()
+        second.join(90)
+    told = done[0][1]
+    assert f"[1/1] counts b … waits for run {held.run_id[:8]} (counts)" in told
+
+
+def test_a_place_in_the_pool_comes_back_from_a_run_that_died(house, walker):
+    walker.kill()
+    walker.wait()
+    with records(house.folder / "home") as instance:
+        house.instance = instance
+        assert house.run("counts/a")[2] == ["counts/a"]
+
+
+def test_a_clock_that_runs_backwards_is_told_and_decides_nothing(house, monkeypatch):
+    house.run("counts/a")
+    now = time.time()
+    monkeypatch.setattr(materialize.time, "time", lambda: now - 7200)
+    outcome, told, made = house.run("counts/a", "sums/a")
+    assert "this machine's clock runs backwards: counts/a was made at " in told
+    assert made == ["sums/a"] and outcome.fresh == [("counts", "a")]
+    assert house.store.ref("sums", "a").record["seconds"] >= 0

@@ -4,7 +4,8 @@
 - an asset is materialized by clicking: a folder of real video files becomes a sealed artifact, its
   partition turns green, its checks pass, and its numbers and picture stand beside it;
 - the launchpad offers the profile's settings;
-- `vjepa2 status` sees what was clicked.
+- `vjepa2 status` sees what was clicked;
+- where a file is gone, the page says what `vjepa2 status` says, and one click makes it anew.
 
 Screenshots are kept in the folder that VJEPA2_SCREENSHOTS names, else in pytest's own.
 """
@@ -183,11 +184,37 @@ def test_an_asset_is_materialised_by_clicking_and_turns_green(page, keep, house,
     page.get_by_text("Passed", exact=True).first.wait_for()
     keep("checks")
 
-    told = subprocess.run(
+    assert "fresh    raw_videos/ssv2\n" in status(settings)
+
+
+def test_a_changed_file_is_stale_on_the_page_with_the_reason_and_one_click_makes_it(
+    page, keep, house, settings
+):
+    """Of the same partition as above: the page, too, says what `vjepa2 status` says."""
+    (house / "videos" / "0.mp4").unlink()
+    told = status(settings)
+    reason = re.search(r"stale    raw_videos/ssv2: (external_inputs\.0\.mp4 is gone)", told)[1]
+    page.goto("/assets/raw_videos?view=checks&checkDetail=fresh")
+    page.get_by_text("fresh", exact=True).first.click()
+    reload_until_shown(page, page.get_by_text(f"stale: {reason}").first)
+    keep("stale")
+    page.goto("/locations/assets.definitions/asset-groups/curation/lineage")
+    page.get_by_text("raw_videos", exact=True).first.wait_for()
+    keep("stale_lineage")
+
+    page.goto("/locations/assets.definitions/jobs/stale/playground")
+    page.get_by_role("button", name="Launch run").click()
+    page.goto("/assets/raw_videos?view=checks&checkDetail=fresh")
+    reload_until_shown(page, page.get_by_text("fresh", exact=True).nth(1))
+    assert "fresh    raw_videos/ssv2\n" in status(settings)
+
+
+def status(settings) -> str:
+    """What `vjepa2 status` says."""
+    return subprocess.run(
         [sys.executable, "-m", "assets.cli", "status"],
         cwd=ROOT, env=settings, capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
-    assert "fresh    raw_videos/ssv2\n" in told
 
 
 def reload_until_shown(page, element, seconds: float = 240) -> None:

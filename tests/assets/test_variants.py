@@ -20,7 +20,7 @@ import pytest
 from assets import cli
 from assets.cli.compare import compare
 from assets.cli.plot import plotted
-from assets.materialize import records
+from assets.runs import records
 from pipelines.execution import ExecutionConfig
 from pipelines.node import Graph, Node, whole
 from pipelines.stage import Inputs, Stage, Workspace

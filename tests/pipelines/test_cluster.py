@@ -94,7 +94,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[s
         )  # fmt: skip
     try:
         end = time.monotonic() + 120
-        while "--address" not in log.read_text():
+        while "Ray runtime started" not in log.read_text():
             assert process.poll() is None and time.monotonic() < end, log.read_text()
             time.sleep(0.5)
         yield f"127.0.0.1:{port}", token
