@@ -180,13 +180,9 @@ def materialize(
     asked = recipe_inputs(stage, config, contents, partition, execution)
     recipe = digest_json(asked)
     draft = {
-        "asset": asset,
-        "partition": partition,
-        "recipe_inputs": asked,
-        "recipe": recipe,
+        "asset": asset, "partition": partition, "recipe_inputs": asked, "recipe": recipe,
         "parents": {name: (a.manifest.recipe, a.content) for name, a in inputs.items()},
-    }
-
+    }  # fmt: skip
     make = partial(_make, store, stage, config, Inputs(inputs), execution, draft)
     artifact, reused = _answer(store, recipe, make, holder, tell)
     store.set_ref(asset, partition, artifact.manifest)

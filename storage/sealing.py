@@ -138,7 +138,6 @@ def locked(path: Path, name: str, holder: str = "") -> Iterator[None]:
                 with suppress(OSError):  # a full disk: a lock without a name is one all the same
                     lock.truncate(0)
                     us = f"process {os.getpid()} on {socket.gethostname()}"
-                    lock.write(f"{holder}, {us}" if holder else f"another process, {us}")
-                    lock.flush()
+                    os.write(lock.fileno(), f"{holder or 'another process'}, {us}".encode())
                 yield
                 return

@@ -16,10 +16,10 @@ def verify_job(deployment: Deployment) -> dg.JobDefinition:
 
     @dg.op(name="verify_store", description=ABOUT)
     def verify_store(context: dg.OpExecutionContext) -> None:
-        from assets.cli.audit import verify
+        from assets.cli.verification import verify
 
         told = io.StringIO()
-        bad = verify(deployment.open_store(read_only=True), told)
+        bad = verify(deployment, None, False, told)
         for line in told.getvalue().splitlines():
             context.log.info(line)
         if bad:

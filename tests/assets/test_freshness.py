@@ -164,3 +164,16 @@ def test_checks_can_be_run_alone(house, page):
     assert result.success and MADE == []
     assert {e.check_name for e in result.get_asset_check_evaluations()} == {"few_broken", FRESH}
     assert not result.get_asset_materialization_events()
+
+
+def test_the_job_verify_names_what_is_not_as_sealed(house, page):
+    house.run("counts/a")
+    job = page.definitions.resolve_job_def("verify")
+    assert job.execute_in_process(instance=house.instance, run_config=QUIET).success
+    [damaged] = (house.folder / "store" / "objects").rglob("counts.json")
+    damaged.write_text("[7]")
+    result = job.execute_in_process(
+        instance=house.instance, run_config=QUIET, raise_on_error=False
+    )  # fmt: skip
+    failure = str(result.failure_data_for_node("verify_store").error)
+    assert "1 artifacts are not as sealed" in failure
