@@ -51,7 +51,13 @@ class Planner:
     def search(self, frame: Frame, state: State, goal_frame: Frame, step: int = 0) -> Plan:
         """Like `plan`, with all planned motions and the energies that led to them."""
         pose = checked_state(state)
-        now = self.world.encode(as_batch(frame, "frame"))
+        seen, wanted = as_batch(frame, "frame"), as_batch(goal_frame, "goal_frame")
+        if seen.shape != wanted.shape:
+            raise ValueError(
+                f"goal_frame is {list(goal_frame.shape)}, frame {list(frame.shape)}: both must "
+                "come from one camera, at one size"
+            )
+        now = self.world.encode(seen)
         energy = self.world.energy(now, pose, self._goal(goal_frame))
         return search(energy, self.config, self.seed, step, room_left(pose, self.config))
 

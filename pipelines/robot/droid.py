@@ -27,6 +27,7 @@ from storage.errors import InputError, UserError
 
 OUTCOMES = ("success", "failure")
 RECORDINGS = "recordings/MP4"
+_SERIALS = ("ext1_cam_serial", "ext2_cam_serial", "wrist_cam_serial")
 MAX_BYTES = {".json": 16 << 20, ".h5": 256 << 20}
 """What is read at most of a file, by its kind; recordings have no limit."""
 
@@ -72,11 +73,26 @@ def find_lab_folder(root: Path, partition: str) -> Path:
     for name in (partition, partition.removeprefix("lab-")):
         if _leads_inside(root, name) and (root / name).is_dir():
             return root / name
+    if layout := other_layout(root):
+        raise InputError(
+            f"droid_episodes.location {root}: this is {layout}, not DROID's raw layout: bring it "
+            "in with `python -m pipelines.robot.readers <folder> <target> --hz <rows a second>`"
+        )
     there = sorted(p.name for p in root.iterdir() if p.is_dir() and _leads_inside(root, p.name))
     raise InputError(
         f"droid_episodes.location {root}: no lab {partition.removeprefix('lab-')!r} in it; "
         f"droid_episodes.labs may name {', '.join(there) or 'nothing: the folder is empty'}"
     )
+
+
+def other_layout(root: Path) -> str | None:
+    """What else a folder is, by its index files, or None."""
+    marks = {
+        "an RLDS data set": "features.json",
+        "a LeRobot v1 data set (no reader yet)": "meta_data/info.json",
+        "a LeRobot data set (no reader yet)": "meta/info.json",
+    }
+    return next((name for name, mark in marks.items() if (root / mark).is_file()), None)
 
 
 def find_episodes(lab: Path) -> Iterator[Path]:
@@ -202,6 +218,12 @@ def _find_video(root: Path, folder: Path, metadata: dict[str, Any]) -> Path:
         raise EpisodeError(f"left_mp4_path {named!a} names no recording")
     if name.endswith("-stereo.mp4"):
         raise EpisodeError(f"left_mp4_path is the stereo recording {name}")
+    serial = PurePosixPath(name).stem
+    known = sorted({str(metadata[key]) for key in _SERIALS if metadata.get(key)})
+    if known and serial not in known:
+        raise EpisodeError(
+            f"left_mp4_path names the camera {serial!a}, the metadata {', '.join(known)!a} alone"
+        )
     video = folder / RECORDINGS / name
     if not _inside(root, video).is_file():
         raise EpisodeError(f"{RECORDINGS}/{name} is missing")

@@ -16,6 +16,26 @@ Array = NDArray[np.float64]
 Observation = tuple[NDArray[np.uint8], Array]
 
 
+BOUNDS = np.array([0.15, 0.15, 0.15, 0.5, 0.5, 0.5, 1.0])
+"""Largest change of one motion, per axis: metres, radians, gripper."""
+_AXES = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
+
+
+def checked_action(action: Array) -> Array:
+    """An action [7] that may be carried out; InputError names the number that may not."""
+    values = np.asarray(action, dtype=np.float64)
+    if values.shape != BOUNDS.shape:
+        raise InputError(f"action has shape {list(values.shape)}: it must be 7 numbers")
+    # Not "greater than": what is no number is out of bounds, too.
+    wrong = [at for at in range(7) if not abs(values[at]) <= BOUNDS[at]]
+    if wrong:
+        at = wrong[0]
+        raise InputError(
+            f"action moves {_AXES[at]} by {values[at]:.4g}: at most {BOUNDS[at]:g} in one motion"
+        )
+    return values
+
+
 class ReachEnvironment:
     """One arm, one goal position, one picture of the arm at the goal."""
 
@@ -73,8 +93,11 @@ class ReachEnvironment:
         raise InputError(f"no goal {distance} m away from {where} in the workspace")
 
     def step(self, action: Array) -> Observation:
-        """Carry out one action [7]: frame and state after it."""
-        self.simulator.step(action)
+        """Carry out one action [7]: frame and state after it.
+
+        Raises InputError, before anything moves, for one that is not finite or out of `BOUNDS`.
+        """
+        self.simulator.step(checked_action(action))
         return self.simulator.observe()
 
     def distance(self) -> float:

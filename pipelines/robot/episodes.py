@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -49,6 +49,26 @@ Hertz = Annotated[Positive, at_most(1000)]
 
 
 @settings
+class Shares:
+    """How often an episode is of each kind, relative to the others."""
+
+    wander: NotNegative = 0.3
+    """Moves for their own sake."""
+    reach: NotNegative = 0.25
+    """Towards points, one after another."""
+    grasp: NotNegative = 0.15
+    """A thing is grasped and lifted, with noise."""
+    carry: NotNegative = 0.15
+    """A thing is grasped and carried to a place above the table."""
+    place: NotNegative = 0.15
+    """A thing is grasped, carried, put down and let go of."""
+
+    def __post_init__(self) -> None:
+        if not any(asdict(self).values()):
+            raise ValueError("all shares are 0: give one above 0")
+
+
+@settings
 class EpisodesConfig:
     """Where robot episodes come from; the defaults record like DROID."""
 
@@ -74,6 +94,8 @@ class EpisodesConfig:
     """"franka", or the path of a JSON file that describes another MJCF arm (`arms.Arm`)."""
     renderer: Literal["rays", "gl"] = "rays"
     """"rays" (no OpenGL, same bytes everywhere) or "gl" (MuJoCo's own; needs MUJOCO_GL=egl)."""
+    shares: Shares = field(default_factory=lambda: Shares())
+    """How often a generated episode shows what."""
     faulty: Natural = 4
     """How many generated episodes of a lab have a fault that real folders have, too."""
     seed: Natural = 0
@@ -191,6 +213,7 @@ def _record(batch: Batch, number: int, room: Path) -> list[str]:
         frames=config.frames,
         container_fps=config.container_fps,
         fault=fault,
+        shares=asdict(config.shares),
     )
     for path, data in files.items():
         target = room / batch.lab / path
@@ -266,6 +289,6 @@ def run(config: EpisodesConfig, _: Inputs, out: Workspace) -> dict[str, Any]:
 
 
 STAGE = Stage(
-    "droid_episodes", version=1, config=EpisodesConfig, run=run, narrow=narrow, observe=observe,
+    "droid_episodes", version=2, config=EpisodesConfig, run=run, narrow=narrow, observe=observe,
     paths=("arm",),
 )  # fmt: skip

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.robot.demonstrations import STAGES, Demonstration
 from pipelines.robot.hdf5 import write_hdf5
 from pipelines.robot.policies import DECISIONS_PER_SECOND, Grasp, Policy, Reach, Wander, spread
 from pipelines.robot.poses import matrix_to_euler
@@ -30,8 +31,11 @@ Array = NDArray[np.float64]
 _FIRST_DAY = datetime.datetime(2023, 3, 1)
 _WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-# Shares of episodes that wander and that reach; the others grasp.
-_WANDER, _REACH = 0.5, 0.35
+KINDS = ("wander", "reach", "grasp", *STAGES)
+"""What an episode may show."""
+FILMED = {"wander": 0.5, "reach": 0.35, "grasp": 0.15}
+"""Shares of the films for pretraining."""
+_LONGEST = 22  # decisions that the longest task takes: an episode that is shorter begins midway
 # A low rate factor, as what is lost here is lost to everything after. Without "cpu-independent",
 # x264's fastest instructions give other bytes from run to run on frames as small as these.
 _QUALITY = {"crf": "12", "x264-params": "cpu-independent=1"}
@@ -61,15 +65,20 @@ def write_slate(seed: int, lab: str, number: int) -> Slate:
     return Slate(f"{lab}+{code}+{stamp}", f"{moment:%Y-%m-%d}/{clock}", moment)
 
 
-def choose_policy(simulator: Simulator, rng: np.random.Generator) -> Policy:
-    """A motion for this episode: half wander, a third reach, the others grasp."""
-    draw = rng.random()
-    if draw < _WANDER:
+def choose_policy(
+    simulator: Simulator, rng: np.random.Generator, shares: Mapping[str, float] = FILMED
+) -> Policy:
+    """A motion for this episode, drawn by the shares of `KINDS`."""
+    edges = np.cumsum([shares.get(kind, 0.0) for kind in KINDS])
+    kind = KINDS[int(np.searchsorted(edges / edges[-1], rng.random(), side="right"))]
+    if kind == "wander":
         return Wander(WORKSPACE)
-    if draw < _WANDER + _REACH:
+    if kind == "reach":
         target = rng.uniform(WORKSPACE[0] + [0.0, 0.0, 0.08], WORKSPACE[1])
         return Reach(target, WORKSPACE, pace=float(rng.uniform(0.03, 0.075)))
     name = str(rng.choice([thing.name for thing in simulator.lab.things if thing.mass > 0]))
+    if kind in STAGES:
+        return Demonstration(simulator, name, kind, rng)
     return Grasp(
         where=lambda: simulator.thing(name),
         noise=float(rng.uniform(0.0, 0.02)),
@@ -79,17 +88,20 @@ def choose_policy(simulator: Simulator, rng: np.random.Generator) -> Policy:
 
 def record(
     simulator: Simulator, *, seed: int, number: int, frames: int, container_fps: float,
-    fault: str | None = None,
+    fault: str | None = None, shares: Mapping[str, float] = FILMED,
 ) -> dict[str, bytes]:  # fmt: skip
     """Play one episode of `frames` control steps: path below the lab's folder -> bytes.
 
-    The simulator is reset first; `fault` is one of `FAULTS`.
+    The simulator is reset first; `fault` is one of `FAULTS`; `shares` say how often an episode is
+    of each of `KINDS`.
     """
     lab = simulator.lab
     slate = write_slate(seed, lab.name, number)
     rng = np.random.default_rng(int(digest_json(["motion", seed, lab.name, number])[:16], 16))
     simulator.reset(int(digest_json(["scene", seed, lab.name, number])[:12], 16))
-    policy = choose_policy(simulator, rng)
+    policy = choose_policy(simulator, rng, shares)
+    if shares is not FILMED:
+        _lead_in(simulator, policy, rng, frames)
     rows, pictures = _play(simulator, policy, rng, frames)
     success = policy.succeeded(simulator.state())
     columns = _columns(rows, simulator, slate, success)
@@ -109,6 +121,21 @@ def record(
         shown = pictures[:-1] if fault == "short recording" else pictures
         files[video] = encode(shown, container_fps, options=_QUALITY).data
     return files
+
+
+def _lead_in(simulator: Simulator, policy: Policy, rng: np.random.Generator, frames: int) -> None:
+    """Let a task run for a while before it is recorded, where an episode cannot hold all of it.
+
+    Else short episodes would show its beginning alone, and no thing ever in the hand.
+    """
+    spare = _LONGEST - int(frames * DECISIONS_PER_SECOND / simulator.hz)
+    if spare <= 0 or isinstance(policy, Wander | Reach):
+        return
+    per_decision = max(1, round(simulator.hz / DECISIONS_PER_SECOND))
+    for _ in range(int(rng.integers(spare + 1))):
+        action = spread(policy.action(simulator.state(), rng), simulator.hz)
+        for _ in range(per_decision):
+            simulator.step(action)
 
 
 def decide(

@@ -32,6 +32,7 @@ LIFT = 0.12
 _APART = (0.12, 0.24)  # how far a thing's target is from where it stands
 _ZONE = np.array([[0.38, -0.20], [0.58, 0.20]])  # where a thing may be put down
 _LIMIT, _TURN = 0.075, 0.2  # of one motion, metres and radians
+_PATIENCE = 40  # motions towards one waypoint, at most: an arm that is in the way never gets there
 _THERE = 0.012  # a waypoint is reached within this distance
 
 
@@ -121,7 +122,7 @@ class Expert:
         return np.asarray(self.simulator.thing(self.kind)[:3] + np.array([0.0, 0.0, above]))
 
     def _go(self, place: Callable[[], Array], grip: float, turn: bool = False) -> Iterator[Array]:
-        for _ in range(14):
+        for _ in range(_PATIENCE):
             state = self.simulator.state()
             left = place() - state[:3]
             turned = self._level(state) if turn else np.zeros(3)

@@ -22,6 +22,11 @@ GRIPPER = "observation/robot_state/gripper_position"
 EXTRINSICS = "observation/camera_extrinsics"
 STEP_START = "observation/timestamp/control/step_start"
 
+MAX_SPEED = 3.0
+"""Of the hand, m/s: a Franka's data sheet says 1.7."""
+MAX_STEP = 0.75
+"""Between two rows without time stamps, metres."""
+
 
 class TrajectoryError(UserError, ValueError):
     """A trajectory that cannot be used; the message says what is wrong with it."""
@@ -62,8 +67,22 @@ def read_trajectory(data: bytes, serial: str) -> Trajectory:
     if not np.isfinite(states).all():
         row = int(np.flatnonzero(~np.isfinite(states).all(axis=1))[0])
         raise TrajectoryError(f"state of row {row} of {len(states)} is not finite")
+    rate = _rate(starts)
+    _check_jumps(states, rate)
     success = None if flag is None else bool(flag)
-    return Trajectory(states, extrinsics, _rate(starts), success)
+    return Trajectory(states, extrinsics, rate, success)
+
+
+def _check_jumps(states: Array, rate: float | None) -> None:
+    """Refuse a hand that is here now and there the next moment: no arm moves like that."""
+    steps = np.linalg.norm(np.diff(states[:, :3], axis=0), axis=1)
+    farthest = MAX_SPEED / rate if rate else MAX_STEP
+    if len(steps) and steps.max() > farthest:
+        row = int(steps.argmax())
+        raise TrajectoryError(
+            f"the hand jumps {steps[row]:.2f} m from row {row} to row {row + 1} of {len(states)}; "
+            f"at most {farthest:.2f} m are believed"
+        )
 
 
 def _column(columns: Mapping[str, Array], path: str, width: int | None) -> Array:

@@ -67,6 +67,8 @@ def test_wrong_inputs_say_what_is_right(tiny_world):
         planner.plan(frame.astype(np.float64), STATE, goal)
     with pytest.raises(ValueError, match=r"goal_frame is uint8 \[32, 32\]"):
         planner.plan(frame, STATE, goal[..., 0])
+    with pytest.raises(ValueError, match=r"goal_frame is \[16, 32, 3\], frame \[32, 32, 3\]: both"):
+        planner.plan(frame, STATE, goal[::2])
     with pytest.raises(ValueError, match="7 finite numbers"):
         planner.plan(frame, np.full(7, np.nan), goal)
     with pytest.raises(ValueError, match="workspace is"):

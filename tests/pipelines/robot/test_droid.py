@@ -26,7 +26,7 @@ from pipelines.robot.droid import (
 )
 from pipelines.robot.hdf5 import write_hdf5
 from pipelines.robot.poses import euler_to_matrix
-from pipelines.robot.recorder import FAULTS, record, write_slate
+from pipelines.robot.recorder import FAULTS, KINDS, choose_policy, decide, record, write_slate
 from pipelines.robot.scene import WORKSPACE
 from pipelines.robot.simulator import Simulator
 from pipelines.robot.trajectory import TrajectoryError, read_trajectory
@@ -410,3 +410,72 @@ def test_metadata_are_not_trusted(root, text, reason):
     next(folder.glob("metadata_*.json")).write_text(text)
     with pytest.raises(EpisodeError, match=reason):
         read_episode(root, folder)
+
+
+def trajectory(states, hz: float | None = 15.0):
+    columns = {KEYS[0]: states[:, :6], KEYS[1]: states[:, 6]}
+    if hz is not None:
+        columns["observation/timestamp/control/step_start"] = np.arange(len(states)) * 1000 / hz
+    return read_trajectory(write_hdf5(columns, {}), SERIAL)
+
+
+@pytest.mark.parametrize(("hz", "far"), [(15.0, 0.2), (4.0, 0.75), (None, 0.75)])
+def test_a_hand_that_jumps_is_no_recording(hz, far):
+    states = np.zeros((9, 7))
+    states[:, 0] = np.linspace(0.4, 0.6, 9)
+    trajectory(states, hz)
+    states[5:, 1] += far + 0.01
+    with pytest.raises(TrajectoryError, match=r"jumps 0\.\d\d m from row 4 to row 5 of 9; at most"):
+        trajectory(states, hz)
+
+
+def test_a_camera_that_the_metadata_do_not_know_is_refused(root):
+    folder = only(root)
+    path = next(folder.glob("metadata_*.json"))
+    metadata = json.loads(path.read_text())
+    read_episode(root, folder)
+    metadata["ext1_cam_serial"] = "12345678"
+    path.write_text(json.dumps(metadata))
+    with pytest.raises(
+        EpisodeError, match=rf"names the camera '{SERIAL}', the metadata '12345678'"
+    ):
+        read_episode(root, folder)
+    metadata["ext2_cam_serial"] = SERIAL  # it is the other exterior one's: DROID's left may be
+    path.write_text(json.dumps(metadata))
+    assert read_episode(root, folder).row["serial"] == SERIAL
+
+
+@pytest.mark.parametrize("what", ["carry", "place"])
+def test_things_are_held_carried_and_put_down_on_film(what):
+    """Every task is recorded, beginnings and ends, with a share of its own."""
+    arm, held, done = Simulator("lab-001", 0, 16, hz=4.0, renderer="none"), [], 0
+    shares = dict.fromkeys(KINDS, 0.0) | {what: 1.0}
+    for number in range(8):
+        rng = np.random.default_rng(number)
+        arm.reset(number)
+        policy = choose_policy(arm, rng, shares)
+        rows = []
+        for _, state, action in decide(arm, policy, rng, 26):
+            rows.append(state)
+            arm.step(action)
+        grip = np.array(rows)[:, 6]
+        held.append(((grip > 0.1) & (grip < 0.9)).mean())  # closed on something
+        done += policy.succeeded(arm.state())
+        assert policy.task.split()[0] == {"carry": "carry", "place": "pick"}[what]
+    assert min(held) > 0.15 and done >= 7
+
+
+def test_short_episodes_begin_midway_and_long_ones_at_the_start():
+    arm = Simulator("lab-001", 0, 16, samples=1, hz=4.0)
+    grips = {}
+    for frames in (6, 40):
+        closed = []
+        for number in range(6):
+            files = record(
+                arm, seed=3, number=number, frames=frames, container_fps=4.0,
+                shares={"place": 1.0},
+            )  # fmt: skip
+            data = next(data for path, data in files.items() if path.endswith(".h5"))
+            closed.append(read_trajectory(data, arm.lab.camera_serial).states[0, 6] > 0.1)
+        grips[frames] = sum(closed)
+    assert grips[40] == 0 and 1 <= grips[6] <= 5

@@ -18,7 +18,7 @@ from pipelines.robot import episode_shards, episodes
 from pipelines.robot.arms import FRANKA
 from pipelines.robot.droid import EpisodeError, open_episode, read_episode
 from pipelines.robot.episode_shards import EpisodeShardsConfig, load_episode, make_sample
-from pipelines.robot.episodes import EpisodesConfig, narrow, observe
+from pipelines.robot.episodes import EpisodesConfig, Shares, narrow, observe
 from pipelines.robot.poses import positive_roll
 from pipelines.robot.recorder import record
 from pipelines.robot.simulator import Simulator
@@ -313,6 +313,7 @@ def test_recordings_that_do_not_fit_are_refused(fast, tmp_path):
         ),
         (lambda: EpisodesConfig(labs=("lab-007", "lab-007")), "labs names 'lab-007' twice"),
         (lambda: EpisodesConfig(location="/d", labs=("A", "lab-A")), "labs names 'A' twice"),
+        (lambda: Shares(wander=0, reach=0, grasp=0, carry=0, place=0), "all shares are 0"),
         (lambda: EpisodesConfig(hz=0.0), r"EpisodesConfig\.hz = 0\.0"),
         (lambda: EpisodesConfig(frame_size=33), "size = .*: must be even and at least"),
         (lambda: EpisodesConfig(episodes=0), "at least 1"),

@@ -235,3 +235,20 @@ def test_another_arm_stands_in(real_data, tmp_path):
     assert other.move_to(state[:3] + np.array([0.05, -0.05, 0.05])) < 0.003
     other.step(np.array([0.0, 0, 0, 0, 0, 0, 1.0]))
     assert other.state()[6] > 0.7
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "said"),
+    [(0, 0.2, "moves x by 0.2: at most 0.15"), (4, -0.6, "moves pitch by -0.6: at most 0.5"),
+     (6, np.nan, "moves gripper by nan: at most 1")],
+)  # fmt: skip
+def test_an_action_out_of_bounds_moves_nothing(at, value, said):
+    environment = ReachEnvironment("lab-500", 1, 16, renderer="none")
+    before = environment.simulator.state()
+    action = np.zeros(7)
+    action[at] = value
+    with pytest.raises(ValueError, match=said):
+        environment.step(action)
+    with pytest.raises(ValueError, match=r"shape \[6\]: it must be 7 numbers"):
+        environment.step(np.zeros(6))
+    assert (environment.simulator.state() == before).all()
