@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "storage": {"storage"},
 }
 DOORS = {
-    "ray": "pipelines/compute.py",
+    "ray": ("pipelines/compute.py", "pipelines/serving.py"),
     "faiss": "pipelines/curation/neighbours.py",
     "webdataset": "storage/shards.py",
     "av": "storage/video/",

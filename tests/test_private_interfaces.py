@@ -56,6 +56,7 @@ VARIABLES = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "ray/_private/accelerators/accelerator.py",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "ray/train/v2/_internal/constants.py",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "ray/_private/ray_constants.py",
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "ray/serve/_private/constants.py",
     "DAGSTER_HOME": "dagster/_core/instance/config.py",
     "DAGSTER_DISABLE_TELEMETRY": "dagster/_core/telemetry_upload.py",
 }
