@@ -76,7 +76,7 @@ class PlannerConfig:
     """MPPI: a candidate worse by this times the spread of energies weighs e times less."""
     surrogate_samples: tuple[int, ...] = (32, 24, 24, 16)
     """Surrogate: true evaluations of each round; each round looks half as far around the best."""
-    polish: int = 4
+    polish: int = 12
     """Surrogate: rounds more, as long as each betters the energy by over a thousandth of what
     staying costs."""
     workspace: tuple[float, float, float, float, float, float] | None = None

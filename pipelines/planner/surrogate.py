@@ -158,7 +158,7 @@ def plan(
 def _first_round(
     energy: Imagined, config: PlannerConfig, random: torch.Generator, room: Tensor | None
 ) -> _Asked:
-    """Staying, and points spread evenly over all that is allowed."""
+    """Staying, and points spread over all that is allowed."""
     wide = config.horizon * (4 if config.gripper else 3)
 
     def inside(vectors: Tensor) -> Tensor:
@@ -172,6 +172,11 @@ def _first_round(
     scramble = int(torch.randint(1 << 31, (1,), generator=random))
     sobol = torch.quasirandom.SobolEngine(wide, scramble=True, seed=scramble)
     spread = 2 * sobol.draw(config.surrogate_samples[0] - 1) - 1
+    if config.horizon > 1:
+        # Half of them make the same motion in every step: far goals want that, and in so many
+        # dimensions points that go far one way are rare.
+        alike = spread[::2].unflatten(1, (config.horizon, -1))
+        spread[::2] = alike[:, :1].expand_as(alike).flatten(1)
     asked.ask(torch.cat([torch.zeros(1, wide), spread]))
     return asked
 

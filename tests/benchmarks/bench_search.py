@@ -33,7 +33,7 @@ NEAR_ENOUGH = 0.01
 """Of the energy of staying."""
 FEWER = {1: 50, 2: 20}
 """Horizon -> how many times fewer evaluations than the official search is aimed at."""
-ROUNDS = {1: (32, 24, 24, 16), 2: (96, 64, 64, 48, 48, 32)}
+ROUNDS = {1: (32, 24, 24, 16), 2: (64, 48, 48, 32, 32)}
 SEARCHES: Mapping[str, PlannerConfig] = {
     "official 100 x 10": replace(OFFICIAL, samples=100),
     "iCEM 48 x 6": replace(OFFICIAL, method="icem", samples=48, iterations=6),
