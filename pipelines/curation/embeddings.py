@@ -38,6 +38,7 @@ from pipelines.curation.embedders import (
     EmbedderError,
     embed,
     load_embedder,
+    settings_file,
     weights_file,
 )
 from pipelines.curation.ingest import read_media
@@ -67,12 +68,14 @@ CHUNK = 16
 class EmbeddingsConfig:
     """What looks at the middle frames."""
 
-    model: Literal["dinov2", "efficientnet_lite0"] = "dinov2"
-    """"dinov2" (PAPER) or "efficientnet_lite0" (needs no download)."""
+    model: Literal["dinov2", "efficientnet_lite0", "vjepa2"] = "dinov2"
+    """"dinov2" (PAPER), "efficientnet_lite0" (packaged) or "vjepa2" (this graph's encoder)."""
     weights: str | None = None
-    """Folder of the DINOv2 weights, as `save_pretrained` of transformers lays it out."""
+    """Folder of the weights: of dinov2 as `save_pretrained` of transformers lays it out, of vjepa2
+    a checkpoint of the asset `encoder` (step-NNNNNN)."""
     size: Annotated[int, at_least(32), EVEN] = 224
-    """Side of the square the network sees, pixels; even, and a multiple of DINOv2's patch (14)."""
+    """Side of the square the network sees, pixels; even, and a multiple of the network's patch
+    (14 of DINOv2)."""
     batch: Count = 1
     """Frames per forward pass; above 1 pays off on a GPU alone."""
     target_scenes: Count | None = None
@@ -146,7 +149,8 @@ def _question(chunk: Chunk, content: str, network: Embedder) -> dict[str, Any]:
     config = chunk.config
     return {
         "item": "embeddings", "version": STAGE.version, "content": content, "model": config.model,
-        "weights_sha256": network.weights_sha256, "size": config.size, "batch": config.batch,
+        "weights_sha256": network.weights_sha256, "settings_sha256": network.settings_sha256,
+        "size": config.size, "batch": config.batch,
         "device": chunk.device, "torch": version("torch"), "cpu": cpu_capability(),
     }  # fmt: skip
 
@@ -259,9 +263,14 @@ def run(config: EmbeddingsConfig, inputs: Inputs, out: Workspace) -> dict[str, A
 
 
 def observe(config: EmbeddingsConfig, _partition: str | None, _: ExecutionConfig) -> dict[str, Any]:
-    """What lies outside the store: the digest of the weights, whatever their folder is called."""
-    path = weights_file(config.model, config.weights)
-    return {"weights_sha256": _digest(path, path.stat().st_mtime_ns)} if path else {}
+    """What lies outside the store: the digests of the weights and of what says how they are put
+    together, whatever their folder is called.
+    """
+    files = {
+        "weights_sha256": weights_file(config.model, config.weights),
+        "settings_sha256": settings_file(config.model, config.weights),
+    }
+    return {name: _digest(path, path.stat().st_mtime_ns) for name, path in files.items() if path}
 
 
 @functools.cache

@@ -1,13 +1,14 @@
 """Claims: photographs of the same thing lie closer than others; a scene's vector does not depend on
 workers or on what is embedded beside it; of a target, no more scenes are embedded than asked for,
-training ones first, and growing changes few of them; DINOv2 gives the class token of a local model;
-a folder that is no DINOv2 model is refused in one line; what cannot be decoded is quarantined.
+training ones first, and growing changes few of them; DINOv2 gives the class token of a local model,
+an encoder of this graph its mean token; a folder that holds neither is refused in one line; what
+cannot be decoded is quarantined.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ import numpy as np
 import pytest
 import torch
 
+from models.checkpoints import save_weights
+from models.encoder import Encoder, EncoderConfig
 from models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from pipelines.curation import embeddings
-from pipelines.curation.embedders import EmbedderError, embed, load_embedder
+from pipelines.curation.embedders import Embedder, EmbedderError, embed, load_embedder
 from pipelines.curation.embeddings import (
     EmbeddingsConfig,
     centre_square,
@@ -27,11 +30,11 @@ from pipelines.curation.embeddings import (
     run,
 )
 from pipelines.execution import ExecutionConfig
-from pipelines.stage import Inputs
+from pipelines.stage import Inputs, Workspace
 from storage.frames import middle_frame
 from storage.tables import read_table
 from storage.video import decode_image, encode, encode_image, probe
-from tests.pipelines.builders import workspace
+from tests.pipelines.builders import map_in_turn, workspace
 from tests.pipelines.curation.builders import content, inputs, moving, raw_videos, scene, scenes
 
 LITE = EmbeddingsConfig(model="efficientnet_lite0", size=64)
@@ -175,6 +178,57 @@ def test_dinov2_is_the_class_token_of_a_local_model(tmp_path: Path) -> None:
     assert np.allclose(found, expected, atol=1e-6)
 
 
+def tiny_encoder(folder: Path) -> Encoder:
+    torch.manual_seed(0)
+    config = EncoderConfig(width=32, depth=1, heads=2, mlp_hidden=32, frames=4, size=32)
+    encoder = Encoder(config).eval()
+    save_weights(folder / "target_encoder.safetensors", encoder.state_dict())
+    told = {"architecture": {"encoder": asdict(config)}, "step": 4}
+    (folder / "model.json").write_text(json.dumps(told))
+    return encoder
+
+
+def test_an_encoder_of_this_graph_embeds(
+    given: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Workspace, "map", map_in_turn)
+    encoder = tiny_encoder(tmp_path)
+    frames = np.stack([picture[:64, :64] for picture in moving(2, 1)])
+    found = embed(frames, load_embedder("vjepa2", str(tmp_path)))
+    pixels = (
+        torch.from_numpy(frames).permute(0, 3, 1, 2)[:, :, None].expand(-1, -1, 2, -1, -1) / 255
+    )
+    mean, spread = (torch.tensor(v).view(3, 1, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+    with torch.no_grad():
+        expected = torch.nn.functional.normalize(encoder((pixels - mean) / spread).mean(1))
+    assert np.allclose(found, expected.numpy(), atol=1e-6)
+    config = EmbeddingsConfig(model="vjepa2", weights=str(tmp_path), size=64)
+    out = workspace(tmp_path / "out", "yt1b-00")
+    assert run(config, given, out) == {"scenes": 7, "quarantined": 1, "width": 32}
+    told = json.loads((out.payload / "model.json").read_text())
+    seen = observe(config, None, ExecutionConfig())
+    assert told["weights_sha256"] == seen["weights_sha256"] != seen["settings_sha256"]
+
+
+def test_folders_that_are_no_encoder_are_refused(tmp_path: Path) -> None:
+    advice = r"; set scene_embeddings.weights to a checkpoint of this graph's encoder"
+    with pytest.raises(EmbedderError, match=rf"scene_embeddings.weights is not set{advice}"):
+        load_embedder("vjepa2", None)
+    with pytest.raises(EmbedderError, match=rf"no .*model.json{advice}"):
+        load_embedder("vjepa2", str(tmp_path))
+    tiny_encoder(tmp_path)
+    model = json.loads((tmp_path / "model.json").read_text())
+    for wrong in ({}, {"encoder": {"widht": 3}}, {"encoder": {"depth": 2, "width": 32}}):
+        (tmp_path / "model.json").write_text(json.dumps(model | {"architecture": wrong}))
+        with pytest.raises(EmbedderError, match=rf"is no encoder: .*{advice}"):
+            load_embedder("vjepa2", str(tmp_path))
+
+
+def test_a_picture_of_nothing_gives_no_vector_that_is_not_a_number() -> None:
+    network = Embedder(lambda images: torch.zeros(len(images), 4), 4, "0" * 64)
+    assert embed(np.zeros((2, 32, 32, 3), np.uint8), network).tolist() == [[0.0] * 4] * 2
+
+
 def test_folders_that_are_no_dinov2_are_refused(tmp_path: Path) -> None:
     with pytest.raises(EmbedderError, match=r"scene_embeddings.weights is not set"):
         load_embedder("dinov2", None)
@@ -222,6 +276,10 @@ def test_the_question_names_the_weights_not_their_folder(tmp_path: Path) -> None
         for name in ("a", "b")
     ]
     assert seen[0] == seen[1] and len(seen[0]["weights_sha256"]) == 64
+    settings = tmp_path / "b" / "config.json"
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"num_attention_heads": 4}))
+    other = observe(EmbeddingsConfig(weights=str(tmp_path / "b")), None, ExecutionConfig())
+    assert other != seen[0], "heads are not visible in the weights"
     assert observe(EmbeddingsConfig(), None, ExecutionConfig()) == {}
     assert observe(LITE, None, ExecutionConfig()) == {
         "weights_sha256": load_embedder("efficientnet_lite0", None).weights_sha256
