@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from typing import TypeVar
 
 import numpy as np
 
 from storage.pictures import Frame, Picture, Size, Source, VideoError
 from storage.video import ROUNDING, Decoder, VideoFrame
+
+Pixels = TypeVar("Pixels")
 
 # Seconds from here to a keyframe that are worth a seek: opening the file anew has its price.
 SEEK_GAP = 1.0
@@ -42,6 +45,13 @@ def every_nth(
         return kept, count, video.rate
 
 
+def thumbnails(source: Source, size: int | tuple[int, int]) -> Iterator[Frame]:
+    """Every frame from the first to the last, small: see `Decoder.thumbnail`. Raises as above."""
+    with closing(Decoder(source)) as video:
+        for index, (frame, time) in enumerate(video.timed()):
+            yield Frame(index, time, video.thumbnail(frame, size))
+
+
 def frames_at(source: Source, times: Sequence[float], size: Size = None) -> Picture:
     """[N, H, W, 3]: the frame on screen at each time (seconds after the first frame), any order.
 
@@ -53,9 +63,15 @@ def frames_at(source: Source, times: Sequence[float], size: Size = None) -> Pict
     order = np.argsort(np.asarray(times, dtype=np.float64), kind="stable")
     with closing(Decoder(source)) as video:
         frames = _ascending(video, [float(times[i]) for i in order], size)
-        planes = list(_converted(frames, lambda frame: video.planes(frame, size)))
-    ranks = np.argsort(order, kind="stable")
-    return np.moveaxis(np.stack([planes[rank] for rank in ranks]), 1, -1)
+        found: Picture | None = None
+        converted = _converted(frames, lambda frame: video.planes(frame, size))
+        for place, colours in zip(order, converted, strict=True):
+            if found is None:
+                found = np.empty((len(times), 3, *colours[0].shape), np.uint8)
+            for plane, colour in zip(found[place], colours, strict=True):
+                plane[:] = colour
+    assert found is not None, "each time has a frame, or VideoError was raised"
+    return np.moveaxis(found, 1, -1)
 
 
 def numbered_frames(source: Source, numbers: Sequence[int], size: Size = None) -> Picture:
@@ -68,7 +84,7 @@ def numbered_frames(source: Source, numbers: Sequence[int], size: Size = None) -
     with closing(Decoder(source)) as video:
         for number, (frame, _) in enumerate(video.timed()):
             if number in wanted:
-                found[number] = video.planes(frame, size)
+                found[number] = np.stack(video.planes(frame, size))
                 if len(found) == len(wanted):
                     break
     if lacking := sorted(wanted - set(found)):
@@ -97,11 +113,21 @@ def resample(
         yield from _converted(frames, lambda frame: video.picture(frame, size))
 
 
+def resample_to_store(
+    source: Source, start: float, end: float, fps: float, size: Size = None
+) -> Iterator[Picture | VideoFrame]:
+    """The frames of `resample` for `encode`: they never become RGB where they need not."""
+    count = grid_frames(start, end, fps)
+    with closing(Decoder(source)) as video:
+        frames = _ascending(video, [start + step / fps for step in range(count)], size)
+        yield from _converted(frames, lambda frame: video.as_stored(frame, size))
+
+
 def _converted(
-    frames: Iterator[VideoFrame], convert: Callable[[VideoFrame], Picture]
-) -> Iterator[Picture]:
+    frames: Iterator[VideoFrame], convert: Callable[[VideoFrame], Pixels]
+) -> Iterator[Pixels]:
     """Each frame's pixels; one that stays on screen is converted once."""
-    last: tuple[VideoFrame, Picture] | None = None
+    last: tuple[VideoFrame, Pixels] | None = None
     for frame in frames:
         if last is None or frame is not last[0]:
             last = frame, convert(frame)

@@ -230,4 +230,4 @@ def _samples(
         yield row, record, clip
 
 
-STAGE = Stage("clip_shards", version=3, config=ClipShardsConfig, run=run)
+STAGE = Stage("clip_shards", version=4, config=ClipShardsConfig, run=run)

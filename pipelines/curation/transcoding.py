@@ -18,7 +18,7 @@ from pipelines.curation.ingest import read_media
 from pipelines.settings import plain
 from storage.artifacts import Artifact
 from storage.errors import UserError
-from storage.frames import grid_frames, resample
+from storage.frames import grid_frames, resample_to_store
 from storage.pictures import Clip
 from storage.results import Results
 from storage.shards import Span
@@ -121,7 +121,7 @@ def stored_clips(
         encoded = encode_image(still, ext, config.jpeg_quality)
         return [Clip(encoded, 1, 0.0, still.shape[1], still.shape[0])]
     start, end, options = scene["start"], scene["end"], {"crf": str(config.crf)}
-    frames = resample(data, start, end, config.fps, side)
+    frames = resample_to_store(data, start, end, config.fps, side)
     lengths = piece_frames(grid_frames(start, end, config.fps), config.piece_seconds * config.fps)
     return [
         encode(

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import av
 import numpy as np
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from av.video.reformatter import Interpolation as Scaling
-from av.video.reformatter import VideoReformatter
 
 from storage.pictures import Box, Picture
 
 # The exact arithmetic of swscale: the same pixels with every instruction set.
 EXACT = Scaling.BICUBIC | Scaling.ACCURATE_RND | Scaling.BITEXACT | Scaling.FULL_CHR_H_INT
+# The same for making small: each pixel is the mean of those that it stands for.
+AREA = Scaling.AREA | Scaling.ACCURATE_RND | Scaling.BITEXACT | Scaling.FULL_CHR_H_INT
+# The same where nothing is scaled.
+SAME = Scaling.POINT | Scaling.ACCURATE_RND | Scaling.BITEXACT | Scaling.FULL_CHR_H_INT
 # Pixels around a box that its own colours depend on: bicubic upsampling looks three chroma samples
 # ahead and back, and swscale's tables for a part of only five samples differ.
 REACH = 16
@@ -20,17 +24,35 @@ class Converter:
     """Frames to RGB; keeps swscale's tables from one frame to the next of the same size."""
 
     def __init__(self) -> None:
-        self._scaler = VideoReformatter()
+        self._scaler, self._colours = VideoReformatter(), VideoReformatter()
 
-    def planes(self, frame: av.VideoFrame, height: int, width: int) -> list[Picture]:
+    def planes(
+        self, frame: av.VideoFrame, height: int, width: int, scaling: Scaling = EXACT
+    ) -> list[Picture]:
         """Red, green and blue [height, width] of a frame scaled to that size.
 
         Planar, because swscale writes planes in a third of the time of interleaved colours; the
         values are the same.
         """
-        planar = self._scaler.reformat(frame, width, height, "gbrp", None, None, EXACT, threads=1)
+        planar = self._scaler.reformat(frame, width, height, "gbrp", None, None, scaling, threads=1)
         green, blue, red = (_rows(plane) for plane in planar.planes)
         return [red, green, blue]
+
+    def as_stored(self, frame: av.VideoFrame, height: int, width: int) -> av.VideoFrame:
+        """A frame scaled to that size in the colours that `encode` stores, without a way through
+        RGB: 4:2:0, the coefficients of BT.601, limited range.
+        """
+        scaling = EXACT
+        if frame.format.name.startswith("yuv"):
+            # Made small first: other coefficients are dear, and change no sample's place.
+            frame = self._scaler.reformat(
+                frame, width, height, "yuv420p", None, None, EXACT, threads=1
+            )
+            scaling = SAME
+        return self._colours.reformat(
+            frame, width, height, "yuv420p", None, Colorspace.ITU601, scaling,
+            dst_color_range=ColorRange.MPEG, threads=1,
+        )  # fmt: skip
 
 
 class Cut:

@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import av
 import numpy as np
+from av.video.reformatter import Interpolation
 
 from storage.pictures import (
     HEAD,
@@ -21,7 +22,7 @@ from storage.pictures import (
     fitted,
     what_instead,
 )
-from storage.video.conversion import Converter
+from storage.video.conversion import AREA, EXACT, Converter
 from storage.video.lookahead import CODECS, Lookahead
 
 VideoFrame: TypeAlias = av.VideoFrame  # to be passed on; what it is, only this folder knows
@@ -207,14 +208,34 @@ class Decoder:
 
     def picture(self, frame: av.VideoFrame, size: Size) -> Picture:
         """`frame` as upright [H, W, 3] RGB; every picture of one file gets the first one's size."""
-        return np.ascontiguousarray(np.moveaxis(self.planes(frame, size), 0, -1))
+        colours = self.planes(frame, size)
+        rgb = np.empty((*colours[0].shape, 3), np.uint8)
+        for place, colour in enumerate(colours):  # a quarter of the time of a copy in one go
+            rgb[..., place] = colour
+        return rgb
 
-    def planes(self, frame: av.VideoFrame, size: Size) -> Picture:
-        """`frame` as upright [3, H, W]: red, green and blue, which takes less time."""
+    def planes(
+        self, frame: av.VideoFrame, size: Size, scaling: Interpolation = EXACT
+    ) -> list[Picture]:
+        """`frame` upright: red, green and blue [H, W], which takes less time."""
         turns = _turns(frame)
         height, width = self.settle(frame, size)[:: -1 if turns % 2 else 1]
-        colours = np.stack(self._converter.planes(frame, height, width))
-        return np.rot90(colours, turns, axes=(1, 2))
+        colours = self._converter.planes(frame, height, width, scaling)
+        return [np.rot90(colour, turns) for colour in colours] if turns else colours
+
+    def thumbnail(self, frame: av.VideoFrame, size: int | tuple[int, int]) -> Picture:
+        """`frame` as upright [H, W, 3] RGB (planar in memory) that is cheap to make: of a (height,
+        width), or with a shorter side of at most so many pixels.
+        """
+        small = isinstance(size, int) and min(upright(frame)) <= size
+        return np.moveaxis(np.stack(self.planes(frame, None if small else size, AREA)), 0, -1)
+
+    def as_stored(self, frame: av.VideoFrame, size: Size) -> av.VideoFrame | Picture:
+        """`frame` as `encode` takes it most cheaply: upright, as `picture` has it."""
+        height, width = self.settle(frame, size)
+        if _turns(frame) or height % 2 or width % 2:
+            return self.picture(frame, size)
+        return self._converter.as_stored(frame, height, width)
 
     def settle(self, frame: av.VideoFrame, size: Size) -> tuple[int, int]:
         """(height, width) of this file's pictures, by its first frame and a size."""

@@ -28,7 +28,7 @@ _ENCODERS: dict[str, dict[str, str]] = {
 
 
 def encode(
-    frames: Iterable[Picture],
+    frames: Iterable[Picture | av.VideoFrame],
     fps: float,
     *,
     container: str = "mp4",
@@ -37,6 +37,8 @@ def encode(
     options: dict[str, str] | None = None,
 ) -> Clip:
     """Encode [H, W, 3] uint8 frames of one size; the same frames always give the same bytes.
+
+    Frames may also come as they are stored, even in their sides (`Decoder.as_stored`).
 
     container: mp4, mov, matroska, webm or avi. keyframes: at most so many seconds apart. options:
     for the codec, over the defaults (`{"crf": "12"}`). An odd last row or column is cut off.
@@ -47,7 +49,7 @@ def encode(
         stream: Any = None
         for count, frame in enumerate(frames, 1):
             if stream is None:
-                height, width = frame.shape[0] & ~1, frame.shape[1] & ~1
+                height, width = (side & ~1 for side in _shape(frame))
                 stream = out.add_stream(
                     codec, rate=rate, options=_ENCODERS[codec] | (options or {})
                 )
@@ -55,15 +57,23 @@ def encode(
                 stream.codec_context.thread_count = 1
                 stream.codec_context.gop_size = max(1, round(keyframes * float(rate)))
                 stream.codec_context.flags |= Flags.bitexact
-            even = np.ascontiguousarray(frame[:height, :width])
-            picture = av.VideoFrame.from_ndarray(even, format="rgb24")
-            picture = scaler.reformat(picture, format="yuv420p", interpolation=EXACT, threads=1)
+            picture: Any = frame
+            if not isinstance(frame, av.VideoFrame):
+                even = np.ascontiguousarray(frame[:height, :width])
+                picture = av.VideoFrame.from_ndarray(even, format="rgb24")
+                picture = scaler.reformat(picture, format="yuv420p", interpolation=EXACT, threads=1)
             picture.pts, picture.time_base = count - 1, 1 / rate
             out.mux(stream.encode(picture))
         if not count:
             raise ValueError("encode: no frames")
         out.mux(stream.encode(None))
     return Clip(buffer.getvalue(), count, float(rate), width, height)
+
+
+def _shape(frame: Picture | av.VideoFrame) -> tuple[int, int]:
+    if isinstance(frame, av.VideoFrame):
+        return frame.height, frame.width
+    return frame.shape[0], frame.shape[1]
 
 
 def encode_image(rgb: Picture, extension: str, quality: int = 3) -> bytes:

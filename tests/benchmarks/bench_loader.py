@@ -29,7 +29,7 @@ import webdataset
 
 from pipelines.training.clips import COLUMNS, ClipConfig, ClipLoader, augment, frame_numbers
 from pipelines.training.order import START, ClipSampler, Draw
-from storage.frames import frames_at, resample
+from storage.frames import frames_at, resample_to_store
 from storage.handles import Artifact
 from storage.manifests import Manifest, content_digest, list_files
 from storage.payloads import LocalPayload, read_span
@@ -70,7 +70,7 @@ def stored(path: Path) -> Clip:
     """A file as `clip_shards` stores it."""
     what = probe(path)
     side = min(SIDE, what.width, what.height)
-    return encode(resample(path, 0.0, what.seconds, FPS, side), FPS, options={"crf": "20"})
+    return encode(resample_to_store(path, 0.0, what.seconds, FPS, side), FPS, options={"crf": "20"})
 
 
 def build(folder: Path, clips: list[Clip]) -> dict[str, np.ndarray]:

@@ -10,12 +10,14 @@ only where nobody looks.
 from __future__ import annotations
 
 import io
+import itertools
 from contextlib import closing
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from av.video.reformatter import ColorRange, Colorspace
 
 from storage import frames as queries
 from storage.frames import frames_at, iterate, middle_frame, numbered_frames, resample
@@ -29,7 +31,7 @@ from storage.video import (
     probe,
     stored_frames,
 )
-from storage.video.conversion import EXACT
+from storage.video.conversion import EXACT, Converter
 from storage.video.lookahead import Lookahead
 
 FORMATS = [
@@ -508,3 +510,27 @@ def test_flipped_bits_end_in_a_reason_or_a_description() -> None:
                 assert str(error) and "\n" not in str(error)
                 outcomes.add("refused")
     assert outcomes == {"row", "fault", "refused"}
+
+
+@pytest.mark.parametrize("pixels", ["yuv420p", "yuvj420p", "yuv444p", "yuv420p10le", "gbrp"])
+@pytest.mark.parametrize("colours", [Colorspace.ITU709, Colorspace.ITU601])
+def test_what_is_stored_has_the_colours_of_the_picture(pixels: str, colours: Colorspace) -> None:
+    """Whatever coefficients and range they came in: small patches of all colours, made half."""
+    chart = np.zeros((96, 128, 3), np.uint8)
+    for patch, colour in enumerate(itertools.product((20, 120, 240), repeat=3)):
+        top, left = 24 * (patch // 8), 16 * (patch % 8)
+        chart[top : top + 24, left : left + 16] = colour
+    made = av.VideoFrame.from_ndarray(chart, format="rgb24")
+    wide = ColorRange.JPEG if pixels == "yuvj420p" else ColorRange.MPEG
+    if pixels != "gbrp":
+        made = made.reformat(format=pixels, dst_colorspace=colours, dst_color_range=wide)
+        made.colorspace, made.color_range = colours, wide
+    else:
+        made = made.reformat(format=pixels)
+    stored = Converter().as_stored(made, 48, 64)
+    assert (stored.format.name, stored.height, stored.width) == ("yuv420p", 48, 64)
+    clip = encode([stored] * 3, 10.0, options={"crf": "1"})
+    assert (clip.frames, clip.height, clip.width) == (3, 48, 64)
+    shown = stored_frames(clip.data, [1])[0].astype(int)
+    inner = np.abs(shown[6::12, 4::8] - chart[12::24, 8::16].astype(int))
+    assert inner.max() <= 8 and inner.mean() < 3
