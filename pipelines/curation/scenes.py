@@ -1,11 +1,11 @@
 """Scenes: edited videos are cut into shots, annotated ones into their segments, others pass whole.
 
-The only module that imports scenedetect.
-
 Steps 1 and 2 of the curation (V-JEPA 2, section 10.2): scenes come from PySceneDetect, and those
 shorter than 4 s are dropped. The paper names neither detector nor threshold; here it is the
-package's own default, ContentDetector at 27. Frames come from our decoder, so that files may lie in
-a bucket and a cut's time is the time at which later stages find that very frame.
+package's own default, ContentDetector at 27; TransNet V2 is a setting. Frames come from our
+decoder, so that files may lie in a bucket and a cut's time is the time at which later stages find
+that very frame. What changes in a file is seen while it is probed, where it is one of the pool: it
+is decoded once for both.
 
 Payload:
     scenes.parquet      one row a scene, by path and start
@@ -15,23 +15,20 @@ Payload:
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-import numpy as np
-from scenedetect.common import FrameTimecode
-from scenedetect.detectors import AdaptiveDetector, ContentDetector
-
+from pipelines.curation.cutting import SIDE, Changes, DetectorName, cuts, look, looking, seen
 from pipelines.curation.ingest import read_media
+from pipelines.curation.transnet import weights
 from pipelines.isolation import LimitError, Limits, isolated
 from pipelines.settings import Natural, NotNegative, Positive, at_least, plain, settings
 from pipelines.stage import Inputs, Stage, Workspace
 from storage.artifacts import Artifact
 from storage.digests import digest_bytes
-from storage.frames import iterate
-from storage.pictures import Picture, TooLargeError, VideoError
+from storage.frames import thumbnails
+from storage.pictures import TooLargeError, VideoError
 from storage.results import Results
 from storage.tables import QUARANTINE, write_table
 
@@ -41,8 +38,6 @@ COLUMNS = {
     "start_frame": "int64", "end_frame": "int64", "fps": "float64", "cut": "string",
     "label": "string", "split": "string",
 }  # fmt: skip
-# Frame numbers are all that goes in and comes out: the detectors never see a clock.
-_RATE = Fraction(25)
 
 
 @settings
@@ -51,33 +46,27 @@ class ScenesConfig:
 
     sources: tuple[str, ...] = ("yt1b",)
     """Sources that are cut; a video of any other is one scene."""
-    detector: Literal["content", "adaptive"] = "content"
-    """"content" (change from frame to frame) or "adaptive" (change beside its neighbours)."""
+    detector: DetectorName = "content"
+    """"content" (change from frame to frame), "adaptive" (change beside its neighbours) or
+    "transnet" (a network, sixty times the work: see the README for when it is worth that)."""
     threshold: Positive | None = None
-    """What counts as a cut; None is PySceneDetect's default, 27 (content) or 3 (adaptive)."""
+    """What counts as a cut; None is the detector's default, 27 (content), 3 (adaptive), 0.5
+    (transnet: a probability)."""
     flash_frames: Natural = 15
-    """Cuts closer together than this are taken for flashes and merged, frames."""
+    """Cuts closer together than this are taken for flashes and merged, frames (not by transnet)."""
     min_seconds: NotNegative = 4.0
     """Scenes shorter than this are dropped, seconds."""
-    side: Annotated[int, at_least(16)] = 144
-    """Frames are looked at with a shorter side of at most this, pixels."""
+    side: Annotated[int, at_least(16)] = SIDE
+    """Frames are looked at with a shorter side of at most this, pixels (not by transnet)."""
     limits: Limits = field(default_factory=Limits)
     """What the cutting of one video may take; what takes more is quarantined."""
 
-
-def cuts(frames: Iterable[Picture], config: ScenesConfig) -> list[int]:
-    """Numbers of the frames that begin a new shot, ascending; frames: [H, W, 3] RGB."""
-    if config.detector == "content":
-        detector: Any = ContentDetector(config.threshold or 27.0, config.flash_frames)
-    else:
-        detector = AdaptiveDetector(config.threshold or 3.0, config.flash_frames)
-    found: list[Any] = []
-    code = FrameTimecode(0, _RATE)
-    for number, frame in enumerate(frames):
-        code = FrameTimecode(number, _RATE)
-        found += detector.process_frame(code, np.ascontiguousarray(frame[..., ::-1]))  # to BGR
-    found += detector.post_process(code)
-    return sorted({cut.frame_num for cut in found} - {0})
+    def __post_init__(self) -> None:
+        if self.detector == "transnet" and self.threshold is not None and self.threshold >= 1:
+            raise ValueError(
+                f"ScenesConfig.threshold = {self.threshold}: must be below 1 where the detector is "
+                "'transnet' (a probability); 0.5 is its default"
+            )
 
 
 def spans(
@@ -103,6 +92,8 @@ def run(config: ScenesConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
         for video in videos
         if video["source"] in config.sources and video["kind"] == "video"
     }
+    if items and config.detector == "transnet":
+        weights()  # what is not there is told before any task starts
     found = out.map(_cut, items, noun="videos to cut")
     rows: list[dict[str, Any]] = []
     aside: list[dict[str, str]] = []
@@ -168,43 +159,50 @@ class Uncut:
         asked = plain(self.config)
         for name in ("sources", "min_seconds", "limits"):  # asked of shots, or of no video
             del asked[name]
-        content = self.video["sha256"]
-        return {"item": "shots", "version": STAGE.version, "content": content, "config": asked}
+        return {"item": "shots", "config": asked, **self.looking}
+
+    @property
+    def looking(self) -> dict[str, Any]:
+        """What the changes in it depend on."""
+        return looking(self.video["sha256"], self.config.detector, self.config.side)
 
 
 def _cut(item: Uncut) -> dict[str, Any]:
     """The shots of one video, or why there are none; from the store where they are known."""
     if known := item.results.recall(item.question):
         return known
-    try:
-        found = isolated(_shots, item, item.config.limits)
-    except LimitError as error:
-        return {"reason": str(error)}
+    if not (changes := item.results.recall(item.looking)):
+        try:
+            changes = isolated(_changes, item, item.config.limits)
+        except LimitError as error:
+            return {"reason": str(error)}
+        if "reason" in changes:
+            return changes
+        item.results.keep(item.looking, changes)
+    found = _shots(item, Changes.unpacked(changes))
     if "spans" in found:
         item.results.keep(item.question, found)
     return found
 
 
-def _shots(item: Uncut) -> dict[str, Any]:
-    video, config = item.video, item.config
-    data = read_media(item.raw, video)
-    times: list[float] = []
-
-    def seen() -> Iterable[Picture]:
-        large = min(video["height"], video["width"]) > config.side
-        for frame in iterate(data, config.side if large else None):
-            times.append(frame.time)
-            yield frame.rgb
-
+def _changes(item: Uncut) -> dict[str, str]:
+    """What changes from frame to frame of one video, packed; or a `reason`."""
+    looks = look(item.config.detector, item.config.side)
+    data = read_media(item.raw, item.video)
     try:
-        starts = cuts(seen(), config)
+        return seen(thumbnails(data, looks.size), looks).packed()
     except TooLargeError:
         raise
     except VideoError as error:
         return {"reason": str(error)}
-    if len(times) != video["frames"]:
-        return {"reason": f"{len(times)} frames decode now, {video['frames']} did at ingest"}
-    return {"spans": spans(times, video["seconds"], starts)}
+
+
+def _shots(item: Uncut, changes: Changes) -> dict[str, Any]:
+    video, config = item.video, item.config
+    if (frames := len(changes.times)) != video["frames"]:
+        return {"reason": f"{frames} frames decode now, {video['frames']} did at ingest"}
+    starts = cuts(changes.scores, config.detector, config.threshold, config.flash_frames)
+    return {"spans": spans(changes.times, video["seconds"], starts)}
 
 
 def _scene(video: dict[str, Any], span: tuple[int, int, float, float], cut: str) -> dict[str, Any]:
@@ -218,4 +216,4 @@ def _scene(video: dict[str, Any], span: tuple[int, int, float, float], cut: str)
     }  # fmt: skip
 
 
-STAGE = Stage("scenes", version=1, config=ScenesConfig, run=run)
+STAGE = Stage("scenes", version=2, config=ScenesConfig, run=run)

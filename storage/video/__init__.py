@@ -9,10 +9,10 @@ byte depends on it.
 
 from storage.video.decoding import ROUNDING, Decoder, VideoFrame, decode_image
 from storage.video.encoding import ENCODER, encode, encode_image
-from storage.video.probing import probe
+from storage.video.probing import Viewer, probe
 from storage.video.stored import stored_frames
 
 __all__ = [
-    "ENCODER", "ROUNDING", "Decoder", "VideoFrame", "decode_image", "encode", "encode_image",
-    "probe", "stored_frames",
+    "ENCODER", "ROUNDING", "Decoder", "VideoFrame", "Viewer", "decode_image", "encode",
+    "encode_image", "probe", "stored_frames",
 ]  # fmt: skip

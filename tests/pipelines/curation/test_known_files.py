@@ -1,10 +1,13 @@
 """Claims: what was found out of a file is asked once: after one file of a bucket changed, one is
-probed and one is cut, after one went none; other buckets, labels, lengths and paths ask nothing;
-what failed for want of time is asked again; and the bytes are those of a build from nothing."""
+probed and that decoding serves its cuts, after one went none; other buckets, labels, lengths,
+thresholds and paths ask nothing; what failed for want of time is asked again; and the bytes are
+those of a build from nothing.
+"""
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -93,11 +96,11 @@ def test_one_file_that_changed_is_one_probe_and_one_cut(
     folder: Path, store: ArtifactStore, asked: Counter[str], clips: list[bytes], tmp_path: Path
 ) -> None:
     curated(folder, store)
-    assert asked == {"probed": 5, "cut": 4}
+    assert asked == {"probed": 5}, "what changes in a file is seen while it is probed"
     asked.clear()
     (folder / "2.mp4").write_bytes(clips[4])
     changed = curated(folder, store)
-    assert asked == {"probed": 1, "cut": 1}
+    assert asked == {"probed": 1}
     asked.clear()
     (folder / "1.mp4").unlink()
     without = curated(folder, store)
@@ -117,9 +120,33 @@ def test_what_a_file_is_does_not_depend_on_what_is_around_it(
     curated(folder, store)
     curated(folder, store, buckets=3)
     curated(folder, store, replace(CUTTING, min_seconds=1.0, limits=Limits(seconds=99.0)))
-    assert asked == {}
     curated(folder, store, replace(CUTTING, threshold=20.0))
-    assert asked == {"cut": 4}, "another threshold is another question"
+    curated(folder, store, replace(CUTTING, detector="adaptive"))
+    assert asked == {}
+    curated(folder, store, replace(CUTTING, side=32))
+    assert asked == {"cut": 4}, "other frames to look at are another question"
+
+
+def test_cuts_are_the_same_whoever_looked(
+    folder: Path, asked: Counter[str], clips: list[bytes], tmp_path: Path
+) -> None:
+    """While it was probed, or afterwards in a decoding of its own, where nothing is known."""
+    (folder / "cut.mp4").write_bytes(encode([*moving(12, 8), *moving(12, 9)], 10.0).data)
+    store, cutting = ArtifactStore(str(tmp_path / "store")), replace(CUTTING, flash_frames=2)
+    once = curated(folder, store, cutting)
+    assert asked == {"probed": 6}
+    shutil.rmtree(tmp_path / "store" / "results")
+    shutil.rmtree(tmp_path / "store" / "manifests")
+    source = SourceConfig(location=str(folder))
+    raw, execution = RawVideosConfig(sources={"yt1b": source}), ExecutionConfig(cache=tmp_path)
+    named: dict[str, Any] = {"partition": "yt1b-00", "execution": execution}
+    files = materialize(store, ingest.STAGE, raw, {}, asset="raw_videos", **named).artifact
+    shutil.rmtree(tmp_path / "store" / "results")
+    cut = materialize(
+        store, scenes.STAGE, cutting, {"raw_videos/yt1b-00": files}, asset="scenes", **named
+    ).artifact
+    assert asked == {"probed": 12, "cut": 5}
+    assert [files.content, cut.content] == once and cut.metrics["scenes"] == 6
 
 
 def test_what_took_too_long_is_asked_again(
