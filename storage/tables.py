@@ -8,6 +8,7 @@ The only module that imports pyarrow.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Self
@@ -31,11 +32,20 @@ _TYPES = {
     "float32": pa.float32(),
     "float64": pa.float64(),
     "bool": pa.bool_(),
+    "float32[7]": pa.list_(pa.float32(), 7),
+    "float64[]": pa.list_(pa.float64()),
+    "float64[][][]": pa.list_(pa.list_(pa.list_(pa.float64()))),
+    "int64[]": pa.list_(pa.int64()),
+    "string[]": pa.list_(pa.string()),
 }
 
 
-def write_table(path: Path, rows: Sequence[Mapping[str, Any]], schema: Schema) -> None:
+def write_table(
+    path: Path, rows: Sequence[Mapping[str, Any]], schema: Schema, *, index: str | None = None
+) -> None:
     """Write rows as parquet; every column of the schema must be in every row (None is allowed).
+
+    `index`: a column that pandas shall take as its index when it reads the file.
 
     Raises:
         KeyError: a row lacks a column. ValueError: a row has a column that the schema lacks.
@@ -43,7 +53,7 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]], schema: Schema) -
     for row in rows:
         _refuse_others(path, row, schema)
     columns = {name: [row[name] for row in rows] for name in schema}
-    with TableWriter(path, schema) as table:
+    with TableWriter(path, schema, index) as table:
         table.write(columns)
 
 
@@ -51,12 +61,16 @@ class TableWriter:
     """Writes a parquet file batch by batch; use it as a context.
 
     Bytes depend on the rows alone, not on how they are cut into batches: rows are held back until
-    they fill a row group. No pandas metadata, fixed codec and row groups: equal rows, equal bytes.
+    they fill a row group. No pandas metadata (but an index that is asked for), fixed codec and row
+    groups: equal rows, equal bytes.
     """
 
-    def __init__(self, path: Path, schema: Schema) -> None:
+    def __init__(self, path: Path, schema: Schema, index: str | None = None) -> None:
         self.path = path
         self._schema = pa.schema([(name, _TYPES[kind]) for name, kind in schema.items()])
+        if index is not None:
+            told = {"index_columns": [index], "column_indexes": [], "columns": []}
+            self._schema = self._schema.with_metadata({"pandas": json.dumps(told)})
         self._held: list[pa.RecordBatch] = []
         self.rows = 0
 

@@ -90,7 +90,7 @@ def other_layout(root: Path) -> str | None:
     marks = {
         "an RLDS data set": "features.json",
         "a LeRobot v1 data set (no reader yet)": "meta_data/info.json",
-        "a LeRobot data set (no reader yet)": "meta/info.json",
+        "a LeRobot data set": "meta/info.json",
     }
     return next((name for name, mark in marks.items() if (root / mark).is_file()), None)
 

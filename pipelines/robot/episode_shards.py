@@ -47,6 +47,7 @@ INDEX = {
     "clock": "string",
     "control_fps": "float64",
     "success": "bool",
+    "task": "string",
     "trimmed": "int32",
 }
 _BATCH = 8
@@ -287,4 +288,4 @@ def load_states(artifact: Artifact, row: Mapping[str, Any]) -> States:
     return np.asarray(np.lib.format.read_array(stored, allow_pickle=False), np.float64)
 
 
-STAGE = Stage("episode_shards", version=3, config=EpisodeShardsConfig, run=run)
+STAGE = Stage("episode_shards", version=4, config=EpisodeShardsConfig, run=run)

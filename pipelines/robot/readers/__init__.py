@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from pipelines.robot.readers.lerobot import LeRobot
 from pipelines.robot.readers.recording import Reader
 from pipelines.robot.readers.rlds import RLDS
 from storage.errors import InputError
 
-READERS: Mapping[str, Reader] = {"rlds": RLDS()}
+READERS: Mapping[str, Reader] = {"rlds": RLDS(), "lerobot": LeRobot()}
 
 
 def reader_of(folder: Path) -> Reader:

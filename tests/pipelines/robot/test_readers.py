@@ -1,6 +1,7 @@
-"""Claims: the real Bridge file is read without TensorFlow, record by record, and what was read goes
-through the stages like DROID; a damaged or foreign file is told by name; a folder of another layout
-gets an error that names the reader."""
+"""Claims: our episodes go out as a LeRobot v3 dataset and come back as they were; the real Bridge
+file is read without TensorFlow, record by record, and what was read goes through the stages like
+DROID; a damaged or foreign file is told by name; a folder of another layout gets an error that
+names the reader."""
 
 from __future__ import annotations
 
@@ -9,16 +10,20 @@ import struct
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 
+from pipelines.robot import lerobot
 from pipelines.robot.droid import EpisodeError, find_episodes, find_lab_folder, read_episode
-from pipelines.robot.episode_shards import EpisodeShardsConfig, make_sample
+from pipelines.robot.episode_shards import EpisodeShardsConfig, load_episode, make_sample
 from pipelines.robot.readers import reader_of
 from pipelines.robot.readers.__main__ import main, write_episode
+from pipelines.robot.readers.lerobot import LeRobot
 from pipelines.robot.readers.records import masked_crc, parse_example, records
 from pipelines.robot.readers.rlds import RLDS, cameras
 from storage.errors import InputError
 from storage.video import encode_image
+from tests.pipelines.training import material
 
 FEATURES = {
     "featuresDict": {
@@ -151,7 +156,7 @@ def test_other_layouts_are_told_with_their_reader(rlds, tmp_path):
     (tmp_path / "lerobot" / "meta" / "info.json").write_text("{}")
     with pytest.raises(InputError, match="a LeRobot data set"):
         find_lab_folder(tmp_path / "lerobot", "lab-a")
-    with pytest.raises(InputError, match=r"no reader \(rlds\) knows this layout"):
+    with pytest.raises(InputError, match=r"no reader \(rlds, lerobot\) knows this layout"):
         reader_of(tmp_path)
 
 
@@ -171,3 +176,83 @@ def test_the_real_bridge_file_is_read(real_data, tmp_path):
     assert "steps/action" in parse_example(first)
     with pytest.raises(EpisodeError):
         read_episode(tmp_path, tmp_path / "bridge")
+
+
+@pytest.fixture
+def dataset(tmp_path) -> Path:
+    shards = material.episodes(tmp_path / "shards", "lab-a", 3)
+    assert lerobot.main([str(tmp_path / "shards"), str(tmp_path / "out")]) == 0
+    assert shards.table("index.parquet")[0]["task"] == "move"
+    return tmp_path / "out"
+
+
+def test_a_lerobot_dataset_has_the_published_schema(dataset):
+    info = json.loads((dataset / "meta/info.json").read_text())
+    assert (info["codebase_version"], info["fps"], info["total_episodes"]) == ("v3.0", 4, 3)
+    assert info["total_frames"] == 24 and info["splits"] == {"train": "0:3"}
+    data = dataset / info["data_path"].format(chunk_index=0, file_index=0)
+    table = pyarrow.parquet.read_table(data)
+    assert set(table.column_names) | {lerobot.VIDEO} == set(info["features"])
+    assert str(table.schema.field("action").type) == "fixed_size_list<element: float>[7]"
+    rows = table.to_pylist()
+    assert [row["index"] for row in rows] == list(range(24))
+    assert [row["frame_index"] for row in rows] == [*range(8)] * 3
+    assert rows[9]["timestamp"] == 0.25 and rows[7]["action"] == [0.0] * 7
+    step = np.array(rows[4]["observation.state"]) - rows[3]["observation.state"]
+    np.testing.assert_allclose(rows[3]["action"], step, atol=1e-6)
+    tasks = pyarrow.parquet.read_table(dataset / "meta/tasks.parquet")
+    assert json.loads(tasks.schema.metadata[b"pandas"])["index_columns"] == ["task"]
+    stats = json.loads((dataset / "meta/stats.json").read_text())
+    assert set(stats) == set(info["features"])
+    assert np.shape(stats[lerobot.VIDEO]["mean"]) == (3, 1, 1) and stats["action"]["count"] == [24]
+    [episodes] = [pyarrow.parquet.read_table(p).to_pylist()
+                  for p in (dataset / "meta/episodes").rglob("*.parquet")]  # fmt: skip
+    for number, row in enumerate(episodes):
+        assert (row["dataset_from_index"], row["dataset_to_index"]) == (8 * number, 8 * number + 8)
+        film = info["video_path"].format(
+            video_key=lerobot.VIDEO, chunk_index=row[f"videos/{lerobot.VIDEO}/chunk_index"],
+            file_index=row[f"videos/{lerobot.VIDEO}/file_index"],
+        )  # fmt: skip
+        assert (dataset / film).is_file()
+        assert row[f"videos/{lerobot.VIDEO}/to_timestamp"] == 2.0
+        assert {f"stats/{name}/mean" for name in info["features"]} <= set(row)
+
+
+def test_what_went_out_comes_back(dataset, tmp_path):
+    shards = lerobot.open_payload(tmp_path / "shards")
+    found = list(reader_of(dataset).recordings(dataset, None))
+    for row, one in zip(shards.table("index.parquet"), found, strict=True):
+        frames, states = load_episode(shards, row)
+        np.testing.assert_allclose(one.states, states, atol=1e-6)
+        assert one.task == "move"
+        assert np.abs(one.frames.astype(int) - frames).mean() < 4  # near-lossless film
+    with pytest.raises(InputError, match="is not empty: name a new folder"):
+        lerobot.write_dataset(shards, dataset)
+    with pytest.raises(InputError, match=r"no camera 'wrist'; there is observation\.images"):
+        next(LeRobot().recordings(dataset, "wrist"))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"codebase_version": "v2.1"}, "is of version v2.1; version v3.0 is read"),
+        ({"video_path": "../../{video_key}.mp4"}, "names no file of the dataset"),
+        ({"data_path": "data/{nobody}.parquet"}, "names no file of the dataset"),
+        ({"features": {"observation.state": {"names": ["joint"]}}}, r"is of \['joint'\]: x, y, z"),
+    ],
+)
+def test_foreign_datasets_are_told(dataset, change, said):
+    path = dataset / "meta/info.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(InputError, match=said):
+        list(LeRobot().recordings(dataset, None))
+
+
+def test_a_rate_that_is_no_whole_number_is_refused(tmp_path):
+    material.episodes(tmp_path / "shards", "lab-a", 2)
+    shards = lerobot.open_payload(tmp_path / "shards")
+    rows = [row | {"fps": 3.75} for row in shards.table("index.parquet")]
+    with pytest.raises(InputError, match=r"at 3\.75 frames a second, LeRobot counts whole ones"):
+        lerobot._whole_rate(rows)
+    with pytest.raises(InputError, match=r"it has no index\.parquet"):
+        lerobot.open_payload(tmp_path)

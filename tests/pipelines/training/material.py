@@ -122,6 +122,7 @@ def episodes(folder: Path, lab: str, count: int, frames: int = 8) -> Artifact:
                 "states_size": spans["states.npy"].size,
                 "states_digest": spans["states.npy"].digest, "frames": frames, "fps": 4.0,
                 "clock": "control", "control_fps": 4.0, "success": True,
+                "task": "move",
             }  # fmt: skip
             rows.append(row)
     write_table(folder / "index.parquet", rows, INDEX)
