@@ -100,7 +100,7 @@ def step_of(
     return run
 
 
-def head_costs(depth: int, heads: int, rounds: int, batch: int = 2) -> dict[str, float]:
+def head_costs(depth: int, heads: int, rounds: int, batch: int = 1) -> dict[str, float]:
     """Contender -> CPU seconds of a step."""
     torch.manual_seed(0)
     sizes = {"patch": 16, "frames": 16, "size": 256}
