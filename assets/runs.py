@@ -30,6 +30,11 @@ def ours() -> dict[str, str]:
     return {_HOST: socket.gethostname(), _PROCESS: str(os.getpid())}
 
 
+def is_walk(run: dg.DagsterRun) -> bool:
+    """Whether a run is a step of `vjepa2 run`, or of a job that does the same."""
+    return _PROCESS in run.tags
+
+
 def waits_for(instance: dg.DagsterInstance) -> str:
     """Which runs hold the machine, if there is no room for another one; "" if there is.
 

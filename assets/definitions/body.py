@@ -22,6 +22,7 @@ from assets.definitions.launchpad import parsed
 from assets.definitions.tables import tables
 from assets.definitions.watching import watched
 from assets.deployment import Deployment
+from assets.runs import is_walk
 from pipelines.execution import ExecutionConfig
 from pipelines.graph import key_name, open_inputs
 from pipelines.node import Node
@@ -158,7 +159,10 @@ def _materialized(
     profile = replace(deployment.profile, **{node.asset: config})
     inputs = open_inputs(deployment.graph, node, partition, profile, store)
     name = key_name((node.asset, partition))
-    refuse_mixed(deployment.graph, name, inputs.values(), profile, store)
+    # A walk makes whatever is not fresh, upstream first: nothing above it is of other settings.
+    walk = is_walk(context.run)
+    if not walk:
+        refuse_mixed(deployment.graph, name, inputs.values(), profile, store)
     if refused := not_passed(inputs, deployment, store):
         raise GateError(refused)
     execution: ExecutionConfig = context.resources.execution
@@ -184,5 +188,5 @@ def _materialized(
         **described(made, store),
         **dict(tables(made.artifact, inputs)),
     }
-    seen = list(verdicts(made.artifact, node, store, deployment))
+    seen = list(verdicts(made.artifact, node, store, deployment, fresh=walk))
     return Made(partition, made.artifact, metadata, seen)
