@@ -17,8 +17,16 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.graph import Key, upstream_keys
-from pipelines.lineage import Source, checkpoints_that_saw, descendants, find_sources
+from pipelines.lineage import (
+    Sighting,
+    Source,
+    Unread,
+    checkpoints_that_saw,
+    descendants,
+    find_sources,
+)
 from pipelines.node import Graph, Profile, source_of
+from pipelines.training.drawn import behind, of_keys
 from storage.artifacts import ArtifactError, ArtifactStore, Manifest
 from storage.digests import canonical_json, digest_file
 from storage.envelopes import statement
@@ -48,18 +56,18 @@ class Holding:
 
     artifact: Manifest
     how: str
-    """`3 scenes`, or how many clips training could draw."""
+    """`3 scenes`, or how often trainings drew it."""
 
 
-def holdings(store: ArtifactStore, video: str) -> list[Holding]:
+def holdings(store: ArtifactStore, video: str, unread: Unread | None = None) -> list[Holding]:
     """Every artifact that a video (or robot recording) is in, those that list it first.
 
     `video` is what `lineage.find_sources` takes. Raises ArtifactError when nothing lists it.
     """
     found: dict[str, Holding] = {}
-    listed = find_sources(store, video)
+    listed = find_sources(store, video, unread)
     for source in listed:
-        family = [source.listed, *descendants(store, source.listed)]
+        family = [source.listed, *descendants(store, source.listed, unread)]
         named = {source.identity} | {i for m in family for i in _scenes(store, m, source)}
         for manifest in family:
             rows = _rows(store, manifest, str(source.listed.partition), named)
@@ -67,11 +75,32 @@ def holdings(store: ArtifactStore, video: str) -> list[Holding]:
                 noun = _TABLES[manifest.asset][2]
                 found[manifest.key] = Holding(manifest, f"{rows} {noun}{'s' * (rows > 1)}")
     for identity in {source.identity for source in listed}:
-        for seen in checkpoints_that_saw(store, identity):
-            clips = f"{len(seen.clips)} clip{'s' * (len(seen.clips) > 1)}"
-            how = f"training could draw {clips} of it through {seen.index.name}"
-            found.setdefault(seen.artifact.key, Holding(seen.artifact, how))
+        for seen in checkpoints_that_saw(store, identity, unread):
+            found.setdefault(seen.artifact.key, Holding(seen.artifact, _drew(store, seen)))
     return list(found.values())
+
+
+def _drew(store: ArtifactStore, seen: Sighting) -> str:
+    """How often the trainings behind an artifact drew a video, its own at each checkpoint."""
+    clips = f"{len(seen.clips)} clip{'s' * (len(seen.clips) > 1)}"
+    try:
+        found = [d for d in behind(store, seen.artifact) if d.index.content == seen.index.content]
+    except ArtifactError:  # a manifest behind it cannot be read: its order is not known
+        found = []
+    if not found:
+        return f"training could draw {clips} of it through {seen.index.name}"
+    counts = [(drawn, of_keys(store, drawn, seen.clips)) for drawn in found]
+    times = [
+        f"{drawn.training.name} {number[drawn.steps]} times in {drawn.steps} steps"
+        for drawn, number in counts
+    ]
+    own = next((n for d, n in counts if d.training.key == seen.artifact.key), {})
+    by_step = ", ".join(f"{number} by step {step}" for step, number in own.items())
+    total = sum(number[drawn.steps] for drawn, number in counts)
+    return (
+        f"drawn {total} times ({clips} through {seen.index.name}): {'; '.join(times)}"
+        f"{f'; its checkpoints: {by_step}' if len(own) > 1 else ''}"
+    )
 
 
 def _scenes(store: ArtifactStore, manifest: Manifest, source: Source) -> Iterator[str]:

@@ -13,6 +13,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 ABOUT = """\
@@ -44,8 +45,7 @@ examples:
   vjepa2 status --set curated_scenes.weights.coin=0.2     what a change would make stale
   vjepa2 lineage planner_bundle       everything that an artifact was made from and went into
   vjepa2 lineage step-001300/encoder.safetensors     which config, code and data made this file
-  vjepa2 lineage --video a/b.mp4      every checkpoint that saw one video
-  vjepa2 who-saw a/b.mp4              every artifact that one video is in, and how
+  vjepa2 who-saw a/b.mp4              which artifacts a video is in, how often it was drawn
   vjepa2 takedown a/b.mp4 --reason "withdrawn"    never use it again; what has to be made anew
   vjepa2 cost --videos 1000           hours, bytes, core-days and GPU-days, from runs made here
   vjepa2 verify                       read every byte again; check digests, signatures and log
@@ -138,12 +138,15 @@ def parser() -> argparse.ArgumentParser:
         "lineage",
         "Say what an artifact or a file was made from, back to the videos, and went into.",
     )
-    named = lineage.add_mutually_exclusive_group(required=True)
-    named.add_argument(
-        "of", nargs="?", metavar="asset|digest|file", help="e.g. encoder, 3fa9c1, model.safetensors"
+    lineage.add_argument(
+        "of", metavar="asset|digest|file", help="e.g. encoder, 3fa9c1, model.safetensors"
     )
-    named.add_argument(
-        "--video", metavar="id|sha256|path", help="the other way: what was made with one video"
+    lineage.add_argument(
+        "--draws", type=Path, metavar="file", help="list every sample that was drawn (parquet)"
+    )
+    lineage.add_argument("--json", action="store_true", help="the same for machines")
+    lineage.add_argument(
+        "--html", type=Path, metavar="file", help="the same as one page, with pictures"
     )
     _add_videos(command)
     _add_checks(command)

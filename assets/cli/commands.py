@@ -121,12 +121,16 @@ def _compare(asked: argparse.Namespace, deployed: Deployment) -> int:
 
 
 def _lineage(asked: argparse.Namespace, deployed: Deployment) -> int:
-    from assets.cli.audit import lineage, seen
+    from assets.cli.audit import lineage
 
-    if asked.video:
-        seen(deployed.open_store(read_only=True), asked.video, sys.stdout)
-    else:
-        lineage(deployed.open_store(read_only=True), deployed.graph, asked.of, sys.stdout)
+    store = deployed.open_store(read_only=True)
+    if asked.json or asked.html is not None:
+        from assets.cli.lineage_page import write
+
+        write(store, deployed.graph, asked.of, as_json=asked.json, html_to=asked.html,
+              out=sys.stdout)  # fmt: skip
+        return 0
+    lineage(store, deployed.graph, asked.of, asked.draws, sys.stdout)
     return 0
 
 

@@ -6,9 +6,10 @@ import time
 from collections.abc import Iterable
 from typing import TextIO
 
+from assets.cli.audit import tell
 from assets.deployment import Deployment
 from pipelines.graph import key_name
-from pipelines.lineage import find_sources
+from pipelines.lineage import Unread, find_sources
 from pipelines.takedown import ban, concerned, holdings, record
 from storage.artifacts import ArtifactStore
 from storage.keys import SHOWN
@@ -19,12 +20,14 @@ def who_saw(store: ArtifactStore, video: str, out: TextIO) -> None:
 
     Raises ArtifactError when no artifact lists such a file.
     """
-    for source in find_sources(store, video):
+    unread: Unread = []
+    for source in find_sources(store, video, unread):
         print(f"{source.path}  sha256 {source.sha256}  listed in {source.listed.name}", file=out)
-    for held in holdings(store, video):
+    for held in holdings(store, video, []):
         print(
             f"  {held.artifact.name:<30} content {held.artifact.content[:12]}  {held.how}", file=out
         )
+    tell(unread, out)
 
 
 def take_down(deployed: Deployment, video: str, reason: str, out: TextIO) -> None:

@@ -212,6 +212,14 @@ class ClipLoader:
         Raises:
             InputError: ATTEMPTS draws from the source failed in a row.
         """
+        draw, crop = self._readable(step, slot)
+        return squared(crop, draw.numbers, self.config)
+
+    def taken(self, step: int, slot: int) -> Draw:
+        """The draw that `clip` gives at (step, slot): the order's own, or its replacement."""
+        return self._readable(step, slot)[0]
+
+    def _readable(self, step: int, slot: int) -> tuple[Draw, Pictures]:
         for attempt in range(ATTEMPTS):
             draw = self.sampler.draw(step, slot, attempt)
             try:
@@ -219,7 +227,7 @@ class ClipLoader:
             except ValueError as error:  # cut short, changed, or VideoError: not decodable
                 self._note(draw, step, slot, attempt, error)
                 continue
-            return squared(crop, draw.numbers, self.config)
+            return draw, crop
         source = self.sampler.source(step, slot)
         raise InputError(
             f"step {step}, slot {slot}: {ATTEMPTS} clips of source {source} in a row could not be "

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.training.counters import first_uniforms
 from storage.errors import InputError
 from storage.tables import MappedColumn, MappedIndex
 
@@ -105,6 +106,19 @@ class ClipSampler:
         source = _pick(self._edges, first[SOURCE])
         sample = _pick(self._row_edges[source], numbers[SAMPLE])
         return Draw(int(self._rows[source][sample]), numbers)
+
+    def rows(self, steps: range, slots: int) -> NDArray[np.int64]:
+        """[steps * slots] the rows at the first slots of some steps, as `draw` gives one."""
+        places = np.arange(steps.start, steps.stop)[:, None], np.arange(slots)[None]
+        numbers = first_uniforms(self.seed, _STREAM, *places).reshape(-1, 4)
+        sources = np.searchsorted(self._edges, numbers[:, SOURCE], side="right")
+        rows = np.empty(len(numbers), np.int64)
+        for source, (own, edges) in enumerate(zip(self._rows, self._row_edges, strict=True)):
+            here = sources == source
+            rows[here] = np.asarray(own)[
+                np.searchsorted(edges, numbers[here, SAMPLE], side="right")
+            ]
+        return rows
 
     def _source(self, step: int, slot: int) -> int:
         return _pick(self._edges, uniforms(self.seed, step, slot)[SOURCE])

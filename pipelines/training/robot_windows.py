@@ -9,15 +9,15 @@ opening; actions [F-1, 7], the change of each.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.robot.episode_shards import load_states
 from pipelines.robot.poses import actions_between
+from pipelines.training.counters import first_uniforms
 from storage.artifacts import Artifact
 from storage.digests import unit_interval
 from storage.errors import InputError
@@ -51,6 +51,8 @@ def read_episodes(shards: Mapping[str, Artifact]) -> list[Episode]:
     Raises:
         InputError: there is none, or the bytes of one are not those that were written.
     """
+    from pipelines.robot.episode_shards import load_states  # who only counts windows needs no torch
+
     episodes: list[Episode] = []
     first = 0
     for lab, artifact in sorted(shards.items()):
@@ -145,6 +147,14 @@ class WindowSampler:
         room = len(episode) - (self.frames - 1) * stride
         numbers = int(start_at * room) + stride * np.arange(self.frames)
         return Window(episode, numbers)
+
+    def episodes(self, steps: range, slots: int) -> Iterator[Episode]:
+        """The episodes of the windows at the first slots of some steps, as `window` gives one."""
+        places = np.arange(steps.start, steps.stop)[:, None], np.arange(slots)[None]
+        numbers = first_uniforms(self.seed, _STREAM, *places).reshape(-1, 4)
+        for stride_at, episode_at in numbers[:, :2].tolist():
+            fitting = self._fitting[self.strides[int(stride_at * len(self.strides))]]
+            yield fitting[int(episode_at * len(fitting))]
 
 
 def never_drawn(episodes: Sequence[Episode], frames: int, strides: Sequence[int]) -> int:

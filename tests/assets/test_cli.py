@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -18,9 +19,10 @@ import pytest
 
 from assets import cli
 from assets.cli import commands
+from assets.cli.audit import _refuse_several
 from assets.names import remember
 from pipelines.nodes import GRAPH
-from storage.artifacts import ArtifactStore
+from storage.artifacts import ArtifactError, ArtifactStore
 from storage.digests import digest_json
 from storage.errors import InputError
 from tests.assets import conftest
@@ -339,6 +341,15 @@ def test_lineage_walks_back_from_an_asset_a_digest_or_a_file(ask, house):
     _, by_file, _ = ask("lineage", str(copy))
     assert by_file.splitlines()[0] == f"{copy} is total.json of total"
     assert by_file.splitlines()[1:] == by_name.splitlines()[1:]
+
+
+def test_the_beginning_of_two_digests_is_refused(ask, house):
+    house.run("counts/a")
+    manifest = house.store.ref("counts", "a")
+    other = dataclasses.replace(manifest, content=manifest.content[:8] + "0" * 56)
+    with pytest.raises(ArtifactError, match=r"fits 2 digests: .* \(counts/a\).*; give more digits"):
+        _refuse_several(manifest.content[:8], [manifest, other])
+    assert ask("lineage", manifest.content[:12])[0] == 0
 
 
 def test_lineage_tells_what_an_artifact_went_into(ask, house):
