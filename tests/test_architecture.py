@@ -30,6 +30,7 @@ DOORS = {
     "cryptography": "storage/curve.py",
     "tqdm": "pipelines/progress.py",
     "botocore": "storage/s3.py",
+    "urllib3": "pipelines/answers.py",
     "mujoco": "pipelines/robot/simulator.py",
     "h5py": "pipelines/robot/hdf5.py",
     "sklearn": "pipelines/evaluation/readouts.py",
