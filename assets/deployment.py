@@ -114,9 +114,10 @@ def deployment(
         location = str(_folder("store", location))
     settled = override(_at_home(graph.profiles[name], home), applied)
     called = environment.get("VJEPA2_DEPLOYMENT") or _default_name(location, home)
-    if settled.execution.takedowns is None:
-        listed = f"{location.rstrip('/')}/{key_of(called)}"
-        settled = replace(settled, execution=replace(settled.execution, takedowns=listed))
+    for field, key in (("takedowns", key_of(called)), ("ledger", f"ledger/{called}")):
+        if getattr(settled.execution, field) is None:
+            lies_at = {field: f"{location.rstrip('/')}/{key}"}
+            settled = replace(settled, execution=replace(settled.execution, **lies_at))
     return Deployment(graph_at, graph, called, name, applied, settled, location, home)
 
 

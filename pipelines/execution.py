@@ -48,6 +48,10 @@ class ExecutionConfig:
     """The list of files that must never be used again; None: the one of the deployment, in its
     store."""
 
+    ledger: str | None = None
+    """Where it is written down what became of each file of a source; None: the ledger of the
+    deployment, in its store."""
+
     def __post_init__(self) -> None:
         if self.mlflow and "@" in urlsplit(self.mlflow).netloc:
             raise ValueError(

@@ -27,15 +27,9 @@ SOURCES = "scratch/sources.txt"
 _TELL = partial(print, "   ", file=sys.stderr, flush=True)
 
 __all__ = [
-    "Inputs",
-    "Materialized",
-    "Stage",
-    "Workspace",
-    "differences",
-    "drift",
-    "materialize",
-    "recipe_inputs",
-]
+    "Inputs", "Materialized", "Stage", "Workspace",
+    "differences", "drift", "materialize", "recipe_inputs",
+]  # fmt: skip
 
 
 class Inputs(Mapping[str, Artifact]):
@@ -74,7 +68,9 @@ class Stage:
     `narrow(config, partition)` leaves the part of the config that one partition depends on.
     `resolve(config, execution)` replaces what is asked by what will really be done, such as a
     precision that the device does not have.
-    `observe(config, partition, execution)` digests what lies outside the store (a user's files).
+    `observe(config, partition, execution)` digests what lies outside the store (a user's files),
+    `prepare(config, partition, execution, store)` brings it there first.
+    `note(artifact, execution)` keeps the deployment's own books of what it shows.
     """
 
     name: str
@@ -84,6 +80,8 @@ class Stage:
     narrow: Callable[[Any, str | None], Any] | None = None
     observe: Callable[[Any, str | None, ExecutionConfig], Mapping[str, Any]] | None = None
     resolve: Callable[[Any, ExecutionConfig], Any] | None = None
+    prepare: Callable[[Any, str | None, ExecutionConfig, str], None] | None = None
+    note: Callable[[Artifact, ExecutionConfig], None] | None = None
     on_device: bool = False
     """Whether the bits of its artifact depend on the type of device that it is computed on."""
     paths: tuple[str, ...] = ()
@@ -177,6 +175,8 @@ def materialize(
     `holder` is how others are told of us while they wait.
     """
     contents = {name: a.content for name, a in inputs.items()}
+    if stage.prepare:
+        stage.prepare(config, partition, execution, store.place.location)
     asked = recipe_inputs(stage, config, contents, partition, execution)
     recipe = digest_json(asked)
     draft = {
@@ -186,6 +186,8 @@ def materialize(
     make = partial(_make, store, stage, config, Inputs(inputs), execution, draft)
     artifact, reused = _answer(store, recipe, make, holder, tell)
     store.set_ref(asset, partition, artifact.manifest)
+    if stage.note:
+        stage.note(artifact, execution)
     told = drift(stage, artifact.manifest), store.doubt(artifact.manifest).told
     return Materialized(artifact, reused, "; ".join(filter(None, told)))
 
@@ -275,9 +277,7 @@ def _make(
 
 
 def _note_sources(work: Work, today: str) -> list[str]:
-    """Note, where every machine finds it, which sources work on an artifact; returns those noted
-    before: none, unless it is resumed.
-    """
+    """Note for every machine which sources work on an artifact; returns those noted before."""
     known = (work.read_note(SOURCES) or b"").decode().split()
     if today not in known:
         work.note(SOURCES, "\n".join([*known, today]).encode())

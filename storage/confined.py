@@ -51,6 +51,11 @@ def legible(path: str) -> str:
     return "".join(shown)
 
 
+def in_tables(path: str) -> str:
+    """What tables call a file: its path, or the legible one where that is no text."""
+    return path if is_text(path) else legible(path)
+
+
 def _hexadecimal(character: str) -> str:
     return "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogateescape"))
 

@@ -61,21 +61,10 @@ class Listing:
         return self._chosen[name]
 
 
-class Media(Protocol):
-    """Files of one source; paths are relative and posix."""
+class Files(Protocol):
+    """Files that are read one by one; paths are relative and posix."""
 
     location: str
-
-    def listing(self) -> Listing:
-        """What there is now; within `listings_kept`, what there was at the first look.
-
-        Raises MediaError if there are no files.
-        """
-        ...
-
-    def has(self, path: str) -> bool:
-        """Whether there is such a file; a link counts, and `read` says where it leads."""
-        ...
 
     def read(self, path: str, mark: str | None = None) -> bytes:
         """The bytes of a file. Raises MediaError; ChangedMediaError when a `mark` of its listing
@@ -89,6 +78,21 @@ class Media(Protocol):
         """
         ...
 
+
+class Media(Files, Protocol):
+    """The files of one source."""
+
+    def listing(self) -> Listing:
+        """What there is now; within `listings_kept`, what there was at the first look.
+
+        Raises MediaError if there are no files.
+        """
+        ...
+
+    def has(self, path: str) -> bool:
+        """Whether there is such a file; a link counts, and `read` says where it leads."""
+        ...
+
     def digests(self, paths: Sequence[str], book: Path) -> dict[str, str]:
         """Path -> what changes with the content; the file `book` remembers it between calls."""
         ...
@@ -96,6 +100,18 @@ class Media(Protocol):
 
 TARS = "tars:"
 """How the location of a source begins whose tars are opened: `tars:/folder`."""
+
+FETCHED = "fetched:"
+"""How the location of files begins that were fetched into a store; a digest is the mark of each."""
+
+
+def open_files(location: str) -> Files:
+    """What lies at `location`, be it a source or what was fetched. Raises as `open_media`."""
+    if location.startswith(FETCHED):
+        from storage.fetched import Fetched
+
+        return Fetched(location)
+    return open_media(location)
 
 
 def open_media(location: str) -> Media:

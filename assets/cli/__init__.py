@@ -1,5 +1,5 @@
-"""The command line `vjepa2`: run, compare, status, lineage, who-saw, takedown, cost, verify, keys,
-clean, ui, settings.
+"""The command line `vjepa2`: run, compare, status, ledger, lineage, who-saw, takedown, cost,
+verify, keys, clean, ui, settings.
 
 Whatever a person can cure ends in one line on stderr and exit code 2, whether the command or a
 stage found it; a check that is not passed is one line and exit code 1. Whatever else a stage breaks
@@ -47,6 +47,7 @@ examples:
   vjepa2 lineage step-001300/encoder.safetensors     which config, code and data made this file
   vjepa2 who-saw a/b.mp4              which artifacts a video is in, how often it was drawn
   vjepa2 takedown a/b.mp4 --reason "withdrawn"    never use it again; what has to be made anew
+  vjepa2 ledger yt1b --failed         each file that was set aside, not to be had, or is gone
   vjepa2 cost --videos 1000           hours, bytes, core-days and GPU-days, from runs made here
   vjepa2 verify                       read every byte again; check digests, signatures and log
   vjepa2 clean --remove               remove what nothing refers to; without it, only show it
@@ -201,6 +202,15 @@ def _add_videos(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     down.add_argument("video", metavar="id|sha256|path", help="as in videos.parquet, or a file")
     down.add_argument("--reason", required=True, help="why, for the quarantine and the list")
+    book = command(
+        "ledger",
+        "Say what became of each file of the sources: fetched, probed, set aside, gone since.",
+    )
+    book.add_argument("source", nargs="?", help="e.g. yt1b; none: a line for each")
+    book.add_argument("--failed", action="store_true", help="only what is set aside, lost or gone")
+    does = book.add_mutually_exclusive_group()
+    does.add_argument("--sweep", action="store_true", help="ask which are still where they were")
+    does.add_argument("--retry", action="store_true", help="have what failed fetched again by run")
     price = command(
         "cost",
         "Say what so many videos would take: hours, bytes, core-days, GPU-days.",

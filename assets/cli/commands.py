@@ -29,7 +29,7 @@ def carry_out(asked: argparse.Namespace) -> int:
     command = {
         "run": _run, "status": _status, "lineage": _lineage, "verify": _verify, "ui": _ui,
         "settings": _settings, "clean": _clean, "who-saw": _who_saw, "takedown": _takedown,
-        "cost": _cost, "compare": _compare, "keys": _keys,
+        "cost": _cost, "compare": _compare, "keys": _keys, "ledger": _ledger,
     }[asked.command]  # fmt: skip
     try:
         return command(asked, deployment(asked.profile, asked.settings, asked.store))
@@ -145,6 +145,18 @@ def _takedown(asked: argparse.Namespace, deployed: Deployment) -> int:
     from assets.cli.takedown import take_down
 
     take_down(deployed, asked.video, asked.reason, sys.stdout)
+    return 0
+
+
+def _ledger(asked: argparse.Namespace, deployed: Deployment) -> int:
+    from assets.cli.ledger import ledger, retry, sweep
+
+    if asked.sweep:
+        sweep(deployed, asked.source, sys.stdout)
+    elif asked.retry:
+        retry(deployed, asked.source, sys.stdout)
+    else:
+        ledger(deployed, asked.source, failed=asked.failed, out=sys.stdout)
     return 0
 
 

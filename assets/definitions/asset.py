@@ -90,7 +90,7 @@ def execution_resource(profile: Profile) -> dg.ResourceDefinition:
         return replace(profile.execution, **context.resource_config)
 
     # These belong to the deployment; no run chooses them.
-    kept, fields = ("cache", "takedowns", "unsigned"), schema(profile.execution)
+    kept, fields = ("cache", "takedowns", "ledger", "unsigned"), schema(profile.execution)
     settable = {name: field for name, field in fields.items() if name not in kept}
     return dg.ResourceDefinition(execution, settable, "How stages are run; never part of a recipe.")
 

@@ -1,8 +1,9 @@
 """Raw videos: every file of a source probed, digested and listed; broken ones set aside.
 
-A source is a folder, an S3 prefix (`s3://bucket/prefix`) or the generated internet. A row in
-videos.parquet means that every frame of the file was decoded once without a complaint. The files of
-a folder or bucket stay where they are; generated ones are part of the payload.
+A source is a folder, an S3 prefix (`s3://bucket/prefix`), the tars in either, a list of addresses,
+or the generated internet. A row in videos.parquet means that every frame of the file was decoded
+once without a complaint. The files of a folder or bucket stay where they are, those of addresses
+are fetched into the store; generated ones are part of the payload.
 
 Payload:
     videos.parquet      one row a file, sorted by path
@@ -24,8 +25,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import field
 from typing import Any
 
+from pipelines.answers import FetchConfig
+from pipelines.curation import fetched_sources
 from pipelines.curation.annotations.segments import write_segments
 from pipelines.curation.annotations.sheets import Sheets
+from pipelines.curation.bookkeeping import note
 from pipelines.curation.internet import SyntheticVideo, make, synthetic_videos
 from pipelines.curation.labels import LABELS, Labels, write_labels
 from pipelines.curation.partitions import belongs, bucket_number, bucket_of
@@ -39,10 +43,10 @@ from pipelines.node import source_of
 from pipelines.settings import Natural, settings
 from pipelines.stage import Inputs, Stage, Workspace
 from storage.artifacts import Artifact
-from storage.confined import is_text, legible
+from storage.confined import in_tables
 from storage.digests import digest_bytes, digest_json
 from storage.errors import InputError
-from storage.media import MediaError, listings_kept, open_media
+from storage.media import FETCHED, MediaError, listings_kept, open_files, open_media
 from storage.tables import QUARANTINE, write_table
 from storage.takedowns import takedowns
 from storage.work import Work
@@ -78,6 +82,8 @@ class RawVideosConfig:
     """What is generated for sources whose location is "generated"."""
     limits: Limits = field(default_factory=Limits)
     """What the decoding of one file may take; what takes more is quarantined."""
+    fetch: FetchConfig = field(default_factory=FetchConfig)
+    """How files are fetched that a source names by their addresses."""
 
 
 def generated(sources: Sequence[Source] = SOURCES, **buckets: int) -> RawVideosConfig:
@@ -149,19 +155,31 @@ def observe(
             t for t in listed if t.lay_in(name, lambda p: bucket_of(p, source.buckets) == bucket)
         ]
     else:
-        contents = _contents(source, bucket, execution)
+        contents = _contents(source, str(partition), bucket, execution)
         mine = [t for t in listed if not {t.sha256, *t.marks}.isdisjoint(contents.values())]
     return contents | ({TAKEN_DOWN: {t.sha256: t.reason for t in mine}} if mine else {})
 
 
-def _contents(source: SourceConfig, bucket: int, execution: ExecutionConfig) -> dict[str, str]:
+def prepare(
+    config: RawVideosConfig, partition: str | None, execution: ExecutionConfig, store: str
+) -> None:
+    """Fetch what a partition of addresses lacks."""
+    _, source, bucket = located(config, partition)
+    if source.reader == "addresses":
+        fetched_sources.fetch(source, config.fetch, str(partition), bucket, execution, store)
+
+
+def _contents(
+    source: SourceConfig, partition: str, bucket: int, execution: ExecutionConfig
+) -> dict[str, str]:
     """Path -> what names the content of each file of a bucket, and of the annotation files."""
+    if source.reader == "addresses":
+        return fetched_sources.contents(source, partition, bucket, execution)
     media = open_media(source.media)
     books, sheets = execution.cache / "digests", source.sheets
     mine = f"{digest_json([media.location, source.buckets, bucket])[:32]}.json"
-    shared = f"{digest_json([sheets.apart or sheets.location, sheets.name])[:32]}.json"
     here = sheets.share(bucket, source.buckets)
-    return media.digests(here, books / mine) | sheets.digests(books / shared)
+    return media.digests(here, books / mine) | sheets.digests(books)
 
 
 def run(config: PartitionConfig, _: Inputs, out: Workspace) -> dict[str, Any]:
@@ -176,6 +194,9 @@ def run(config: PartitionConfig, _: Inputs, out: Workspace) -> dict[str, Any]:
         making = [files[path] for path in sorted(files)]
         results = _generated(config.theme, config.style, making, taken, out)
         told = Sheets("plain", str(out.payload / "media")).told(list(files), list(files), mine)
+    elif config.source.reader == "addresses":
+        told, limits = fetched_sources.told(config.source, bucket), config.limits or Limits()
+        results = fetched_sources.described(told.listed, limits, STAGE.version, out)
     else:
         with listings_kept():
             listing = open_media(config.source.media).listing()
@@ -187,15 +208,22 @@ def run(config: PartitionConfig, _: Inputs, out: Workspace) -> dict[str, Any]:
     rows, reasons = sorted_out(results, name, labels, config.source.accept_damaged, taken)
     segments = write_segments(out.payload / "segments.parquet", rows, told)
     aside = [
-        {"item": path if is_text(path) else legible(path), "stage": STAGE.name, "reason": reason}
+        {"item": in_tables(path), "stage": STAGE.name, "reason": reason}
         for path, reason in sorted((reasons | told.refused | segments.refused).items())
     ]
     write_table(out.payload / "videos.parquet", rows, COLUMNS)
     write_table(out.payload / "quarantine.parquet", aside, QUARANTINE)
     return counts(rows) | told.metrics() | segments.metrics() | {
-        "media": "payload" if config.style else open_media(config.source.media).location,
+        "media": _media(config, out),
         "quarantined": len(aside),
     }  # fmt: skip
+
+
+def _media(config: PartitionConfig, out: Workspace) -> str:
+    """Where the media lie, as `read_media` is told."""
+    if config.source.reader == "addresses":
+        return f"{FETCHED}{out.results.store}"
+    return "payload" if config.style else open_media(config.source.media).location
 
 
 def _files(
@@ -224,7 +252,8 @@ def read_media(artifact: Artifact, row: Mapping[str, Any]) -> bytes:
     if media == "payload":
         location, data = f"{artifact.location}/media", artifact.read(f"media/{row['path']}")
     else:
-        location, data = media, open_media(media).read(row["path"])
+        mark = row["sha256"] if media.startswith(FETCHED) else None
+        location, data = media, open_files(media).read(row["path"], mark)
     if digest_bytes(data) != row["sha256"]:
         raise MediaError(
             f"{location}: {row['path']} is no longer the file that was ingested (sha256 "
@@ -266,5 +295,5 @@ def _generate(
 
 STAGE = Stage(
     "raw_videos", version=6, config=RawVideosConfig, run=run, narrow=partition_config,
-    observe=observe,
+    observe=observe, prepare=prepare, note=note,
 )  # fmt: skip

@@ -33,15 +33,17 @@ from storage.artifacts import Artifact
 RAW_VIDEOS = """\
 Every file of one source, probed and digested: the first sealed fact about the data.
 
-A source is a folder, an S3 prefix, or the generator of the DEMO profile; a large one is split
-into hash buckets (`yt1b-00`, `yt1b-01`, …) by the digest of a file's relative path, so that
-adding or removing one video makes one partition stale. Point a source at your own files with
+A source is a folder or an S3 prefix (or the tars there), a list of HTTP addresses, or the
+generator of the DEMO profile; a large one is split into hash buckets (`yt1b-00`, `yt1b-01`, …) by
+the digest of a file's relative path, so that adding or removing one video makes one partition
+stale. Point a source at your own files with
 `vjepa2 run --set raw_videos.sources.yt1b.location=/my/videos`.
 
 Payload: `videos.parquet`, one row a file (video_id, path, sha256, codec, container, width,
 height, fps, frames, seconds, label); `quarantine.parquet`, the files that cannot be read, each
 with its reason; `media/`, the files themselves only where the source is generated. A user's
-files stay where they are, and later stages refuse bytes whose digest has changed."""
+files stay where they are, what is fetched is kept in the store, and later stages refuse bytes
+whose digest has changed."""
 
 SCENES = """\
 Shots between cuts, found by PySceneDetect; one whole-video row for sources that stay whole.

@@ -16,7 +16,7 @@ from pipelines.curation.labels import Labels
 from pipelines.isolation import LimitError, Limits, isolated
 from storage.confined import legible
 from storage.digests import digest_bytes, digest_file, is_sha256
-from storage.media import ChangedMediaError, MediaError, open_media
+from storage.media import ChangedMediaError, MediaError, open_files
 from storage.pictures import Source, TooLargeError, VideoError
 from storage.results import Results
 from storage.video import Viewer, probe
@@ -78,7 +78,7 @@ def probed(file: File) -> dict[str, Any]:
 
 def _read(file: File) -> dict[str, Any]:
     viewer = ContentLook() if file.cut and file.results.store else None
-    found = described(open_media(file.location).source(file.path, file.mark), viewer)
+    found = described(open_files(file.location).source(file.path, file.mark), viewer)
     if is_sha256(file.content) and found["sha256"] != file.content:
         raise ChangedMediaError(
             f"{file.location}: {legible(file.path)} changed since it was listed; run again"

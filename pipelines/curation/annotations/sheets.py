@@ -11,6 +11,7 @@ from pipelines.curation.annotations.formats import FORMATS, Format, FormatName
 from pipelines.curation.annotations.notes import Note, Notes
 from pipelines.curation.labels import HELD_OUT
 from pipelines.curation.partitions import bucket_of
+from storage.digests import digest_json
 from storage.media import Media, MediaError, open_media
 
 APART = "/annotations/"
@@ -75,11 +76,15 @@ class Sheets:
             raise MediaError(f"{self.location}: no files there but annotations; put videos in it")
         return [p for p in listing.share(bucket, of, bucket_of) if not is_document(p)]
 
-    def digests(self, cache: Path) -> dict[str, str]:
-        """Name in a recipe -> what changes with the content, of each annotation file."""
+    def digests(self, books: Path) -> dict[str, str]:
+        """Name in a recipe -> what changes with the content, of each annotation file.
+
+        A file below `books` remembers it between calls.
+        """
         media, found = self._found()
+        book = books / f"{digest_json([self.apart or self.location, self.name])[:32]}.json"
         prefix = "" if self.apart is None else APART
-        return {f"{prefix}{p}": d for p, d in media.digests(found, cache).items()}
+        return {f"{prefix}{p}": d for p, d in media.digests(found, book).items()}
 
     def read(self, keep: Callable[[str], bool] | None = None) -> Notes:
         """All that they say, of the items that `keep` wants.
