@@ -26,6 +26,8 @@ OWNERS = {
     "training": "ml",
     "evaluation": "ml",
     "planner": "ml",
+    "experiments": "ml",
+    "benchmarks": "ml",
 }
 """Group -> the team that answers for its assets; another group answers for itself."""
 KINDS = {
@@ -35,6 +37,7 @@ KINDS = {
     "evaluation": {"parquet", "pytorch"},
     "planner": {"pytorch"},
     "experiments": {"pytorch"},
+    "benchmarks": {"pytorch", "video"},
 }
 """Group -> what its artifacts are, as the page's icons have it."""
 

@@ -40,7 +40,12 @@ GROUPS = {
 }  # fmt: skip
 
 
-FILES = {"raw_videos_files", "droid_episodes_files"}
+FILES = {
+    f"{name}_files"
+    for name in (
+        "raw_videos", "droid_episodes", "benchmark_videos", "kitchen_films", "video_qa_report",
+    )
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
