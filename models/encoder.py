@@ -19,6 +19,7 @@ from models.tokens import Grid, check_index, count, token_grid
 from models.transformer import (
     EPSILON,
     Block,
+    Checkpointing,
     check_sizes,
     initialise,
     product,
@@ -130,7 +131,7 @@ class PatchEmbedding(nn.Module):
 class Encoder(nn.Module):
     """Vision transformer over tubelets; parameter names as in the official checkpoints."""
 
-    activation_checkpointing = False
+    activation_checkpointing: Checkpointing = "off"
     """Whether each block is computed again in the backward pass: less memory, the same numbers."""
 
     def __init__(self, config: EncoderConfig) -> None:

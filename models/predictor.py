@@ -15,7 +15,15 @@ from torch import Tensor, nn
 
 from models.rotary import Numerics, Rotary, grid_rotary
 from models.tokens import Grid, check_index, check_tokens, count
-from models.transformer import EPSILON, Block, check_sizes, initialise, rescale, run_blocks
+from models.transformer import (
+    EPSILON,
+    Block,
+    Checkpointing,
+    check_sizes,
+    initialise,
+    rescale,
+    run_blocks,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +64,7 @@ class PredictorConfig:
 class Predictor(nn.Module):
     """Transformer over context and mask tokens; parameter names as in the official checkpoints."""
 
-    activation_checkpointing = False
+    activation_checkpointing: Checkpointing = "off"
     """Whether each block is computed again in the backward pass: less memory, the same numbers."""
 
     def __init__(self, config: PredictorConfig) -> None:

@@ -7,13 +7,13 @@ checkpoints (``norm1``, ``attn.qkv``, ``attn.proj``, ``norm2``, ``mlp.fc1``, ``m
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
 from models.rotary import NUMERICS, Rotary, rotate
 
@@ -181,26 +181,53 @@ class Block(nn.Module):
         return out
 
 
+Checkpointing = Literal["off", "selective", "full"]
+"""What of a block is computed again in the backward pass: nothing; all but its matrix products and
+attention, whose results are kept; all of it."""
+_KEPT = (
+    "aten.mm", "aten.addmm", "aten.bmm", "mkldnn._linear_pointwise",
+    "aten._scaled_dot_product_flash_attention_for_cpu", "aten._scaled_dot_product_flash_attention",
+    "aten._scaled_dot_product_efficient_attention", "aten._scaled_dot_product_cudnn_attention",
+)  # fmt: skip
+
+
+def spared(how: Checkpointing, function: Callable[..., Any], *inputs: Any) -> Any:
+    """What a function makes of its inputs; where gradients are taken, without keeping all that it
+    computes on the way. Never changes a result.
+    """
+    if how == "off" or not torch.is_grad_enabled():
+        return function(*inputs)
+    if how == "full":
+        return checkpoint(function, *inputs, use_reentrant=False)
+    return checkpoint(function, *inputs, use_reentrant=False, context_fn=_keeping_products)
+
+
+def _keeping_products() -> Any:
+    kept = [getattr(getattr(torch.ops, room), name) for room, name in map(_split, _KEPT)]
+    return create_selective_checkpoint_contexts([packet.default for packet in kept])
+
+
+def _split(name: str) -> list[str]:
+    return name.split(".", 1)
+
+
 def run_blocks(
     blocks: Sequence[nn.Module] | nn.ModuleList,
     x: Tensor,
     rotary: Rotary | None,
     *,
-    checkpointing: bool,
+    checkpointing: Checkpointing,
     last: int | None = None,
     copies: int = 1,
 ) -> Tensor:
-    """All blocks in turn; with `checkpointing` each block's inside is computed again backwards.
+    """All blocks in turn, each `spared`.
 
     Where only the last tokens are wanted, the final block computes nothing for the others; where
     the last token stands for copies of itself, the first block projects it once.
     """
     for number, block in enumerate(blocks, start=1):
         options = (last if number == len(blocks) else None, copies if number == 1 else 1)
-        if checkpointing and torch.is_grad_enabled():
-            x = checkpoint(block, x, rotary, *options, use_reentrant=False)
-        else:
-            x = block(x, rotary, *options)
+        x = spared(checkpointing, block, x, rotary, *options)
     return x
 
 

@@ -19,11 +19,18 @@ from typing import NamedTuple, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from models.rotary import Numerics, Rotary, rotary_tables
 from models.tokens import check_frame_grid, check_tokens, merge_tokens, split_tokens
-from models.transformer import EPSILON, Block, check_sizes, initialise, rescale
+from models.transformer import (
+    EPSILON,
+    Block,
+    Checkpointing,
+    check_sizes,
+    initialise,
+    rescale,
+    spared,
+)
 
 CONDITIONS = 2
 """Tokens before the patches in each step: action and state."""
@@ -103,7 +110,7 @@ class WorldModel(nn.Module):
     state_mean: Tensor
     state_std: Tensor
 
-    activation_checkpointing = False
+    activation_checkpointing: Checkpointing = "off"
     """Whether each block is computed again in the backward pass: less memory, the same numbers."""
 
     def __init__(self, config: WorldModelConfig) -> None:
@@ -166,10 +173,8 @@ class WorldModel(nn.Module):
         for number, layer in enumerate(self.predictor_blocks):
             block = cast(Block, layer)
             before = past.layers[number] if past else None
-            if self.activation_checkpointing and torch.is_grad_enabled():
-                x, k, v = checkpoint(_causal, block, x, rotary, span, before, use_reentrant=False)
-            else:
-                x, k, v = _causal(block, x, rotary, span, before)
+            how = self.activation_checkpointing
+            x, k, v = spared(how, _causal, block, x, rotary, span, before)
             if return_past:
                 layers.append((k, v))
         patches = self.predictor_norm(torch.unflatten(x, 1, (steps, span))[:, :, CONDITIONS:])

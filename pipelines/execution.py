@@ -23,9 +23,9 @@ class ExecutionConfig:
     """Ray workers of a stage."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Where tensors live: cpu or cuda."""
-    activation_checkpointing: bool = False
-    """Whether trainings compute each block again in the backward pass: less memory, equal numbers.
-    """
+    activation_checkpointing: Literal["off", "selective", "full"] = "off"
+    """What trainings, whichever, compute again in the backward pass: nothing; all of a block but
+    its matrix products and attention; all of it. Less memory, equal numbers."""
     stream_mb: Annotated[int, between(1, 1 << 20)] = 64
     """Megabytes of vectors, or of rows of a table, that a stage reads at a time."""
     loader_threads: Natural | None = None

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol, Self, TypeVar, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from models.transformer import Checkpointing
 from pipelines.execution import ExecutionConfig
 from pipelines.settings import Count, Momentum, Natural, Positive, settings
 from pipelines.training.distributed import is_power_of_two
@@ -105,8 +106,8 @@ class LoopSettings:
     betas: tuple[Momentum, Momentum] = (0.9, 0.999)
     max_gradient_norm: Positive | None = None
     """Longer gradients are shortened to this norm; None: they stay as they are."""
-    activation_checkpointing: bool = False
-    """Whether blocks are computed again in the backward pass; never changes a result."""
+    activation_checkpointing: Checkpointing = "off"
+    """What of a block is computed again in the backward pass; never changes a result."""
     loader_threads: Natural = 0
     """Threads that prepare batches ahead; 0: each is made when its turn comes."""
     loader_depth: Count = 2

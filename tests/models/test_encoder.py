@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from models.encoder import PUBLISHED, Encoder, EncoderConfig, encode_frames
+from models.transformer import Checkpointing
 
 TINY = EncoderConfig(width=48, depth=2, heads=2, mlp_hidden=96, patch=8, frames=4, size=32)
 
@@ -116,9 +117,10 @@ def test_order_of_kept_tokens_is_free() -> None:
     assert torch.allclose(encoder(video, everything), encoder(video), atol=1e-5)
 
 
-def test_checkpointing_changes_no_gradient() -> None:
+@pytest.mark.parametrize("how", ["selective", "full"])
+def test_checkpointing_changes_no_gradient(how: Checkpointing) -> None:
     plain, spared = tiny(), tiny()
-    spared.activation_checkpointing = True
+    spared.activation_checkpointing = how
     spared.load_state_dict(plain.state_dict())
     video = clip(2, 3, 4, 32, 32)
     for encoder in (plain, spared):

@@ -25,6 +25,7 @@ from models.masks import (
 )
 from models.objectives import pretraining_loss, world_model_loss
 from models.predictor import Predictor, PredictorConfig
+from models.transformer import Checkpointing
 from models.world_model import WorldModel, WorldModelConfig
 from tests.models import peers
 
@@ -230,8 +231,8 @@ def same_gradients(ours: torch.nn.Module, theirs: torch.nn.Module, skip: str = "
         assert (parameter.grad - expected[name]).abs().max() <= 1e-5 * scale + 1e-9, name
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
-def test_pretraining_step(checkpointing: bool) -> None:
+@pytest.mark.parametrize("checkpointing", ["off", "selective", "full"])
+def test_pretraining_step(checkpointing: Checkpointing) -> None:
     (encoder, their_encoder), (target, their_target) = encoders(seed=0), encoders(seed=9)
     predictor, their_predictor = predictors()
     encoder.activation_checkpointing = predictor.activation_checkpointing = checkpointing

@@ -4,8 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from models.transformer import Block, Mlp, linear, product, run_blocks
+from models.transformer import Block, Checkpointing, Mlp, linear, product, run_blocks
 
 
 def layer_and_input(*leading: int, bias: bool = True) -> tuple[nn.Linear, Tensor]:
@@ -168,9 +169,45 @@ def test_checkpointing_computes_a_block_twice() -> None:
     blocks, counted = nn.ModuleList(Block(24, 2, 48) for _ in range(2)), []
     for block in blocks:
         block.mlp.register_forward_pre_hook(lambda *_: counted.append(1))
-    for checkpointing, calls in ((False, 2), (True, 4)):
+    ways: tuple[tuple[Checkpointing, int], ...] = (("off", 2), ("full", 4))
+    for checkpointing, calls in ways:
         counted.clear()
         run_blocks(
             blocks, torch.randn(1, 5, 24), None, checkpointing=checkpointing
         ).sum().backward()
         assert len(counted) == calls
+
+
+class Products(TorchDispatchMode):
+    """Counts matrix products and attentions that are truly computed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        named = str(func)
+        self.count += any(
+            part in named for part in ("mm.", "_linear_pointwise", "attention_for_cpu.")
+        )
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("onednn", [True, False])
+def test_selective_checkpointing_computes_no_product_again(onednn: bool) -> None:
+    blocks, x = nn.ModuleList([Block(24, 2, 48)]), torch.randn(1, 5, 24)
+    backwards: dict[str, int] = {}
+    gradients = {}
+    ways: tuple[Checkpointing, ...] = ("off", "selective", "full")
+    with torch.backends.mkldnn.flags(enabled=onednn):
+        for how in ways:
+            blocks.zero_grad()
+            out = run_blocks(blocks, x, None, checkpointing=how).sum()
+            with Products() as seen:
+                out.backward()
+            backwards[how] = seen.count
+            gradients[how] = [p.grad.clone() for p in blocks.parameters()]
+    # Of a block's four products and its attention, all but what comes last are needed again.
+    assert backwards["selective"] == backwards["off"] <= backwards["full"] - 4
+    for how in ways:
+        assert all(map(torch.equal, gradients[how], gradients["off"])), how

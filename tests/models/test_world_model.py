@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from models.tokens import merge_tokens, split_tokens
+from models.transformer import Checkpointing
 from models.world_model import KeyValues, WorldModel, WorldModelConfig
 
 TINY = WorldModelConfig(
@@ -116,9 +117,10 @@ def test_one_frame_for_many(options: dict[str, object]) -> None:
     assert torch.allclose(shared, repeated, atol=1e-5)
 
 
-def test_checkpointing_changes_no_gradient() -> None:
+@pytest.mark.parametrize("how", ["selective", "full"])
+def test_checkpointing_changes_no_gradient(how: Checkpointing) -> None:
     plain, spared = tiny(), tiny()
-    spared.activation_checkpointing = True
+    spared.activation_checkpointing = how
     for model in (plain, spared):
         predicted, past = model(**batch(), return_past=True)
         (predicted.square().mean() + past.layers[1][0].square().mean()).backward()

@@ -439,7 +439,7 @@ def executed(**changed: Any) -> Profile:
 
 def test_how_it_is_run_makes_nothing_stale(walk: Walk) -> None:
     assert walk.not_fresh(executed(workers=16, loader_threads=8, loader_depth=4)) == set()
-    assert walk.not_fresh(executed(activation_checkpointing=True)) == set()
+    assert walk.not_fresh(executed(activation_checkpointing="full")) == set()
 
 
 def test_another_type_of_device_is_another_recipe_where_it_gives_other_bits(walk: Walk) -> None:
