@@ -99,12 +99,12 @@ class Workers:
         mine = torch.zeros(length * self.world, dtype=partial.dtype, device=partial.device)
         mine[: partial.numel()] = partial
         slices = torch.empty_like(mine)
-        with _together():
+        with together():
             dist.all_to_all_single(slices, mine)
         tree = TreeSum()
         for row in slices.view(self.world, length):
             tree.push(row)
-        with _together():
+        with together():
             dist.all_gather_single(mine, tree.total().contiguous())
         return mine[: partial.numel()]
 
@@ -112,7 +112,7 @@ class Workers:
         other = torch.empty_like(mine)
         there = 1 - self.rank
         both = [dist.P2POp(dist.isend, mine, there), dist.P2POp(dist.irecv, other, there)]
-        with _together():
+        with together():
             for swap in dist.batch_isend_irecv(both):
                 swap.wait()
         return other
@@ -126,7 +126,7 @@ class Workers:
             return number
         mine = torch.tensor([number], device=device)
         held = [torch.empty_like(mine) for _ in range(self.world)]
-        with _together():
+        with together():
             dist.all_gather(held, mine)
         if odd := sorted({int(value) for value in held} - {number}):
             raise WorkerLostError(f"worker {self.rank} holds {number}, others hold {odd}")
@@ -135,7 +135,7 @@ class Workers:
     def wait(self) -> None:
         """Wait for all workers."""
         if self.world > 1:
-            with _together():
+            with together():
                 dist.barrier()
 
 
@@ -144,7 +144,8 @@ class WorkerLostError(RuntimeError):
 
 
 @contextmanager
-def _together() -> Iterator[None]:
+def together() -> Iterator[None]:
+    """Tell an exchange that breaks off as WorkerLostError."""
     try:
         yield
     except RuntimeError as error:

@@ -37,6 +37,7 @@ from pipelines.settings import (
     settings,
 )
 from pipelines.training.clips import ClipConfig, ClipLoader
+from pipelines.training.reductions import Reduction
 from pipelines.training.tasks import LoopSettings, check_shards
 from storage.digests import digest_json
 from storage.errors import curable
@@ -65,6 +66,8 @@ class JepaConfig:
     """Clips per step, over all workers."""
     gradient_shards: Count = 128
     """Parts of the batch whose gradients are computed apart; 24 clips each by default."""
+    reduction: Reduction = "tree"
+    """How gradients become one: "tree" (any number of workers, equal bytes) or "ddp" (torch's)."""
     weight_decay: NotNegative = 0.04
     ema: Share = 0.99925
     """Momentum of the target encoder at the start; at 1 it stands still."""
@@ -278,13 +281,4 @@ def build_networks(architecture: Networks, seed: int) -> tuple[Encoder, Encoder,
 
 def loop_settings(noun: str, config: JepaConfig, steps: int) -> LoopSettings:
     """How the loop trains a phase."""
-    return LoopSettings(
-        noun=noun,
-        steps=steps,
-        samples_per_step=config.batch,
-        gradient_shards=config.gradient_shards,
-        checkpoint_every=config.checkpoint_every,
-        diagnose_every=config.diagnose_every,
-        precision=config.precision,
-        max_gradient_norm=config.max_gradient_norm,
-    )
+    return LoopSettings.of(noun, config, steps, max_gradient_norm=config.max_gradient_norm)

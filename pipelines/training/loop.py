@@ -36,8 +36,9 @@ from pipelines.training.checkpoints import (
     write_checkpoint,
 )
 from pipelines.training.curves import check_packages
-from pipelines.training.distributed import TreeSum, WorkerLostError, Workers, usable_workers
+from pipelines.training.distributed import WorkerLostError, Workers, usable_workers
 from pipelines.training.progress import StepTeller, read_progress, shown
+from pipelines.training.reductions import reduction
 from pipelines.training.runs import Run
 from pipelines.training.tasks import Build, LoopSettings, Task
 from storage.errors import InputError, UserError
@@ -211,11 +212,14 @@ class Trainer:
             dtype=torch.bfloat16,
             enabled=device.type == "cuda" and settings.precision == "bfloat16",
         )
+        self.reduction = reduction(
+            settings.reduction, self._loss, trained, self.parameters, workers
+        )
 
     def step(self, step: int) -> Row:
         """Update the networks once and return the log's row, the same on every worker."""
         schedule = self.task.schedule(step)
-        gradients, scalars = self._gradients(step)
+        gradients, scalars = self.reduction.gradients(step, self.settings.gradient_shards)
         norm = float(torch.stack([g.norm() for g in gradients if g is not None]).norm())
         row = {"step": step + 1, **scalars, **schedule, "gradient_norm": norm}
         self._refuse_non_finite(row)
@@ -244,29 +248,10 @@ class Trainer:
         architecture = self.task.architecture()
         return write_checkpoint(folder, done, self.task.networks, moments, architecture, rows)
 
-    def _gradients(self, step: int) -> tuple[list[Tensor | None], dict[str, float]]:
-        """The whole batch's mean gradient per parameter (None: unused) and mean scalars."""
-        tree = TreeSum()
-        names: list[str] = []
-        used: list[bool] = []
-        for shard in self.workers.shards(self.settings.gradient_shards):
-            batch = self.batches.take(step, shard)
-            with self.autocast():
-                loss, scalars = self.task.loss(batch, step, shard)
-            gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
-            scalars = {"loss": loss, **scalars}
-            names, used = list(scalars), [g is not None for g in gradients]
-            parts = [g.reshape(-1) for g in gradients if g is not None]
-            parts += [value.detach().float().reshape(1) for value in scalars.values()]
-            tree.push(torch.cat(parts))
-        mean = self.workers.tree_sum(tree.total()) / self.settings.gradient_shards
-        sizes = [p.numel() for p, u in zip(self.parameters, used, strict=True) if u]
-        pieces = iter(mean[: sum(sizes)].split(sizes))
-        gradient = [
-            next(pieces).view_as(p) if u else None
-            for p, u in zip(self.parameters, used, strict=True)
-        ]
-        return gradient, dict(zip(names, mean[sum(sizes) :].tolist(), strict=True))
+    def _loss(self, step: int, shard: int) -> tuple[Tensor, dict[str, Tensor]]:
+        batch = self.batches.take(step, shard)
+        with self.autocast():
+            return self.task.loss(batch, step, shard)
 
     def _refuse_non_finite(self, row: Row) -> None:
         for name in ("loss", "gradient_norm"):

@@ -32,6 +32,7 @@ from pipelines.training.checkpoints import Checkpoint, publish
 from pipelines.training.frame_features import FrameFeatures, StoredFeatures, stored_features
 from pipelines.training.loop import one_thread_on, run_training
 from pipelines.training.ranking import RankingConfig, rank_pairs, summary
+from pipelines.training.reductions import Reduction
 from pipelines.training.robot_windows import (
     Episode,
     WindowSampler,
@@ -73,6 +74,8 @@ class PosttrainConfig:
     """Windows per step, over all workers."""
     gradient_shards: Count = 32
     """Parts of the batch whose gradients are computed apart; 8 windows each by default."""
+    reduction: Reduction = "tree"
+    """How gradients become one: "tree" (any number of workers, equal bytes) or "ddp" (torch's)."""
     rollout_steps: Count = 2
     """Frames predicted from predictions; the paper's T = 2."""
     rollout_from: Natural = 0
@@ -253,15 +256,7 @@ def run(config: PosttrainConfig, inputs: Inputs, out: Workspace) -> dict[str, An
     episodes = read_episodes(inputs.parts("episode_shards"))
     training, held_out = split_held_out(episodes, config.held_out, config.seed)
     features, pace = stored_features(inputs), pace_of(episode.row for episode in episodes)
-    settings = LoopSettings(
-        noun="world_model",
-        steps=config.steps,
-        samples_per_step=config.batch,
-        gradient_shards=config.gradient_shards,
-        checkpoint_every=config.checkpoint_every,
-        diagnose_every=config.diagnose_every,
-        precision=config.precision,
-    )
+    settings = LoopSettings.of("world_model", config, config.steps)
     speed = run_training(functools.partial(build, config, inputs), settings, out)
     final = publish(Run(out.work).checkpoints(), out, LOG_COLUMNS)
     ranking = _rank(config, final, features.open(), held_out, out.execution.device)

@@ -14,6 +14,7 @@ from models.transformer import Checkpointing
 from pipelines.execution import ExecutionConfig
 from pipelines.settings import Count, Momentum, Natural, Positive, settings
 from pipelines.training.distributed import is_power_of_two
+from pipelines.training.reductions import Reduction
 
 
 class Task(Protocol):
@@ -88,6 +89,23 @@ def with_real_precision(config: Config, execution: ExecutionConfig) -> Config:
     return config
 
 
+class _TrainingConfig(Protocol):
+    """What the config of every training has."""
+
+    @property
+    def batch(self) -> int: ...
+    @property
+    def gradient_shards(self) -> int: ...
+    @property
+    def reduction(self) -> Reduction: ...
+    @property
+    def checkpoint_every(self) -> int: ...
+    @property
+    def diagnose_every(self) -> int: ...
+    @property
+    def precision(self) -> Literal["bfloat16", "float32"]: ...
+
+
 @settings
 class LoopSettings:
     """What the loop needs to know about a training besides its task."""
@@ -99,6 +117,8 @@ class LoopSettings:
     """Size of the global batch."""
     gradient_shards: Count
     """Parts of the batch whose gradients are computed apart: a power of two."""
+    reduction: Reduction = "tree"
+    """How gradients of all workers become one."""
     checkpoint_every: Count
     diagnose_every: Count
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -119,6 +139,21 @@ class LoopSettings:
 
     def __post_init__(self) -> None:
         check_shards("samples_per_step", self.samples_per_step, self.gradient_shards)
+
+    @classmethod
+    def of(cls, noun: str, config: _TrainingConfig, steps: int, **more: Any) -> Self:
+        """The loop of a stage's config."""
+        return cls(
+            noun=noun,
+            steps=steps,
+            samples_per_step=config.batch,
+            gradient_shards=config.gradient_shards,
+            reduction=config.reduction,
+            checkpoint_every=config.checkpoint_every,
+            diagnose_every=config.diagnose_every,
+            precision=config.precision,
+            **more,
+        )
 
     def run_by(self, execution: ExecutionConfig) -> Self:
         """The same training, run as it is said there."""
