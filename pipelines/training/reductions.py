@@ -70,7 +70,7 @@ class DdpReduction:
             whole
             if workers.world == 1
             else DistributedDataParallel(
-                whole, broadcast_buffers=False, find_unused_parameters=True
+                whole, forward_sync_buffers=False, find_unused_parameters=True
             )
         )
 
