@@ -12,12 +12,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipelines.node import Graph
 from storage.artifacts import ArtifactStore, Manifest
 from storage.errors import InputError
-
-# What grows with the hours of video, and what is trained for as many steps whatever there is.
-BY_HOUR = ("raw_videos", "scenes", "scene_embeddings", "clip_shards")
-BY_STEP = ("encoder", "cooled_encoder")
 
 
 @dataclass(frozen=True)
@@ -47,36 +44,52 @@ class Rate:
     """Bytes of payload and, of raw_videos, of the files; the same way."""
     source: str
     """Which artifacts say so, for people."""
+    by_hour: bool = True
+    """Whether it is of an hour of video; else of a training, however many videos there are."""
 
 
 def films(videos: str, mean_seconds: float) -> Films:
     """Some videos by their number, or by a list: a file of one `path` or `path,seconds` a line.
 
-    A line without seconds has the mean's. Raises InputError for what is neither.
+    A line without seconds has the mean's. Raises InputError for what is neither, and for a line
+    whose length is none.
     """
     if videos.isdecimal() and int(videos):
         return Films(int(videos), int(videos) * mean_seconds)
+    count, seconds = 0, 0.0
     try:
-        lines = [line for line in Path(videos).read_text("utf-8").splitlines() if line.strip()]
+        with Path(videos).open(encoding="utf-8-sig") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    where = f"videos {videos!a}: line {number}"
+                    count, seconds = count + 1, seconds + _length(line, where, mean_seconds)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"videos {videos!a}: {error}; give a number from 1, or a file of lines path,seconds"
         ) from None
-    if not lines:
+    if not count:
         raise InputError(f"videos {videos!a}: has no line; give one path or path,seconds a line")
-    return Films(len(lines), sum(_length(line, mean_seconds) for line in lines))
+    return Films(count, seconds)
 
 
-def _length(line: str, otherwise: float) -> float:
+def _length(line: str, where: str, otherwise: float) -> float:
+    """The seconds of a line, or `otherwise` where it has none (nothing stands after its path)."""
     _, comma, length = line.rpartition(",")
-    try:
-        told = float(length) if comma else otherwise
-    except ValueError:
+    if not comma or not length.strip():
         return otherwise
-    return told if 0 <= told < float("inf") else otherwise
+    try:
+        told = float(length)
+    except ValueError:
+        told = -1.0
+    if not 0 <= told < float("inf"):
+        raise InputError(
+            f"{where}: {length.strip()!a} is no length; give seconds from 0, or nothing after the "
+            "last comma"
+        )
+    return told
 
 
-def measured(store: ArtifactStore) -> tuple[list[Rate], float]:
+def measured(graph: Graph, store: ArtifactStore) -> tuple[list[Rate], float]:
     """Rates of the stages that the deployment shows, and the mean length of its videos, seconds.
 
     Raises:
@@ -92,8 +105,11 @@ def measured(store: ArtifactStore) -> tuple[list[Rate], float]:
             f"{store.place.location} shows no videos to take rates from: run `vjepa2 run` on some "
             "of yours first (raw_videos.sources.<source>.location)"
         )
-    by_hour = [_rate(store, asset, _of(asset, shown, real)) for asset in BY_HOUR]
-    by_step = [_training(m) for m in shown if m.asset in BY_STEP]
+    costs = {node.asset: node.costs for node in graph.nodes}
+    by_hour = [
+        _rate(store, asset, _of(asset, shown, real)) for asset in costs if costs[asset] == "by_hour"
+    ]
+    by_step = [_training(m) for m in shown if costs.get(m.asset) == "by_step"]
     mean = sum(m.record["metrics"]["seconds"] for m in real) / videos
     return [rate for rate in (*by_hour, *by_step) if rate], mean
 
@@ -127,7 +143,7 @@ def _seconds_behind(store: ArtifactStore, manifest: Manifest) -> Iterator[float]
 def _training(made: Manifest) -> Rate:
     clips, spent = made.record["metrics"]["clips"], _spent(made)
     source = f"{clips:,} clips of {made.name} {made.content[:12]}, {clips / spent:.3g} a second"
-    return Rate(made.asset, made.record["device"], spent, float(made.size), source)
+    return Rate(made.asset, made.record["device"], spent, float(made.size), source, by_hour=False)
 
 
 def _spent(manifest: Manifest) -> float:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, make_dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from pipelines.execution import ExecutionConfig
 from pipelines.gates import Gate, thresholds
@@ -95,6 +95,18 @@ Lines = Iterable[tuple[str, str]]
 """(heading, line) of what a summary says of an artifact."""
 
 
+@dataclass(frozen=True)
+class Held:
+    """Where an asset says which videos, recordings or scenes it holds."""
+
+    path: str
+    """A table of its payload; `{}` is the partition that lists the file."""
+    column: str
+    """Names the video, the recording or the scene."""
+    row: str
+    """What one row is, for people."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Node:
     """One asset: what makes it, what it is made from, when it is good enough, what people read."""
@@ -122,6 +134,10 @@ class Node:
     moved: Callable[[Artifact, Artifact], Mapping[str, Any]] | None = None
     """(what was shown before, what is shown now) -> what is another, counted, for people; both were
     made by the same version of the stage."""
+    held: Held | None = None
+    """Where it says what of a video it holds, for whoever asks who has seen one."""
+    costs: Literal["by_hour", "by_step"] | None = None
+    """What its cost grows with: hours of video, or steps of a training, whatever there is."""
     on_request: bool = False
     """Whether it is made only when it is named (a study, which takes long): not by a run of all."""
 

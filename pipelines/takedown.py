@@ -1,6 +1,6 @@
 """Taking a video down: who holds it, the line that bans its bytes, and what has to be made again.
 
-holdings(store, video)                  every artifact that a video is in, and how
+holdings(graph, store, video)           every artifact that a video is in, and how
 ban(store, listed_at, video, ...)       its line in the list of takedowns
 concerned(graph, profile, store, bans)  what the deployment shows of what was made from it
 record(store, banned, stale, held)      all of it, signed and logged
@@ -25,7 +25,7 @@ from pipelines.lineage import (
     descendants,
     find_sources,
 )
-from pipelines.node import Graph, Profile, source_of
+from pipelines.node import Graph, Held, Node, Profile, source_of
 from pipelines.training.drawn import behind, of_keys
 from storage.artifacts import ArtifactError, ArtifactStore, Manifest
 from storage.digests import canonical_json, digest_file
@@ -34,20 +34,6 @@ from storage.takedowns import Takedown, TakedownError, add
 
 TAKEDOWN = "urn:vjepa2:takedown"
 """What kind of statement the signed record of a takedown makes."""
-
-# Asset -> its table ({} is the partition that lists the file), the column that names the video or
-# the scene, and what one row is.
-_TABLES = {
-    "raw_videos": ("videos.parquet", "video_id", "file"),
-    "scenes": ("scenes.parquet", "video_id", "scene"),
-    "scene_embeddings": ("rows.parquet", "scene_id", "vector"),
-    "clusters": ("assignments/{}.parquet", "scene_id", "assigned scene"),
-    "curated_scenes": ("scenes.parquet", "video_id", "kept scene"),
-    "clip_shards": ("index.parquet", "video_id", "stored clip"),
-    "videomix22m": ("index.parquet", "video_id", "listed clip"),
-    "droid_episodes": ("episodes.parquet", "episode", "recording"),
-    "episode_shards": ("index.parquet", "episode", "stored episode"),
-}
 
 
 @dataclass(frozen=True)
@@ -59,7 +45,9 @@ class Holding:
     """`3 scenes`, or how often trainings drew it."""
 
 
-def holdings(store: ArtifactStore, video: str, unread: Unread | None = None) -> list[Holding]:
+def holdings(
+    graph: Graph, store: ArtifactStore, video: str, unread: Unread | None = None
+) -> list[Holding]:
     """Every artifact that a video (or robot recording) is in, those that list it first.
 
     `video` is what `lineage.find_sources` takes. Raises ArtifactError when nothing lists it.
@@ -70,10 +58,10 @@ def holdings(store: ArtifactStore, video: str, unread: Unread | None = None) -> 
         family = [source.listed, *descendants(store, source.listed, unread)]
         named = {source.identity} | {i for m in family for i in _scenes(store, m, source)}
         for manifest in family:
-            rows = _rows(store, manifest, str(source.listed.partition), named)
-            if rows and manifest.key not in found:
-                noun = _TABLES[manifest.asset][2]
-                found[manifest.key] = Holding(manifest, f"{rows} {noun}{'s' * (rows > 1)}")
+            if (held := _held(graph, manifest)) is None or manifest.key in found:
+                continue
+            if rows := _rows(store, manifest, held, str(source.listed.partition), named):
+                found[manifest.key] = Holding(manifest, f"{rows} {held.row}{'s' * (rows > 1)}")
     for identity in {source.identity for source in listed}:
         for seen in checkpoints_that_saw(store, identity, unread):
             found.setdefault(seen.artifact.key, Holding(seen.artifact, _drew(store, seen)))
@@ -110,15 +98,21 @@ def _scenes(store: ArtifactStore, manifest: Manifest, source: Source) -> Iterato
         yield from table["scene_id"][table["video_id"] == source.identity].tolist()
 
 
-def _rows(store: ArtifactStore, manifest: Manifest, listed_in: str, named: set[str]) -> int:
+def _held(graph: Graph, manifest: Manifest) -> Held | None:
+    """The table that the declaration of an artifact's asset names; of another graph's none."""
+    node = graph.by_name.get(manifest.asset)
+    return node.held if node else None
+
+
+def _rows(
+    store: ArtifactStore, manifest: Manifest, held: Held, listed_in: str, named: set[str]
+) -> int:
     """How many rows of an artifact's table are of the video or one of its scenes."""
-    if manifest.asset not in _TABLES:
-        return 0
-    path, column, _ = _TABLES[manifest.asset]
-    artifact, table = store.handle(manifest), path.format(listed_in)
+    artifact, table = store.handle(manifest), held.path.format(listed_in)
     if not artifact.has(table):
         return 0
-    return int(np.isin(artifact.columns(table, [column])[column].astype(str), list(named)).sum())
+    column = artifact.columns(table, [held.column])[held.column]
+    return int(np.isin(column.astype(str), list(named)).sum())
 
 
 def ban(store: ArtifactStore, listed_at: str, video: str, reason: str, date: str) -> Takedown:
@@ -181,7 +175,7 @@ def concerned(
             if not first and reached.isdisjoint(upstream_keys(graph, node, partition, profile)):
                 continue
             shown = store.ref(*key)
-            if first and not (shown and _lists(store, shown, banned)):
+            if first and not (shown and _lists(node, store, shown, banned)):
                 continue
             reached.add(key)
             if shown:
@@ -206,5 +200,5 @@ def record(
     return store.signatures.record(told).keyid
 
 
-def _lists(store: ArtifactStore, raw: Manifest, banned: Takedown) -> bool:
-    return bool(_rows(store, raw, "", {banned.sha256[:32]}))
+def _lists(node: Node, store: ArtifactStore, raw: Manifest, banned: Takedown) -> bool:
+    return bool(node.held and _rows(store, raw, node.held, "", {banned.sha256[:32]}))

@@ -2,7 +2,8 @@
 (`toy_growth`), nothing else names them, and both are there on the command line and on the page.
 
 - the source has its settings, its partitions and its generated files, and the asset its section;
-- one command makes the asset from the source, its gate judges it, and the summary tells it;
+- one command makes the asset from the source, its gate judges it, and the summary tells it; so do
+  who-saw and cost;
 - a source that is there for an evaluation alone never makes an encoder stale.
 """
 
@@ -62,6 +63,10 @@ def test_one_command_makes_the_toy_asset_from_the_toy_source(home) -> None:
     settings = (*TINY, f"raw_videos.internet.counts.{SOURCE}=4", f"{ASSET}.at_least=0.2")
     told = vjepa2("run", ASSET, home=home, settings=settings, variables=NAMED)
     assert f"Toys\n  {ASSET}/{SOURCE} 4 clips" in told
+    told = vjepa2("who-saw", f"{SOURCE}/0000.mp4", home=home, settings=settings, variables=NAMED)
+    assert f"{ASSET}/{SOURCE}" in told and "1 measured clip" in told
+    told = vjepa2("cost", "--videos", "9", home=home, settings=settings, variables=NAMED)
+    assert f"\n{ASSET} " in told
     refused = vjepa2(
         "run", ASSET, home=home, settings=(*settings, "gates.enough_clips=5"),
         variables=NAMED, expect=1,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +9,11 @@ from typing import Any
 from pipelines.curation.sources import SOURCES, Source
 from pipelines.curation.themes import Theme
 from pipelines.gates import Gate, Verdict
-from pipelines.node import Graph, Node, same
+from pipelines.node import Graph, Held, Node, same
 from pipelines.nodes import build_graph
 from pipelines.stage import Inputs, Stage, Workspace
 from storage.artifacts import Artifact
+from storage.tables import write_table
 
 # A source that is there to be evaluated on: neither trained on nor a retrieval target.
 TOY_SOURCE = Source(
@@ -22,6 +22,8 @@ TOY_SOURCE = Source(
     files=3,
     evaluated=True,
 )
+
+LENGTHS = {"video_id": "string", "seconds": "float64"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +36,9 @@ class ClipLengthsConfig:
 
 def run(config: ClipLengthsConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
     """Write the length of every clip of this partition."""
-    lengths = [row["seconds"] for row in inputs["clip_shards"].table("index.parquet")]
-    kept = [length for length in lengths if length >= config.at_least]
-    (out.payload / "lengths.json").write_text(json.dumps(kept))
+    rows = inputs["clip_shards"].table("index.parquet", list(LENGTHS))
+    kept = [row for row in rows if row["seconds"] >= config.at_least]
+    write_table(out.payload / "lengths.parquet", kept, LENGTHS)
     return {"clips": len(kept)}
 
 
@@ -54,11 +56,13 @@ def told(artifact: Artifact) -> Iterator[tuple[str, str]]:
 CLIP_LENGTHS = Node(
     stage=Stage("clip_lengths", version=1, config=ClipLengthsConfig, run=run),
     group="toys",
-    description="Lengths of the clips of one source.\n\nPayload: `lengths.json`, seconds.",
+    description="Lengths of the clips of one source.\n\nPayload: `lengths.parquet`, seconds.",
     partitions=lambda _: (TOY_SOURCE.name,),
     reads=(same("clip_shards"),),
     gates=(Gate("enough_clips", "there are enough clips", enough, threshold=1.0, most=1e6),),
     summary=told,
+    held=Held("lengths.parquet", "video_id", "measured clip"),
+    costs="by_hour",
 )
 
 GRAPH = Graph((*build_graph((*SOURCES, TOY_SOURCE)).nodes, CLIP_LENGTHS))

@@ -137,7 +137,7 @@ def _lineage(asked: argparse.Namespace, deployed: Deployment) -> int:
 def _who_saw(asked: argparse.Namespace, deployed: Deployment) -> int:
     from assets.cli.takedown import who_saw
 
-    who_saw(deployed.open_store(read_only=True), asked.video, sys.stdout)
+    who_saw(deployed.graph, deployed.open_store(read_only=True), asked.video, sys.stdout)
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TextIO
 
 from assets.deployment import Deployment
-from pipelines.cost import BY_STEP, Rate, films, measured
+from pipelines.cost import Rate, films, measured
 
 DAY = 86_400
 
@@ -15,7 +15,7 @@ def cost(deployed: Deployment, videos: str, mean_seconds: float | None, out: Tex
 
     Raises InputError where nothing was measured, or `videos` is neither a number nor a list.
     """
-    rates, mean = measured(deployed.open_store(read_only=True))
+    rates, mean = measured(deployed.graph, deployed.open_store(read_only=True))
     asked = films(videos, mean_seconds or mean)
     told = "as asked" if mean_seconds else "the mean of those here"
     print(f"{asked.count:,} videos, {asked.hours:,.1f} hours", end=" ", file=out)
@@ -23,7 +23,7 @@ def cost(deployed: Deployment, videos: str, mean_seconds: float | None, out: Tex
     print(f"{'':<18}{'core-days':>12}{'GPU-days':>12}{'GB':>12}  rate from", file=out)
     cores = gpus = size = 0.0
     for rate in rates:
-        times = 1.0 if rate.asset in BY_STEP else asked.hours
+        times = asked.hours if rate.by_hour else 1.0
         days, here = times * rate.worker_seconds / DAY, times * rate.size
         on_gpu = rate.device == "cuda"
         cores, gpus, size = cores + days * (not on_gpu), gpus + days * on_gpu, size + here
@@ -37,7 +37,7 @@ def cost(deployed: Deployment, videos: str, mean_seconds: float | None, out: Tex
 
 
 def _why(rate: Rate) -> str:
-    if rate.asset in BY_STEP:
+    if not rate.by_hour:
         return f"{rate.source}; all of it, however many videos"
     kind = "GPU" if rate.device == "cuda" else "core"
     return f"{rate.worker_seconds:,.0f} {kind}-seconds an hour of video: {rate.source}"

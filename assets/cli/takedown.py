@@ -10,12 +10,13 @@ from assets.cli.audit import tell
 from assets.deployment import Deployment
 from pipelines.graph import key_name
 from pipelines.lineage import Unread, find_sources
+from pipelines.node import Graph
 from pipelines.takedown import ban, concerned, holdings, record
 from storage.artifacts import ArtifactStore
 from storage.keys import SHOWN
 
 
-def who_saw(store: ArtifactStore, video: str, out: TextIO) -> None:
+def who_saw(graph: Graph, store: ArtifactStore, video: str, out: TextIO) -> None:
     """Print which artifacts a video or robot recording is in, and how.
 
     Raises ArtifactError when no artifact lists such a file.
@@ -23,7 +24,7 @@ def who_saw(store: ArtifactStore, video: str, out: TextIO) -> None:
     unread: Unread = []
     for source in find_sources(store, video, unread):
         print(f"{source.path}  sha256 {source.sha256}  listed in {source.listed.name}", file=out)
-    for held in holdings(store, video, []):
+    for held in holdings(graph, store, video, []):
         print(
             f"  {held.artifact.name:<30} content {held.artifact.content[:12]}  {held.how}", file=out
         )
@@ -43,7 +44,7 @@ def take_down(deployed: Deployment, video: str, reason: str, out: TextIO) -> Non
     for source, path in banned.places:
         print(f"  {source}: {path}", file=out)
     stale = concerned(deployed.graph, deployed.profile, store, banned)
-    held = {h.artifact.key: h.how for h in holdings(store, banned.sha256)} if stale else {}
+    held = {h.artifact.key: h.how for h in holdings(deployed.graph, store, banned.sha256)} if stale else {}
     if keyid := record(store, banned, stale, held):
         print(f"signed and logged with key {keyid[:SHOWN]}", file=out)
     if not stale:

@@ -27,7 +27,7 @@ from pipelines.curation.sources import (
     retrieval_weights,
 )
 from pipelines.gates import Gate, Verdict, labels_match, quarantine_small
-from pipelines.node import Node, same, those_of, whole
+from pipelines.node import Held, Node, same, those_of, whole
 from storage.artifacts import Artifact
 
 RAW_VIDEOS = """\
@@ -141,11 +141,13 @@ def _files(sources: Sequence[Source]) -> tuple[Node, ...]:
             partitions=every_source,
             gates=(quarantine_small("videos.parquet", "video_id"), labels_match()),
             scales=_raw_videos(sources), seconds=5.0,
+            held=Held("videos.parquet", "video_id", "file"), costs="by_hour",
         ),
         Node(
             stage=scenes.STAGE, group="curation", description=SCENES, partitions=every_source,
             reads=(same("raw_videos"),), gates=(quarantine_small("scenes.parquet", "video_id"),),
             scales={"demo": scenes.ScenesConfig(min_seconds=2.0)},
+            held=Held("scenes.parquet", "video_id", "scene"), costs="by_hour",
         ),
         Node(
             stage=embeddings.STAGE, group="curation", description=SCENE_EMBEDDINGS,
@@ -158,6 +160,7 @@ def _files(sources: Sequence[Source]) -> tuple[Node, ...]:
                 ),
                 "paper": embeddings.EmbeddingsConfig(weights="/data/dinov2-large", batch=256),
             },
+            held=Held("rows.parquet", "scene_id", "vector"), costs="by_hour",
         ),
     )  # fmt: skip
 
@@ -176,7 +179,7 @@ def _clips(sources: Sequence[Source]) -> tuple[Node, ...]:
             ),
             gates=(quarantine_small("index.parquet", "scene_id"),),
             scales={"demo": clip_shards.ClipShardsConfig(short_side=64, shard_samples=100)},
-            seconds=3.0,
+            seconds=3.0, held=Held("index.parquet", "video_id", "stored clip"), costs="by_hour",
         ),
         Node(
             stage=duplicates.STAGE, group="curation", description=DUPLICATES, reads=(FILES,),
@@ -188,5 +191,6 @@ def _clips(sources: Sequence[Source]) -> tuple[Node, ...]:
                 "demo": mixture.MixtureConfig(weights=generated),
                 "paper": mixture.MixtureConfig(weights=weights),
             },
+            held=Held("index.parquet", "video_id", "listed clip"),
         ),
     )  # fmt: skip

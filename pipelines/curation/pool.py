@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pipelines.curation import clusters, leakage_guard, movement, near_duplicates, retrieval
 from pipelines.curation.partitions import partitions_of
 from pipelines.curation.sources import POOL, Source, retrieval_weights
-from pipelines.node import Node, Profile, same, those_of, whole
+from pipelines.node import Held, Node, Profile, same, those_of, whole
 from pipelines.settings import SettingError
 from storage.artifacts import Artifact
 
@@ -47,6 +47,8 @@ with weight w_c = Σ_d w_d · N_{d,c} / N_d, the retrieval weights being Kinetic
 this asset and what follows turn stale, and nothing before it. Payload: `scenes.parquet` (with
 draws)."""
 
+DROPPED = Held("dropped/{}.parquet", "scene_id", "dropped scene")
+
 
 def judged_alone(sources: Sequence[Source]) -> list[str]:
     """Names of the sources that are there for evaluation alone."""
@@ -82,6 +84,7 @@ def nodes(sources: Sequence[Source]) -> tuple[Node, ...]:
             stage=clusters.STAGE, group="curation", description=CLUSTERS,
             reads=(those_of("scene_embeddings", lambda _, __: (POOL, *targets)),),
             moved=movement.clusters_moved,
+            held=Held("assignments/{}.parquet", "scene_id", "assigned scene"),
             scales={
                 "demo": clusters.ClustersConfig(clusters=40, iterations=20),
                 "laptop": clusters.ClustersConfig(clusters=200, iterations=20),
@@ -91,7 +94,7 @@ def nodes(sources: Sequence[Source]) -> tuple[Node, ...]:
             stage=near_duplicates.STAGE, group="curation", description=NEAR_DUPLICATES,
             reads=(those_of("scene_embeddings", lambda _, __: (POOL,)), whole("clusters")),
             scales={"demo": near_duplicates.NearDuplicatesConfig(similarity=0.9, probes=40)},
-            summary=_dropped,
+            summary=_dropped, held=DROPPED,
         ),
         Node(
             stage=leakage_guard.STAGE, group="curation", description=LEAKAGE_GUARD,
@@ -99,13 +102,14 @@ def nodes(sources: Sequence[Source]) -> tuple[Node, ...]:
                 those_of("scene_embeddings", guarded), whole("clusters"), whole("near_duplicates"),
             ),
             scales={"demo": leakage_guard.LeakageGuardConfig(similarity=0.85)},
-            check=check, summary=_dropped,
+            check=check, summary=_dropped, held=DROPPED,
         ),
         Node(
             stage=retrieval.STAGE, group="curation", description=CURATED_SCENES,
             partitions=partitions_of(POOL),
             reads=(same("scenes"), whole("clusters"), *map(whole, retrieval.LEFT_OUT)),
             moved=movement.scenes_moved,
+            held=Held("scenes.parquet", "video_id", "kept scene"),
             scales={
                 "demo": retrieval.RetrievalConfig(weights=targets, budget=200),
                 "laptop": retrieval.RetrievalConfig(weights=targets, budget=1000),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pipelines.gates import quarantine_small
-from pipelines.node import Node, Profile, same
+from pipelines.node import Held, Node, Profile, same
 from pipelines.robot import episode_shards, episodes
 from pipelines.robot.roles import labs_of
 
@@ -59,6 +59,7 @@ NODES = (
             "paper": episodes.EpisodesConfig(location="/data/droid", labs=DROID_LABS),
         },
         seconds=2.0,
+        held=Held("episodes.parquet", "episode", "recording"),
     ),
     Node(
         stage=episode_shards.STAGE,
@@ -69,5 +70,6 @@ NODES = (
         gates=(quarantine_small("index.parquet", "key", pooled=False),),
         scales={"demo": SMALL},
         seconds=0.8,
+        held=Held("index.parquet", "episode", "stored episode"),
     ),
 )

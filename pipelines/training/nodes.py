@@ -179,14 +179,14 @@ def nodes() -> tuple[Node, ...]:
             stage=pretrain.ENCODER, group="training", description=ENCODER,
             reads=(whole("videomix22m"), CLIPS), gates=(LOSS_FINITE, FEATURES_NOT_COLLAPSED),
             scales={"demo": DEMO_ENCODER, "laptop": LAPTOP_ENCODER},
-            seconds=172.0, summary=loss_line,
+            seconds=172.0, summary=loss_line, costs="by_step",
         ),
         Node(
             stage=pretrain.COOLED_ENCODER, group="training", description=COOLED_ENCODER,
             reads=(whole("encoder"), whole("videomix22m"), CLIPS),
             gates=(LOSS_FINITE, FEATURES_NOT_COLLAPSED),
             scales={"demo": DEMO_COOLED_ENCODER, "laptop": LAPTOP_COOLED_ENCODER},
-            seconds=32.0, summary=loss_line,
+            seconds=32.0, summary=loss_line, costs="by_step",
         ),
         Node(
             stage=frame_features.STAGE, group="training", description=FRAME_FEATURES,

@@ -12,9 +12,11 @@ import pytest
 from assets.cli.cost import cost
 from assets.deployment import deployment
 from pipelines.cost import Films, films, measured
+from pipelines.nodes import GRAPH
 from storage.artifacts import ArtifactStore, Manifest
 from storage.digests import digest_json
 from storage.errors import InputError
+from tests import toy_growth
 
 
 @pytest.fixture
@@ -55,7 +57,7 @@ def test_rates_are_seconds_times_workers_over_the_hours_behind_them(store: Artif
     generated = raw(store, "coin", 9, 2.0, "payload")
     shown(store, "scenes/coin", 100, 5000.0, generated)
     shown(store, "encoder", 80, 100.0, metrics={"clips": 400})
-    rates, mean = measured(store)
+    rates, mean = measured(GRAPH, store)
     assert mean == 600.0
     assert {r.asset: (r.worker_seconds, r.size, r.device) for r in rates} == {
         "raw_videos": (360.0, 6000.0, "cpu"),
@@ -67,21 +69,31 @@ def test_rates_are_seconds_times_workers_over_the_hours_behind_them(store: Artif
     assert rates[-1].source.endswith(", 2 a second")
 
 
+def test_an_asset_is_priced_where_its_declaration_says_what_its_cost_grows_with(
+    store: ArtifactStore,
+) -> None:
+    mine = raw(store, "toy_benchmark", 3, 600.0, "/my/videos")
+    shown(store, "clip_lengths/toy_benchmark", 100, 45.0, mine)
+    assert [rate.asset for rate in measured(GRAPH, store)[0]] == ["raw_videos"]
+    rates = {rate.asset: rate.worker_seconds for rate in measured(toy_growth.GRAPH, store)[0]}
+    assert rates == {"raw_videos": 360.0, "clip_lengths": 180.0}
+
+
 def test_where_all_is_generated_it_is_said(store: ArtifactStore) -> None:
     raw(store, "coin", 9, 2.0, "payload")
-    [rate], _ = measured(store)
+    [rate], _ = measured(GRAPH, store)
     assert rate.source.endswith("(with the making of the films)")
 
 
 def test_nothing_measured_is_told(store: ArtifactStore) -> None:
     with pytest.raises(InputError, match="shows no videos to take rates from: run `vjepa2 run`"):
-        measured(store)
+        measured(GRAPH, store)
 
 
 def test_videos_are_a_number_or_a_list(tmp_path: Path) -> None:
     assert films("20", 90.0) == Films(20, 1800.0) and films("20", 90.0).hours == 0.5
     listed = tmp_path / "videos.csv"
-    listed.write_text("a.mp4,100\n\nb, c.mp4,20.5\nd.mp4\ne.mp4,nan\n")
+    listed.write_text("\ufeffa.mp4,100\n\nb, c.mp4,20.5\nd.mp4\ne, f.mp4,\n")
     assert films(str(listed), 7.0) == Films(4, 134.5)
     listed.write_text("2024\n")  # a path that looks like a number
     assert films(str(listed), 7.0) == Films(1, 7.0)
@@ -90,6 +102,15 @@ def test_videos_are_a_number_or_a_list(tmp_path: Path) -> None:
     for videos, message in refused.items():
         with pytest.raises(InputError, match=message):
             films(videos, 7.0)
+
+
+@pytest.mark.parametrize("length", ["nan", "-1", "inf", "1e999", "seconds", "12 s", "0x10"])
+def test_a_length_that_is_none_is_refused_by_line_and_value(length: str, tmp_path: Path) -> None:
+    listed = tmp_path / "videos.csv"
+    listed.write_text(f"a.mp4,100\n\nb.mp4, {length}\n")
+    told = f"line 3: '{length}' is no length; give seconds from 0, or nothing after the last comma"
+    with pytest.raises(InputError, match=told):
+        films(str(listed), 7.0)
 
 
 def test_the_table_adds_up(store: ArtifactStore, tmp_path: Path) -> None:

@@ -244,13 +244,13 @@ def test_a_video_that_the_store_does_not_list_is_told(house: House) -> None:
 
 
 def test_who_saw_a_video_and_how(house: House, built: dict[str, Manifest]) -> None:
-    held = {h.artifact.key: h.how for h in holdings(house.store, "twice.mp4")}
+    held = {h.artifact.key: h.how for h in holdings(GRAPH, house.store, "twice.mp4")}
     assert held[built["yt1b"].key] == "2 stored clips"
     assert held[built["mix"].key] == "2 listed clips"
     assert held[built["world"].key] == "training could draw 2 clips of it through videomix22m"
-    names = [h.artifact.name for h in holdings(house.store, "dropped.mp4")]
+    names = [h.artifact.name for h in holdings(GRAPH, house.store, "dropped.mp4")]
     assert names == ["raw_videos/yt1b-00", "scenes/yt1b-00"]
-    assert [h.artifact.name for h in holdings(house.store, "e-1")] == [
+    assert [h.artifact.name for h in holdings(GRAPH, house.store, "e-1")] == [
         "droid_episodes/lab-a", "episode_shards/lab-a", "world_model"
     ]  # fmt: skip
 
