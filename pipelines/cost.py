@@ -132,12 +132,16 @@ def _rate(store: ArtifactStore, asset: str, made: list[Manifest]) -> Rate | None
 
 
 def _seconds_behind(store: ArtifactStore, manifest: Manifest) -> Iterator[float]:
-    """Seconds of video of the raw_videos that an artifact is, or was made from."""
+    """Seconds of video of the raw_videos that an artifact is, or was made from: its parents, or
+    those of its partition that lie further back.
+    """
     if manifest.asset == "raw_videos":
         yield manifest.record["metrics"]["seconds"]
-    for name, parent in manifest.parents.items():
-        if name.startswith("raw_videos/"):
-            yield store.manifest(*parent).record["metrics"]["seconds"]
+        return
+    above = [store.manifest(*p) for n, p in manifest.parents.items() if n.startswith("raw_videos/")]
+    for raw in above or store.ancestors(manifest):
+        if raw.asset == "raw_videos" and (above or raw.partition == manifest.partition):
+            yield raw.record["metrics"]["seconds"]
 
 
 def _training(made: Manifest) -> Rate:

@@ -1,7 +1,7 @@
 """The graph of this project: one line a group of assets, and what a deployment starts from.
 
 raw_videos → scenes → scene_embeddings → clusters → curated_scenes → clip_shards → videomix22m
-clusters → near_duplicates → leakage_guard → curated_scenes
+clusters → near_duplicates → leakage_guard → curated_scenes → curation_report
 videomix22m → encoder → cooled_encoder → frame_features → world_model
 droid_episodes → episode_shards → frame_features, world_model
 cooled_encoder → probe_report;  world_model → planning_report;  all → planner_bundle

@@ -63,7 +63,9 @@ def test_one_command_makes_the_toy_asset_from_the_toy_source(home) -> None:
     settings = (*TINY, f"raw_videos.internet.counts.{SOURCE}=4", f"{ASSET}.at_least=0.2")
     told = vjepa2("run", ASSET, home=home, settings=settings, variables=NAMED)
     assert f"Toys\n  {ASSET}/{SOURCE} 4 clips" in told
-    told = vjepa2("who-saw", f"{SOURCE}/0000.mp4", home=home, settings=settings, variables=NAMED)
+    store = ArtifactStore(str(home / "store"), read_only=True)
+    [video, *_] = store.open(store.ref("raw_videos", SOURCE)).table("videos.parquet", ["path"])
+    told = vjepa2("who-saw", video["path"], home=home, settings=settings, variables=NAMED)
     assert f"{ASSET}/{SOURCE}" in told and "1 measured clip" in told
     told = vjepa2("cost", "--videos", "9", home=home, settings=settings, variables=NAMED)
     assert f"\n{ASSET} " in told

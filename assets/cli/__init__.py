@@ -20,7 +20,7 @@ ABOUT = """\
 From raw video and robot recordings to a planner that drives an arm: one graph of assets.
 
   raw_videos > scenes > scene_embeddings > clusters > curated_scenes > clip_shards > videomix22m
-  clusters > near_duplicates > leakage_guard > curated_scenes
+  clusters > near_duplicates > leakage_guard > curated_scenes > curation_report
   droid_episodes > episode_shards > frame_features
   encoder > cooled_encoder > frame_features > world_model
   cooled_encoder > probe_report;  world_model > planning_report > planner_bundle

@@ -34,6 +34,7 @@ PREVIEWS: Mapping[str, Preview] = {
         curation.near_duplicates,
         curation.leakage_guard,
         curation.curated_scenes,
+        curation.curation_report,
         curation.clip_shards,
         curation.videomix22m,
         robot.droid_episodes,

@@ -11,7 +11,8 @@ import numpy as np
 
 from assets.previews import figures
 from pipelines.curation.ingest import read_media
-from pipelines.curation.retrieval import LEFT_OUT, weighed
+from pipelines.curation.retrieval import LEFT_OUT, RetrievalConfig, weighed
+from pipelines.settings import from_plain
 from pipelines.stage import Inputs
 from storage.artifacts import Artifact
 from storage.frames import middle_frame
@@ -92,9 +93,72 @@ def _by_cosine(found: Artifact, of_what: str) -> Mapping[str, bytes]:
 
 def curated_scenes(kept: Artifact, inputs: Inputs) -> Mapping[str, bytes]:
     """Clusters kept and dropped, by their weight."""
-    weights = kept.manifest.recipe_inputs["config"]["weights"]
-    table = weighed(inputs["clusters"], weights, [inputs[name] for name in LEFT_OUT])
+    asked = from_plain(RetrievalConfig, kept.json("retrieval.json"))
+    table = weighed(inputs["clusters"], asked, [inputs[name] for name in LEFT_OUT])
     return {"kept and dropped": figures.cluster_sheet(table)}
+
+
+def curation_report(report: Artifact, inputs: Inputs) -> Mapping[str, bytes]:
+    """What became of the pool, scenes of kept and dropped clusters, what each weight moves."""
+    told = report.json("report.json")
+    groups = {
+        "scenes of the pool": told["scenes"],
+        "files of the pool": told["files"],
+        "draws, by target": {name: t["draws"] for name, t in told["targets"].items()},
+        "scenes in clusters with the target": {n: t["scenes"] for n, t in told["targets"].items()},
+    }
+    title = f"{sum(told['scenes'].values())} scenes, {told['draws']} draws (rule: {told['rule']})"
+    sheets = {
+        "kept and dropped": figures.table_bars(groups, title),
+        **_clusters_shown(report, inputs),
+        "drawn most often": _most_drawn(report, inputs),
+    }
+    rows = report.table("sensitivity.parquet")
+    return {**sheets, "sensitivity": _sensitivity(rows)} if rows else sheets
+
+
+def _clusters_shown(report: Artifact, inputs: Inputs) -> Mapping[str, bytes]:
+    """One scene of each of the heaviest kept, and of the largest dropped clusters."""
+    table = report.columns("clusters.parquet", ["scenes", "kept", "why", "draws"])
+    rows = report.table("shown.parquet")
+    sheets = {}
+    for name, wanted in (("kept clusters", True), ("dropped clusters", False)):
+        here = [row for row in rows if table["kept"][row["cluster"]] == wanted]
+        frames = [_frame_of(inputs, row) for row in here]
+        captions = [
+            f"{table['scenes'][row['cluster']]} scenes, {table['draws'][row['cluster']]} draws\n"
+            + textwrap.shorten(table["why"][row["cluster"]], 34, placeholder=" …")
+            for row in here
+        ]
+        title = f"{name}: the scene next to the centroid of {len(here)} of them"
+        if here:
+            sheets[name] = figures.contact_sheet(frames, captions, title)
+    return sheets
+
+
+def _most_drawn(report: Artifact, inputs: Inputs) -> bytes:
+    rows = report.table("most_drawn.parquet")[: SHEET // 2]
+    captions = [f"{row['draws']}x, cluster {row['cluster']}" for row in rows]
+    frames = [_frame_of(inputs, row) for row in rows]
+    return figures.contact_sheet(frames, captions, "the scenes that are drawn most often")
+
+
+def _sensitivity(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """What one weight smaller or larger moves, of the four numbers that say most."""
+    names = [f"{row['target']} × {row['factor']:g}" for row in rows]
+    groups = {
+        "weight of the clusters moved (%)": [100 * row["weight_moved"] for row in rows],
+        "draws moved": [row["draws_moved"] for row in rows],
+        "scenes that enter or leave": [row["scenes_in"] + row["scenes_out"] for row in rows],
+        "clusters that enter or leave": [row["clusters_in"] + row["clusters_out"] for row in rows],
+    }
+    bars = {name: dict(zip(names, values, strict=True)) for name, values in groups.items()}
+    return figures.table_bars(bars, "one retrieval weight smaller or larger")
+
+
+def _frame_of(inputs: Inputs, row: Mapping[str, Any]) -> np.ndarray:
+    """The middle frame of a scene of the pool."""
+    return _scene_frame(inputs[f"raw_videos/{row['partition']}"], row)
 
 
 def clip_shards(shards: Artifact, _: Inputs) -> Mapping[str, bytes]:

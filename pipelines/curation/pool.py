@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from pipelines.curation import clusters, leakage_guard, movement, near_duplicates, retrieval
+from pipelines.curation import (
+    clusters,
+    curation_report,
+    leakage_guard,
+    movement,
+    near_duplicates,
+    retrieval,
+)
 from pipelines.curation.partitions import partitions_of
 from pipelines.curation.sources import POOL, Source, retrieval_weights
-from pipelines.node import Held, Node, Profile, same, those_of, whole
+from pipelines.node import Held, Node, Profile, every, same, those_of, whole
 from pipelines.settings import SettingError
 from storage.artifacts import Artifact
 
@@ -44,9 +51,22 @@ The YT1B scenes that are kept, and how often each is drawn.
 A cluster is kept if and only if at least one target video falls in it; its scenes are drawn
 with weight w_c = Σ_d w_d · N_{d,c} / N_d, the retrieval weights being Kinetics (K710) 0.7, SSv2
 0.125, COIN 0.125 and EpicKitchens 0.05. Change one with `--set curated_scenes.weights.coin=0.2`:
-this asset and what follows turn stale, and nothing before it. Payload: `scenes.parquet` (with
-draws)."""
+this asset and what follows turn stale, and nothing before it. `--set curated_scenes.rule=uniform`
+(or `all`) takes the pool uncurated, `--set curated_scenes.most_draws=4` draws no scene more often.
+Payload: `scenes.parquet` (with draws), `retrieval.json` (the settings)."""
 
+CURATION_REPORT = """\
+What became of every scene of the pool, and what each retrieval weight is worth.
+
+Files and scenes by the reason for which they were dropped, clusters by why they are kept, the part
+of each target, the scenes drawn most often; and what enters and leaves the mix when one weight is a
+fifth smaller or larger (`curation_report.change`), counted scene by scene. Payload: `report.json`,
+`clusters.parquet` (one row a cluster), `sensitivity.parquet`, `most_drawn.parquet`,
+`shown.parquet` (the scenes of the pictures)."""
+
+POOL_FILES, POOL_SCENES = (
+    those_of(asset, lambda _, __: (POOL,)) for asset in ("raw_videos", "scenes")
+)
 DROPPED = Held("dropped/{}.parquet", "scene_id", "dropped scene")
 
 
@@ -61,6 +81,13 @@ def _dropped(artifact: Artifact) -> Iterator[tuple[str, str]]:
     of = told.get("scenes", told.get("evaluation_scenes"))
     what = "scenes" if "scenes" in told else "held-out clips compared with the pool"
     yield "Curation", f"{artifact.manifest.name}: {told['dropped']} scenes dropped; {of} {what}"
+
+
+def _told(artifact: Artifact) -> Iterator[tuple[str, str]]:
+    """What became of the pool, in one line."""
+    told = artifact.json("report.json")["scenes"]
+    parts = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in told.items())
+    yield "Curation", f"{artifact.manifest.name}: of {sum(told.values())} scenes {parts}"
 
 
 def nodes(sources: Sequence[Source]) -> tuple[Node, ...]:
@@ -104,6 +131,13 @@ def nodes(sources: Sequence[Source]) -> tuple[Node, ...]:
             scales={"demo": leakage_guard.LeakageGuardConfig(similarity=0.85)},
             check=check, summary=_dropped, held=DROPPED,
         ),
+        *_curated(targets),
+    )  # fmt: skip
+
+
+def _curated(targets: Mapping[str, float]) -> tuple[Node, ...]:
+    """What is drawn of the pool by the weights of its targets, and the report on it."""
+    return (
         Node(
             stage=retrieval.STAGE, group="curation", description=CURATED_SCENES,
             partitions=partitions_of(POOL),
@@ -111,9 +145,17 @@ def nodes(sources: Sequence[Source]) -> tuple[Node, ...]:
             moved=movement.scenes_moved,
             held=Held("scenes.parquet", "video_id", "kept scene"),
             scales={
-                "demo": retrieval.RetrievalConfig(weights=targets, budget=200),
-                "laptop": retrieval.RetrievalConfig(weights=targets, budget=1000),
-                "paper": retrieval.RetrievalConfig(weights=targets),
+                "demo": retrieval.RetrievalConfig(weights=dict(targets), budget=200),
+                "laptop": retrieval.RetrievalConfig(weights=dict(targets), budget=1000),
+                "paper": retrieval.RetrievalConfig(weights=dict(targets)),
             },
+        ),
+        Node(
+            stage=curation_report.STAGE, group="curation", description=CURATION_REPORT,
+            reads=(
+                POOL_FILES, POOL_SCENES, whole("clusters"), *map(whole, retrieval.LEFT_OUT),
+                every("curated_scenes"),
+            ),
+            summary=_told, held=Held("most_drawn.parquet", "video_id", "scene drawn most often"),
         ),
     )  # fmt: skip

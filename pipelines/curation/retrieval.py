@@ -12,26 +12,31 @@ The draw is made scene by scene, with replacement in effect: a scene of cluster 
 e = budget * (w_c / |c|) / sum(w) times, and gets floor(e + u) draws with u a hash of
 (seed, scene id); |c| are the scenes of the cluster that neither `near_duplicates` nor
 `leakage_guard` dropped. So the expected total is `budget`, and no scene's draw depends on which
-other scenes happened to be in the same file. Nothing is told here of the pool as a whole: a
-partition whose draws are what they were has the bytes that it had.
+other scenes happened to be in the same file. Nothing is told here of the pool as a whole: where one
+video comes or goes, a partition whose draws are what they were has the bytes that it had.
+
+What the paper has not: `most_draws` limits e, and what is cut off goes to the other scenes by their
+weights; `rule` takes the pool without its targets, to compare curated with uncurated.
 
 Payload of one YT1B partition:
     scenes.parquet      the columns of `scenes` plus draws (> 0)
+    retrieval.json      the settings by which they were drawn
     quarantine.parquet  empty: nothing is opened here
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.curation.scenes import COLUMNS as SCENES
 from pipelines.curation.sources import retrieval_weights
-from pipelines.settings import Count, Natural, NotNegative, settings
+from pipelines.settings import Count, Natural, NotNegative, plain, settings
 from pipelines.stage import Inputs, Stage, Workspace
 from storage.artifacts import Artifact
 from storage.digests import unit_interval
@@ -48,6 +53,9 @@ LEFT_OUT = ("near_duplicates", "leakage_guard")
 class RetrievalConfig:
     """How the pool is matched to the targets."""
 
+    rule: Literal["retrieval", "uniform", "all"] = "retrieval"
+    """Curated or not: "retrieval" draws by the weights of the clusters, "uniform" every scene
+    equally often, as many draws in all, and "all" every scene once."""
     weights: dict[str, NotNegative] = field(default_factory=retrieval_weights)
     """w_d of every target source (table 11). Only their ratios matter: they are divided by their
     sum, so that one can be changed alone. 0 switches a target off: its videos then keep no cluster.
@@ -55,6 +63,9 @@ class RetrievalConfig:
     budget: Count = 115_000_000
     """Expected number of draws over the whole pool. The paper does not say how many scenes were
     finally drawn; this is the number of scenes in the clusters it kept (table 11)."""
+    most_draws: Count | None = None
+    """How often one scene may be drawn, at most; none: as often as its cluster's weight gives, as
+    the paper does."""
     seed: Natural = 0
     """Decides the draws that the fractions leave open."""
 
@@ -119,6 +130,22 @@ def expected_draws(weights: Floats, sizes: Counts, budget: int) -> Floats:
     return share * (budget / reachable)
 
 
+def capped(expected: Floats, sizes: Counts, most: float) -> Floats:
+    """[K]: expected draws of one scene of each cluster, none above `most`.
+
+    What is cut off goes to the scenes of the other clusters by their shares, so that the sum over
+    all scenes (`sizes` [K]) stays, until every scene that is drawn at all is drawn `most` times.
+    """
+    total, held = float(expected @ sizes), expected
+    full = np.zeros(len(expected), np.bool_)
+    while (over := ~full & (held > most)).any():
+        full |= over
+        others = float(expected[~full] @ sizes[~full])
+        rest = total - most * float(sizes[full].sum())
+        held = np.where(full, most, expected * (rest / others if others else 0.0))
+    return held
+
+
 def draws_of(expected: float, seed: int, scene_id: str) -> int:
     """Draws of one scene: floor(expected + u), u in [0, 1) a hash of (seed, scene id)."""
     return int(np.floor(expected + unit_interval("retrieval", seed, scene_id)))
@@ -127,8 +154,7 @@ def draws_of(expected: float, seed: int, scene_id: str) -> int:
 def run(config: RetrievalConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
     """Weigh all clusters of the pool, then draw the scenes of this partition."""
     clustered, left_out = inputs["clusters"], [inputs[name] for name in LEFT_OUT]
-    table = weighed(clustered, config.weights, left_out)
-    expected = expected_draws(table["weight"], table["scenes"], config.budget)
+    table = weighed(clustered, config, left_out)
     here = clustered.columns(f"assignments/{out.partition}.parquet", ["scene_id", "cluster"])
     cluster_of = dict(zip(here["scene_id"].tolist(), here["cluster"].tolist(), strict=True))
     gone = [a.columns(f"dropped/{out.partition}.parquet", ["scene_id"]) for a in left_out]
@@ -137,9 +163,11 @@ def run(config: RetrievalConfig, inputs: Inputs, out: Workspace) -> dict[str, An
     cut = draws = 0
     with TableWriter(out.payload / "scenes.parquet", CURATED) as drawn:
         for batch in inputs["scenes"].batches("scenes.parquet"):
-            columns = drawn_of(batch, cluster_of, expected, config.seed)
+            columns = drawn_of(batch, cluster_of, table["expected"], config.seed)
             drawn.write(columns)
             cut, draws = cut + len(batch["scene_id"]), draws + int(columns["draws"].sum())
+    text = json.dumps(plain(config), indent=2, sort_keys=True) + "\n"
+    (out.payload / "retrieval.json").write_text(text)
     write_table(out.payload / "quarantine.parquet", [], QUARANTINE)
     return {
         "clusters": len(table["kept"]),
@@ -165,9 +193,9 @@ def drawn_of(
 
 
 def weighed(
-    clustered: Artifact, weights: Mapping[str, float], left_out: Sequence[Artifact]
+    clustered: Artifact, config: RetrievalConfig, left_out: Sequence[Artifact]
 ) -> dict[str, NDArray[Any]]:
-    """Every cluster of a `clusters` artifact: columns [K] scenes, kept, weight (w_c), n_<target>.
+    """Every cluster of a `clusters` artifact: columns [K] scenes, those of `mixed`, n_<target>.
 
     `left_out` count the scenes of each cluster that are no longer of the pool. A target that has a
     weight and no column has no video in any cluster.
@@ -177,15 +205,34 @@ def weighed(
     for artifact in left_out:
         scenes = scenes - artifact.columns("clusters.parquet", ["dropped"])["dropped"]
     none = np.zeros(len(scenes), np.int64)
-    counts = {target: table.get(f"n_{target}", none) for target in weights}
-    return {
-        "scenes": scenes,
-        "kept": kept_clusters(counts, weights),
-        "weight": cluster_weights(counts, weights),
-        **{f"n_{target}": values for target, values in counts.items()},
-    }
+    counts = {target: table.get(f"n_{target}", none) for target in config.weights}
+    votes = {f"n_{target}": values for target, values in counts.items()}
+    return {"scenes": scenes, **mixed(config, scenes, counts), **votes}
+
+
+def mixed(
+    config: RetrievalConfig, sizes: Counts, counts: Mapping[str, Counts]
+) -> dict[str, NDArray[Any]]:
+    """Columns [K]: kept, weight (w_c; they sum to 1), expected (draws of one scene).
+
+    Args:
+        config: the rule, and what it takes.
+        sizes: |c|, scenes of the pool in every cluster [K].
+        counts: target -> N_{d,c}, its videos in every cluster [K].
+    """
+    if config.rule == "retrieval":
+        kept = kept_clusters(counts, config.weights)
+        weight = cluster_weights(counts, config.weights)
+    else:
+        kept, weight = sizes > 0, sizes / max(1, sizes.sum())
+    expected: Floats = kept.astype(np.float64)
+    if config.rule != "all":
+        expected = expected_draws(weight, sizes, config.budget)
+    if config.most_draws is not None:
+        expected = capped(expected, sizes, config.most_draws)
+    return {"kept": kept, "weight": weight, "expected": expected}
 
 
 CURATED = SCENES | {"draws": "int32"}
 
-STAGE = Stage("curated_scenes", version=2, config=RetrievalConfig, run=run)
+STAGE = Stage("curated_scenes", version=3, config=RetrievalConfig, run=run)

@@ -22,7 +22,8 @@ from pipelines.nodes import GRAPH
 GROUPS = {
     "curation": [
         "raw_videos", "scenes", "scene_embeddings", "clusters", "near_duplicates",
-        "leakage_guard", "curated_scenes", "clip_shards", "duplicates", "videomix22m",
+        "leakage_guard", "curated_scenes", "curation_report", "clip_shards", "duplicates",
+        "videomix22m",
     ],
     "robot": ["droid_episodes", "episode_shards"],
     "training": ["encoder", "cooled_encoder", "frame_features", "world_model"],

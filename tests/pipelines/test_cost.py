@@ -73,10 +73,13 @@ def test_an_asset_is_priced_where_its_declaration_says_what_its_cost_grows_with(
     store: ArtifactStore,
 ) -> None:
     mine = raw(store, "toy_benchmark", 3, 600.0, "/my/videos")
-    shown(store, "clip_lengths/toy_benchmark", 100, 45.0, mine)
-    assert [rate.asset for rate in measured(GRAPH, store)[0]] == ["raw_videos"]
+    other = raw(store, "yt1b-00", 9, 600.0, "/my/videos")
+    shards = shown(store, "clip_shards/toy_benchmark", 100, 45.0, mine)
+    pool = shown(store, "clusters", 100, 45.0, other)  # whatever else of the pool is behind it
+    shown(store, "clip_lengths/toy_benchmark", 100, 45.0, shards, pool)
+    assert [rate.asset for rate in measured(GRAPH, store)[0]] == ["raw_videos", "clip_shards"]
     rates = {rate.asset: rate.worker_seconds for rate in measured(toy_growth.GRAPH, store)[0]}
-    assert rates == {"raw_videos": 360.0, "clip_lengths": 180.0}
+    assert rates == {"raw_videos": 180.0, "clip_shards": 180.0, "clip_lengths": 180.0}
 
 
 def test_where_all_is_generated_it_is_said(store: ArtifactStore) -> None:

@@ -62,14 +62,15 @@ def test_partitions_are_sources_buckets_and_labs() -> None:
     assert set(keys["clip_shards"]) == set(CUT)
     assert keys["droid_episodes"] == keys["episode_shards"] == keys["frame_features"] == LABS
     assert keys["probe_report"] == ("ssv2", "kinetics")
-    whole = ("clusters", "near_duplicates", "leakage_guard", "duplicates", "videomix22m", "encoder",
-             "cooled_encoder", "world_model", "planning_report", "planner_bundle")  # fmt: skip
+    whole = ("clusters", "near_duplicates", "leakage_guard", "curation_report", "duplicates",
+             "videomix22m", "encoder", "cooled_encoder", "world_model", "planning_report",
+             "planner_bundle")  # fmt: skip
     assert all(keys[asset] == (None,) for asset in (*whole, *STUDIES))
     assert all(keys[asset] == CONTROLS for asset in CONTROL_ASSETS)
     assert set(keys["benchmark_videos"]) == set(BENCHMARKS)
     assert keys["released_weights"] == (None,)
     of_benchmarks = [node for node in NODES if node.group == "benchmarks"]
-    assert len(keys) == 19 + len(STUDIES) + len(CONTROL_ASSETS) + len(of_benchmarks)
+    assert len(keys) == 20 + len(STUDIES) + len(CONTROL_ASSETS) + len(of_benchmarks)
 
 
 @pytest.mark.parametrize("name", sorted(PROFILES))
@@ -124,6 +125,10 @@ EXPECTED: dict[Key, set[Key]] = {
     ("curated_scenes", "yt1b-02"): {
         ("scenes", "yt1b-02"), ("clusters", None), ("near_duplicates", None),
         ("leakage_guard", None),
+    },
+    ("curation_report", None): {
+        *parts("raw_videos", *YT1B), *parts("scenes", *YT1B), *parts("curated_scenes", *YT1B),
+        ("clusters", None), ("near_duplicates", None), ("leakage_guard", None),
     },
     ("clip_shards", "yt1b-02"): {("raw_videos", "yt1b-02"), ("curated_scenes", "yt1b-02")},
     ("clip_shards", "ssv2"): {("raw_videos", "ssv2"), ("scenes", "ssv2")},
@@ -359,8 +364,9 @@ def test_one_retrieval_weight_makes_exactly_what_depends_on_it_stale(walk: Walk)
     assert expected == {
         *parts("curated_scenes", *YT1B), *parts("clip_shards", *YT1B),
         *parts("probe_report", "ssv2", "kinetics"), *parts("frame_features", *LABS),
-        *((asset, None) for asset in ("videomix22m", "encoder", "cooled_encoder", "world_model",
-                                      "planning_report", "planner_bundle", *STUDIES)),
+        *((asset, None) for asset in ("curation_report", "videomix22m", "encoder", "cooled_encoder",
+                                      "world_model", "planning_report", "planner_bundle",
+                                      *STUDIES)),
         *(key for asset in CONTROL_ASSETS for key in parts(asset, *CONTROLS)),
         *parts("benchmark_features", *BENCHMARKS), *parts("benchmark_report", *BENCHMARKS),
         ("released_weights", None), ("anticipation_report", None),

@@ -1,6 +1,7 @@
 """Claims: w_c = sum_d w_d N_dc / N_d, by hand; a cluster is kept if and only if a target falls in
 it; draws follow the weights in expectation; a scene's draw depends on itself and its cluster alone;
-one weight can be changed alone; a target without videos is refused by name.
+one weight can be changed alone; a target without videos is refused by name; a cap holds for every
+scene and leaves the total; without curation every scene is drawn alike, or once.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pipelines.curation.near_duplicates import COUNTS, DROPPED
 from pipelines.curation.retrieval import (
     LEFT_OUT,
     RetrievalConfig,
+    capped,
     cluster_weights,
     draws_of,
     expected_draws,
@@ -150,7 +152,7 @@ def test_run_on_planted_clusters(tmp_path: Path) -> None:
     given = planted(tmp_path, [200, 200, 200, 200], FOUND)
     out = workspace(tmp_path / "work", "yt1b-00", workers=2)
     metrics = run(RetrievalConfig(budget=4000), given, out)
-    table = weighed(given["clusters"], PAPER, [])
+    table = weighed(given["clusters"], RetrievalConfig(weights=PAPER), [])
     assert table["kept"].tolist() == [True, True, True, False]
     assert table["n_kinetics"].tolist() == [8, 2, 0, 0]
     weights = [0.7 * 0.8 + 0.125, 0.7 * 0.2 + 0.125, 0.05, 0.0]
@@ -217,6 +219,47 @@ def test_a_draw_does_not_depend_on_the_other_scenes_here(tmp_path: Path) -> None
     fewer = {row["scene_id"] for row in every[::3]}
     assert drawn[1] == {name: draws for name, draws in drawn[0].items() if name in fewer}
     assert 0 < len(drawn[1]) < len(drawn[0])
+
+
+def test_a_cap_gives_what_it_cuts_off_to_the_others_by_their_weights() -> None:
+    expected, sizes = np.array([9.0, 3.0, 1.0, 0.0]), np.array([1, 2, 5, 7])
+    # 5 are cut off the first cluster. The others' 11 become 16, which takes the second above 4,
+    # too; then all that is left of 20 goes to the third.
+    assert capped(expected, sizes, 4.0).tolist() == [4.0, 4.0, 1.6, 0.0]
+    assert capped(expected, sizes, 9.0).tolist() == expected.tolist()
+    # Too little for the total: every scene that is drawn at all is drawn once.
+    assert capped(expected, sizes, 1.0).tolist() == [1.0, 1.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize("most", [1, 3, None])
+def test_no_scene_is_drawn_more_often_than_the_cap(tmp_path: Path, most: int | None) -> None:
+    given = planted(tmp_path, [40, 200, 200, 200], FOUND)
+    out = workspace(tmp_path / "work", "yt1b-00")
+    run(RetrievalConfig(budget=1000, most_draws=most), given, out)
+    draws = [row["draws"] for row in read_table(out.payload / "scenes.parquet")]
+    assert max(draws) == (most or 18)  # 0.685 / 0.985 of 1,000 over 40 scenes
+    # Half of what all may be drawn, or of the budget.
+    assert sum(draws) == pytest.approx({1: 220, 3: 500, None: 500}[most], abs=25)
+
+
+def test_without_curation_every_scene_is_drawn_alike_or_once(tmp_path: Path) -> None:
+    given = planted(tmp_path, [40, 200, 200, 200], FOUND)
+    found = {}
+    for rule in ("uniform", "all"):
+        out = workspace(tmp_path / rule, "yt1b-00")
+        run(RetrievalConfig(rule=rule, budget=1600), given, out)
+        rows = read_table(out.payload / "scenes.parquet")
+        found[rule] = Counter(row["draws"] for row in rows)
+        assert {row["scene_id"][1] for row in rows} == set("0123")
+    assert set(found["uniform"]) == {2, 3}  # 1,600 over 640 scenes
+    assert found["uniform"][2] == pytest.approx(160, abs=40)
+    assert found["all"] == {1: 320}
+
+
+def test_a_rule_that_is_none_is_refused_with_the_nearest() -> None:
+    told = r"RetrievalConfig.rule = 'uniformly': must be .*did you mean uniform\?"
+    with pytest.raises(ValueError, match=told):
+        RetrievalConfig(rule="uniformly")
 
 
 @pytest.mark.parametrize("weight", [-0.1, float("nan"), float("inf")])
