@@ -6,6 +6,8 @@ page, until the system wants the memory back.
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -57,6 +59,57 @@ def write_blocks(
             written += len(block)
     if written != shape[0]:
         raise ValueError(f"{path}: {written} rows were given, {shape[0]} told before")
+
+
+def write_rows(
+    path: Path,
+    pieces: Iterable[tuple[NDArray[np.int64], NDArray[Any]]],
+    shape: tuple[int, ...],
+    dtype: Any,
+) -> None:
+    """Save an array of a known shape [N, ...] whose rows come in any order.
+
+    `pieces` are places [n] and the rows [n, ...] that belong there; together they name every place
+    once.
+    """
+    with path.open("wb") as file:
+        described = {
+            "descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False,
+            "shape": shape,
+        }  # fmt: skip
+        np.lib.format.write_array_header_1_0(file, described)
+        file.flush()
+        start, width = file.tell(), int(np.prod(shape[1:])) * np.dtype(dtype).itemsize
+        for places, rows in pieces:
+            order = np.argsort(places, kind="stable")
+            data = np.ascontiguousarray(rows[order], dtype)
+            # Neighbours are written together.
+            gaps = np.flatnonzero(np.diff(places[order]) != 1) + 1
+            for first, end in itertools.pairwise([0, *gaps.tolist(), len(order)]):
+                if end > first:
+                    at = start + int(places[order[first]]) * width
+                    os.pwrite(file.fileno(), data[first:end].data, at)
+
+
+def read_rows(path: Path, first: int, count: int) -> NDArray[Any]:
+    """`count` rows of the array [N, ...] of a file from row `first` on.
+
+    Raises:
+        ValueError: the file is no array in C order, or ends before them.
+    """
+    with path.open("rb") as file:
+        (_, *inner), dtype = _header(file)
+        width = int(np.prod(inner, dtype=np.int64))
+        file.seek(first * width * dtype.itemsize, os.SEEK_CUR)
+        rows = np.fromfile(file, dtype, count * width)
+    if rows.size < count * width:
+        raise ValueError(f"{path}: cut short within rows {first} to {first + count}")
+    return rows.reshape(count, *inner)
+
+
+def pick_rows(path: Path, rows: NDArray[np.int64]) -> NDArray[Any]:
+    """Some rows [n, ...] of the array of a file, in the order in which they are named."""
+    return np.array(np.load(path, mmap_mode="r")[rows])
 
 
 def _header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype[Any]]:

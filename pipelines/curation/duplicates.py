@@ -6,7 +6,8 @@ then one with a label, then the first by source and path. The others are left ou
 but for those that are held out themselves: each of these answers for its own source, and a file
 that is held out anywhere is trained on nowhere.
 
-Ids are compared as one sorted array of 32 bytes a video; paths and labels are read of the buckets
+Ids are dealt to files of the scratch folder by a hash, and each of these is looked through alone:
+what is held grows with the copies, not with the videos. Paths and labels are read of the buckets
 that have a copy alone.
 
 Payload:
@@ -16,11 +17,14 @@ Payload:
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipelines.curation.labels import HELD_OUT
 from pipelines.node import source_of
@@ -33,6 +37,9 @@ DUPLICATES = {
     "video_id": "string", "partition": "string", "path": "string", "kept_partition": "string",
     "kept_path": "string",
 }  # fmt: skip
+_HEAD, _FILES = "S16", 64
+# Multiplied by an odd number, the top bits of an id's beginning depend on all of it.
+_ODD = np.uint64(0x9E3779B97F4A7C15)
 
 
 @settings
@@ -74,32 +81,50 @@ def left_out(copies: Sequence[Copy]) -> Iterator[tuple[Copy, Copy]]:
     return ((copy, first) for copy in others if copy.split != HELD_OUT)
 
 
-def equal_files(parts: Mapping[str, Artifact]) -> dict[str, list[Copy]]:
+def equal_files(parts: Mapping[str, Artifact], scratch: Path) -> dict[str, list[Copy]]:
     """Video id -> all copies of it, of those that are in more than one partition.
 
     Args:
         parts: partition -> its raw_videos.
+        scratch: a folder for what does not fit in memory.
     """
-    ids = [_ids(part) for part in parts.values()]
-    every = np.concatenate(ids) if ids else np.empty(0, "S32")
-    found, counts = np.unique(every, return_counts=True)
-    several = found[counts > 1]
+    several = _repeated(parts, scratch)
     copies: dict[str, list[Copy]] = {}
-    for (partition, part), here in zip(parts.items(), ids, strict=True):
-        if not len(rows := np.flatnonzero(np.isin(here, several))):
+    for partition, part in parts.items():
+        here = part.columns("videos.parquet", ["video_id"])["video_id"]
+        if not len(rows := np.flatnonzero(np.isin(here.astype(_HEAD), several))):
             continue
         names = ("video_id", "path", "label", "split")
         table = part.columns("videos.parquet", names)
         for row in rows:
             copy = Copy(partition=partition, **{name: table[name][row] for name in names})
             copies.setdefault(copy.video_id, []).append(copy)
-    return copies
+    return {video: found for video, found in copies.items() if len(found) > 1}
+
+
+def _repeated(parts: Mapping[str, Artifact], scratch: Path) -> NDArray[np.bytes_]:
+    """How the ids begin that are there more than once, with a few that only begin alike."""
+    places = [scratch / f"ids-{number:02d}" for number in range(_FILES)]
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context(place.open("wb")) for place in places]
+        for part in parts.values():
+            for batch in part.batches("videos.parquet", ["video_id"]):
+                heads = batch["video_id"].astype(_HEAD)
+                dealt = heads.view("<u8")[::2] * _ODD >> np.uint64(58)
+                for number in np.unique(dealt):
+                    heads[dealt == number].tofile(files[number])
+    found = [np.empty(0, _HEAD)]
+    for place in places:
+        heads, counts = np.unique(np.fromfile(place, _HEAD), return_counts=True)
+        found.append(heads[counts > 1])
+        place.unlink()
+    return np.concatenate(found)
 
 
 def run(config: DuplicatesConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
     """Find equal files over all partitions, and choose one of each."""
     parts = inputs.parts("raw_videos")
-    copies = equal_files(parts)
+    copies = equal_files(parts, out.scratch)
     pairs = [pair for files in copies.values() for pair in left_out(files)] if config.drop else []
     pairs.sort(key=lambda pair: (pair[0].partition, pair[0].path))
     rows = [
@@ -121,11 +146,6 @@ def run(config: DuplicatesConfig, inputs: Inputs, out: Workspace) -> dict[str, A
         "copies": sum(map(len, copies.values())),
         "left_out": len(rows),
     }
-
-
-def _ids(part: Artifact) -> np.ndarray[Any, Any]:
-    """Video ids [n] of 32 bytes each."""
-    return part.columns("videos.parquet", ["video_id"])["video_id"].astype("S32")
 
 
 STAGE = Stage("duplicates", version=1, config=DuplicatesConfig, run=run)

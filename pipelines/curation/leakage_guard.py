@@ -65,7 +65,7 @@ def run(config: LeakageGuardConfig, inputs: Inputs, out: Workspace) -> dict[str,
             leaks |= _leaks(part, judged, vectors, config.similarity, size, out.execution.device)
     duplicates, clustered = inputs["near_duplicates"], inputs["clusters"]
     everyone = leaks | _with_leaks(leaks, duplicates, list(pool))
-    rows = {name: _rows(name, everyone, duplicates, clustered) for name in pool}
+    rows = ((name, _rows(name, everyone, duplicates, clustered)) for name in pool)
     return {
         "evaluation_scenes": len(judged),
         "scenes_alike": len(leaks),

@@ -6,7 +6,8 @@ by a hash of (seed, scene id): a scene more or less never changes the choice in 
 
 Neighbours are sought in a scene's own cluster and in the `probes` clusters nearest to that, so the
 work grows like the pool and not like its square. The pool's vectors are laid out by cluster in a
-file of the scratch folder; a cluster and its neighbours are in memory at a time, beside the pairs.
+file of the scratch folder (`by_cluster`); a cluster and its neighbours are in memory at a time,
+beside the pairs that were found and the ids of the scenes that are in one.
 
 What the cosines mean depends on the network: 0.6 is for DINOv2; README says what the packaged one
 needs. Reads `clusters`, and `scene_embeddings` of the pool. Payload:
@@ -17,8 +18,8 @@ needs. Reads `clusters`, and `scene_embeddings` of the pool. Payload:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +28,19 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from pipelines.curation.kmeans import block_rows
+from pipelines.curation.by_cluster import Laid, lay_out
 from pipelines.settings import Count, Natural, Share, settings
 from pipelines.stage import Inputs, Stage, Workspace
-from storage.arrays import array_shape, read_blocks
+from storage.arrays import pick_rows
 from storage.artifacts import Artifact
 from storage.digests import unit_interval
-from storage.tables import QUARANTINE, write_table
+from storage.tables import QUARANTINE, TableWriter, write_table
 
 DROPPED = {"scene_id": "string", "cluster": "int32", "of": "string", "similarity": "float32"}
 COUNTS = {"dropped": "int64"}
+Rows = Sequence[Mapping[str, Any]]
+"""Of DROPPED."""
+_AT_ONCE = 4096  # pairs of vectors whose cosines are taken together
 
 
 @settings
@@ -55,84 +59,37 @@ class NearDuplicatesConfig:
     """Chooses which scene of a component is kept."""
 
 
-@dataclass(frozen=True)
-class Laid:
-    """The pool by cluster: scene n of the layout is row `row[n]` of partition `part[n]`."""
+def components(pairs: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Connected components of some pairs [P, 2] of scenes.
 
-    vectors: NDArray[np.float32]
-    """[N, D], mapped from a file."""
-    part: NDArray[np.int32]
-    row: NDArray[np.int32]
-    starts: NDArray[np.int64]
-    """[K + 1]: cluster c holds the scenes from starts[c] to starts[c + 1]."""
-
-    def members(self, cluster: int) -> NDArray[np.int64]:
-        """The scenes of a cluster."""
-        return np.arange(self.starts[cluster], self.starts[cluster + 1])
-
-
-def components(pairs: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Connected components of some pairs [P, 2] of scenes: each the sorted scenes in it."""
+    Returns:
+        (the scenes that are in one [M], sorted; the number of each one's component [M], from 0).
+    """
     scenes, ends = np.unique(pairs, return_inverse=True)
     ends = ends.reshape(-1, 2)
     size = (len(scenes), len(scenes))
     graph = coo_array((np.ones(len(ends), np.bool_), (ends[:, 0], ends[:, 1])), size)
     _, label = connected_components(graph, directed=False)
-    order = np.argsort(label, kind="stable")
-    cuts = np.flatnonzero(np.diff(label[order])) + 1
-    return [part for part in np.split(scenes[order], cuts) if len(part) > 1]
+    return scenes, label.astype(np.int64)
 
 
 def run(config: NearDuplicatesConfig, inputs: Inputs, out: Workspace) -> dict[str, Any]:
     """Find the pairs cluster by cluster, join them, keep one scene of each component."""
     clustered, pool = inputs["clusters"], inputs.parts("scene_embeddings")
-    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in pool}
-    found: list[NDArray[np.int64]] = []
+    pairs, laid = np.empty((0, 2), np.int64), None
     if config.drop:
         laid = lay_out(pool, clustered, out)
-        found = components(_pairs(laid, config, clustered, out.execution.device))
-        names = _named(found, laid, clustered, list(pool))
-        for group in found:
-            for part, row in _dropped(group, laid, names, config.seed):
-                rows[list(pool)[part]].append(row)
+        pairs = _pairs(laid, config, clustered, out.execution.device)
+    scenes, group = components(pairs)
+    rows: Iterable[tuple[str, Rows]] = ((name, ()) for name in pool)
+    if laid:
+        rows = _dropped(laid, scenes, group, clustered, list(pool), config.seed)
     return {
         "scenes": int(clustered.columns("clusters.parquet", ["scenes"])["scenes"].sum()),
-        "groups": len(found),
-        "largest_group": max(map(len, found), default=0),
+        "groups": len(np.unique(group)),
+        "largest_group": int(np.bincount(group).max(initial=0)),
         "dropped": write_dropped(out.payload, rows, clustered),
     }
-
-
-def lay_out(pool: Mapping[str, Artifact], clustered: Artifact, out: Workspace) -> Laid:
-    """Write the pool's vectors by cluster."""
-    files = {name: part.file("embeddings.npy") for name, part in pool.items()}
-    sizes = clustered.columns("clusters.parquet", ["scenes"])["scenes"]
-    starts = np.concatenate([[0], np.cumsum(sizes)])
-    free = starts[:-1].copy()
-    part, row = np.empty(starts[-1], np.int32), np.empty(starts[-1], np.int32)
-    path, width = out.scratch / "by-cluster.npy", array_shape(next(iter(files.values())))[1]
-    held = np.lib.format.open_memmap(path, "w+", np.float32, (int(starts[-1]), width))
-    size = block_rows(out.execution.stream_mb, width)
-    for number, (name, file) in enumerate(files.items()):
-        cluster = clustered.columns(f"assignments/{name}.parquet", ["cluster"])["cluster"]
-        places = _places(cluster, free)
-        part[places], row[places] = number, np.arange(len(places))
-        first = 0
-        for block in read_blocks(file, size):
-            held[places[first : first + len(block)]] = block
-            first += len(block)
-    held.flush()
-    return Laid(np.load(path, mmap_mode="r"), part, row, starts)
-
-
-def _places(cluster: NDArray[np.int32], free: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where the rows of a partition go; `free` [K], the next place of each cluster, moves on."""
-    order = np.argsort(cluster, kind="stable")
-    hit, starts, count = np.unique(cluster[order], return_index=True, return_counts=True)
-    places = np.empty(len(cluster), np.int64)
-    places[order] = np.arange(len(cluster)) + np.repeat(free[hit] - starts, count)
-    free[hit] += count
-    return places
 
 
 def _pairs(
@@ -150,8 +107,8 @@ def _pairs(
         here, there = laid.members(cluster), np.concatenate([laid.members(c) for c in probed])
         # Itself is the nearest of all, and no pair.
         query, hit, _ = alike(
-            laid.vectors[here],
-            laid.vectors[there],
+            laid.of(cluster),
+            np.concatenate([laid.of(c) for c in probed]),
             config.neighbours + 1,
             config.similarity,
             device,
@@ -161,49 +118,64 @@ def _pairs(
     return np.concatenate(found)
 
 
-def _named(
-    groups: Sequence[NDArray[np.int64]], laid: Laid, clustered: Artifact, partitions: Sequence[str]
-) -> dict[int, str]:
-    """Scene of the layout -> its id, of all scenes of the groups."""
-    scenes = np.concatenate([np.empty(0, np.int64), *groups])
-    named: dict[int, str] = {}
-    for number, name in enumerate(partitions):
-        here = scenes[laid.part[scenes] == number]
-        if len(here):
-            ids = clustered.columns(f"assignments/{name}.parquet", ["scene_id"])["scene_id"]
-            named |= zip(here.tolist(), ids[laid.row[here]].tolist(), strict=True)
-    return named
-
-
 def _dropped(
-    group: NDArray[np.int64], laid: Laid, names: Mapping[int, str], seed: int
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(number of the partition, row) of every scene of a component but the one that is kept."""
-    scenes = group.tolist()
-    kept = min(scenes, key=lambda scene: unit_interval("near_duplicates", seed, names[scene]))
-    for scene in scenes:
-        if scene != kept:
-            cluster = int(np.searchsorted(laid.starts, scene, side="right")) - 1
-            cosine = float(laid.vectors[scene] @ laid.vectors[kept])
-            values = (names[scene], cluster, names[kept], cosine)
-            yield int(laid.part[scene]), dict(zip(DROPPED, values, strict=True))
+    laid: Laid,
+    scenes: NDArray[np.int64],
+    group: NDArray[np.int64],
+    clustered: Artifact,
+    partitions: Sequence[str],
+    seed: int,
+) -> Iterator[tuple[str, Rows]]:
+    """(partition, its rows): every scene of a component [M] but the one that is kept."""
+    origin = pick_rows(laid.origins, scenes)
+    ids, chance = np.empty(len(scenes), object), np.empty(len(scenes))
+    order = np.argsort(origin[:, 0], kind="stable")
+    ends = np.searchsorted(origin[order, 0], np.arange(len(partitions) + 1))
+    of_part = [order[first:end] for first, end in itertools.pairwise(ends)]
+    for name, here in zip(partitions, of_part, strict=True):
+        if len(here):
+            column = clustered.columns(f"assignments/{name}.parquet", ["scene_id"])["scene_id"]
+            ids[here] = column[origin[here, 1]]
+            chance[here] = [unit_interval("near_duplicates", seed, scene) for scene in ids[here]]
+    kept = _first_of_each(group, chance)[group]
+    for name, here in zip(partitions, of_part, strict=True):
+        gone = here[kept[here] != here]
+        cosine = _cosines(laid, scenes[gone], scenes[kept[gone]])
+        columns = ids[gone], laid.clusters(scenes[gone]).tolist(), ids[kept[gone]], cosine
+        yield name, [dict(zip(DROPPED, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
-def write_dropped(
-    payload: Path, rows: Mapping[str, Sequence[Mapping[str, Any]]], clustered: Artifact
-) -> int:
-    """Write the tables of what is dropped (partition -> rows); returns how many scenes are."""
+def _first_of_each(group: NDArray[np.int64], chance: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Of each group, from 0, the place of the smallest number."""
+    order = np.lexsort((chance, group))
+    _, first = np.unique(group[order], return_index=True)
+    return order[first]
+
+
+def _cosines(laid: Laid, some: NDArray[np.int64], others: NDArray[np.int64]) -> list[float]:
+    """Cosines of pairs of scenes."""
+    found: list[float] = []
+    for first in range(0, len(some), _AT_ONCE):
+        piece = slice(first, first + _AT_ONCE)
+        left, right = (pick_rows(laid.vectors, rows[piece]) for rows in (some, others))
+        found += np.einsum("nd,nd->n", left.astype(np.float64), right).tolist()
+    return found
+
+
+def write_dropped(payload: Path, rows: Iterable[tuple[str, Rows]], clustered: Artifact) -> int:
+    """Write the tables of what is dropped of each partition; returns how many scenes are."""
     clusters = len(clustered.columns("clusters.parquet", ["scenes"])["scenes"])
     counts = np.zeros(clusters, np.int64)
-    for name, here in rows.items():
+    for name, here in rows:
         ordered = sorted(here, key=lambda row: row["scene_id"])
         write_table(payload / "dropped" / f"{name}.parquet", ordered, DROPPED)
         np.add.at(counts, [row["cluster"] for row in here], 1)
-    write_table(payload / "clusters.parquet", [{"dropped": n} for n in counts.tolist()], COUNTS)
+    with TableWriter(payload / "clusters.parquet", COUNTS) as table:
+        table.write({"dropped": counts})
     write_table(payload / "quarantine.parquet", [], QUARANTINE)
     return int(counts.sum())
 
 
 STAGE = Stage(
-    "near_duplicates", version=1, config=NearDuplicatesConfig, run=run, on_device=True
+    "near_duplicates", version=2, config=NearDuplicatesConfig, run=run, on_device=True
 )  # fmt: skip

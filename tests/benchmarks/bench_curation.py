@@ -3,10 +3,12 @@
     python tests/benchmarks/bench_curation.py [--rows 1000000 4000000] [--kmeans 1000000]
 
 A synthetic pool of N scenes in partitions of 125,000 goes through `clusters` (256 clusters of 32
-dimensions, trained on 50,000 scenes), `curated_scenes` (of one partition: the others are made
-alike) and `videomix22m`; then a loader opens its index and looks at all that it reads of it. Each
-is a process of its own: CPU seconds, and how far its memory rose above that after its imports.
-From the smallest to the largest N: the exponent of time, and the growth of memory.
+dimensions, trained on 50,000 scenes), `near_duplicates` and `leakage_guard` (on a clustering of a
+cluster for every 250 scenes: their work grows with the clusters' sizes), `curated_scenes` (all
+partitions), `curation_report`, `duplicates` (N videos, every hundredth there twice) and
+`videomix22m`; then a loader opens its index and looks at all that it reads of it. Each is a process
+of its own: CPU seconds, and how far its memory rose above that after its imports. From the smallest
+to the largest N: the exponent of time, and the growth of memory.
 
 Then `--kmeans` vectors of 384 are assigned to 4,096 centroids, by FAISS alone and as `clusters`
 does it, one after the other: CPU seconds, labels, memory. 0 leaves that out.
@@ -32,6 +34,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 PARTITION, WIDTH, CLUSTERS = 125_000, 32, 256
+CENTRES, IN_A_CLUSTER, HELD_OUT = 600, 250, 200
 KMEANS_WIDTH, KMEANS_CLUSTERS = 384, 4096
 
 
@@ -46,42 +49,112 @@ def parts(rows: int) -> list[str]:
 
 
 def vectors(rows: int, width: int, seed: int) -> np.ndarray:
-    """Vectors [rows, width] of length 1 around 600 centres."""
+    """Vectors [rows, width] of length 1 around CENTRES centres."""
+    return around(*drawn_centres(rows, width, seed))
+
+
+def drawn_centres(
+    rows: int, width: int, seed: int
+) -> tuple[np.random.Generator, np.ndarray, np.ndarray]:
+    """A source of numbers, the centres [CENTRES, width], the centre of each row."""
     source = np.random.default_rng(seed)
-    centres = np.random.default_rng(0).standard_normal((600, width), np.float32)
-    made = centres[source.integers(0, 600, rows)]
-    made += 0.5 * source.standard_normal((rows, width), np.float32)
+    centres = np.random.default_rng(0).standard_normal((CENTRES, width), np.float32)
+    return source, centres, source.integers(0, CENTRES, rows)
+
+
+def around(source: np.random.Generator, centres: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Vectors of length 1, each near its centre."""
+    made = centres[chosen]
+    made += 0.5 * source.standard_normal(made.shape, np.float32)
     made /= np.linalg.norm(made, axis=1, keepdims=True)
     return made
 
 
 def make_pool(folder: Path, rows: int) -> None:
-    """Embeddings, and the indices of the clip shards, of a pool of so many scenes."""
-    from pipelines.curation.clip_shards import INDEX
+    """All that the stages read of a pool of so many scenes and of one target."""
+    for number, name in enumerate([*parts(rows), "ssv2"]):
+        count = PARTITION if name != "ssv2" else 2000
+        make_embedded(folder / "embedded" / name, number, name, count)
+        make_shards(folder / "shards" / name, names(number)[:count], name)
+        if name != "ssv2":
+            make_files(folder, number, name)
+    make_clustering(folder / "many", rows)
+
+
+def make_embedded(folder: Path, number: int, name: str, count: int) -> None:
+    """Embeddings of a partition; the target holds some out."""
     from pipelines.curation.embeddings import ROWS
     from storage.tables import TableWriter
 
-    for number, name in enumerate([*parts(rows), "ssv2"]):
-        count = PARTITION if name != "ssv2" else 2000
-        ids = names(number)[:count]
-        embedded, shards = folder / "embedded" / name, folder / "shards" / name
-        embedded.mkdir(parents=True)
-        np.save(embedded / "embeddings.npy", vectors(count, WIDTH, number))
-        with TableWriter(embedded / "rows.parquet", ROWS) as table:
-            table.write({"scene_id": ids, "source": [name[:4]] * count, "split": [None] * count})
-        place = np.arange(count)
-        columns = {
-            "key": ids, "scene_id": ids, "video_id": ids, "source": [name[:4]] * count,
-            "shard": [f"{at // 1000:06d}.tar" for at in range(count)],
-            "offset": place % 1000 * 65536, "size": place, "ext": ["mp4"] * count,
-            "kind": ["video"] * count, "fps": np.full(count, 8.0), "frames": np.full(count, 36),
-            "seconds": np.full(count, 4.5),
-            "width": np.full(count, 64), "height": np.full(count, 48),
-            "weight": np.full(count, 1.0), "label": [None] * count, "split": [None] * count,
-            "digest": place, "piece": np.zeros(count, np.int32),
-        }  # fmt: skip
-        with TableWriter(shards / "index.parquet", INDEX) as table:
-            table.write(columns)
+    folder.mkdir(parents=True)
+    np.save(folder / "embeddings.npy", vectors(count, WIDTH, number))
+    held = HELD_OUT if name == "ssv2" else 0
+    split = ["validation"] * held + [None] * (count - held)
+    with TableWriter(folder / "rows.parquet", ROWS) as table:
+        table.write({
+            "scene_id": names(number)[:count], "source": [name[:4]] * count, "split": split,
+        })  # fmt: skip
+
+
+def make_files(folder: Path, number: int, name: str) -> None:
+    """Videos and scenes of a partition; every hundredth video is in the next one, too."""
+    from pipelines.curation.probing import COLUMNS as VIDEOS
+    from pipelines.curation.scenes import COLUMNS as SCENES
+    from storage.tables import QUARANTINE, TableWriter, write_table
+
+    ids = names(number)
+    ids[::100] = names(number ^ 1)[1::100]
+    for kind, table, schema, own in (
+        ("raw", "videos", VIDEOS, {"video_id": ids, "path": ids}),
+        ("cut", "scenes", SCENES, {"scene_id": names(number)}),
+    ):
+        text, at = [""] * PARTITION, np.zeros(PARTITION)
+        row = {column: text if type_ == "string" else at for column, type_ in schema.items()}
+        with TableWriter(folder / kind / name / f"{table}.parquet", schema) as written:
+            written.write(row | own)
+        write_table(folder / kind / name / "quarantine.parquet", [], QUARANTINE)
+
+
+def make_shards(folder: Path, ids: list[str], name: str) -> None:
+    """The index of a partition's clip shards."""
+    from pipelines.curation.clip_shards import INDEX
+    from storage.tables import TableWriter
+
+    count = len(ids)
+    place = np.arange(count)
+    columns = {
+        "key": ids, "scene_id": ids, "video_id": ids, "source": [name[:4]] * count,
+        "shard": [f"{at // 1000:06d}.tar" for at in range(count)],
+        "offset": place % 1000 * 65536, "size": place, "ext": ["mp4"] * count,
+        "kind": ["video"] * count, "fps": np.full(count, 8.0), "frames": np.full(count, 36),
+        "seconds": np.full(count, 4.5),
+        "width": np.full(count, 64), "height": np.full(count, 48),
+        "weight": np.full(count, 1.0), "label": [None] * count, "split": [None] * count,
+        "digest": place, "piece": np.zeros(count, np.int32),
+    }  # fmt: skip
+    with TableWriter(folder / "index.parquet", INDEX) as table:
+        table.write(columns)
+
+
+def make_clustering(folder: Path, rows: int) -> None:
+    """A clustering with IN_A_CLUSTER scenes in each: some clusters around every centre."""
+    from pipelines.curation.clusters import ASSIGNMENTS
+    from storage.tables import TableWriter
+
+    each = rows // IN_A_CLUSTER // CENTRES + 1
+    sizes = np.zeros(CENTRES * each, np.int64)
+    for number, name in enumerate(parts(rows)):
+        source, centres, chosen = drawn_centres(PARTITION, WIDTH, number)
+        cluster = chosen * each + source.integers(0, each, PARTITION)
+        sizes += np.bincount(cluster, minlength=len(sizes))
+        with TableWriter(folder / "assignments" / f"{name}.parquet", ASSIGNMENTS) as table:
+            table.write({
+                "scene_id": names(number), "cluster": cluster, "distance": np.zeros(PARTITION),
+            })  # fmt: skip
+    near = around(np.random.default_rng(1), centres, np.repeat(np.arange(CENTRES), each))
+    np.save(folder / "centroids.npy", near)
+    with TableWriter(folder / "clusters.parquet", {"scenes": "int64"}) as table:
+        table.write({"scenes": sizes})
 
 
 def given(folder: Path, kind: str, asset: str) -> Any:
@@ -107,25 +180,77 @@ def clusters(folder: Path) -> None:
     )
 
 
-def curated_scenes(folder: Path) -> None:
-    """Draw the scenes of one partition."""
-    from pipelines.curation import near_duplicates, retrieval
-    from pipelines.curation.scenes import COLUMNS
+def near_duplicates(folder: Path) -> None:
+    """Find those that are alike, in a clustering whose clusters do not grow."""
+    from pipelines.curation import near_duplicates
     from pipelines.stage import Inputs
-    from storage.tables import TableWriter
+    from tests.pipelines.builders import artifact, workspace
+
+    pool = given(folder, "embedded", "scene_embeddings")
+    pool.pop("scene_embeddings/ssv2")
+    config = near_duplicates.NearDuplicatesConfig(similarity=0.95, probes=4)
+    inputs = Inputs({**pool, "clusters": artifact(folder / "many", "clusters")})
+    told = near_duplicates.run(config, inputs, workspace(folder / "n"))
+    print(f"({told['dropped']:,} near-duplicates dropped)")
+
+
+def leakage_guard(folder: Path) -> None:
+    """Compare the pool with what the target holds out."""
+    from pipelines.curation import leakage_guard
+    from pipelines.stage import Inputs
+    from tests.pipelines.builders import artifact, workspace
+
+    inputs = given(folder, "embedded", "scene_embeddings")
+    inputs["clusters"] = artifact(folder / "many", "clusters")
+    inputs["near_duplicates"] = artifact(folder / "n" / "payload", "near_duplicates")
+    config = leakage_guard.LeakageGuardConfig(similarity=0.95)
+    leakage_guard.run(config, Inputs(inputs), workspace(folder / "g"))
+
+
+def curated_scenes(folder: Path) -> None:
+    """Draw the scenes of all partitions, one after another."""
+    from pipelines.curation import near_duplicates, retrieval
+    from pipelines.stage import Inputs
     from tests.pipelines.builders import artifact, workspace
 
     clustered = artifact(folder / "c" / "payload", "clusters")
-    text, at = [""] * PARTITION, np.zeros(PARTITION)
-    row = {name: text if kind == "string" else at for name, kind in COLUMNS.items()}
-    with TableWriter(folder / "cut" / "scenes.parquet", COLUMNS) as table:
-        table.write({**row, "scene_id": names(0)})
-    rows: dict[str, list[Any]] = {name: [] for name in parts(PARTITION)}
-    near_duplicates.write_dropped(folder / "none", rows, clustered)
+    cut = given(folder, "cut", "scenes")
+    none = ((name.removeprefix("scenes/"), ()) for name in cut)
+    near_duplicates.write_dropped(folder / "none", none, clustered)
+    for name, scenes in cut.items():
+        inputs = dict.fromkeys(retrieval.LEFT_OUT, artifact(folder / "none", "near_duplicates"))
+        inputs |= {"clusters": clustered, "scenes": scenes}
+        config = retrieval.RetrievalConfig(weights={"ssv2": 1.0}, budget=len(cut) * PARTITION // 2)
+        partition = name.removeprefix("scenes/")
+        retrieval.run(config, Inputs(inputs), workspace(folder / "r" / partition, partition))
+
+
+def curation_report(folder: Path) -> None:
+    """Count what became of all scenes."""
+    from pipelines.curation import curation_report, retrieval
+    from pipelines.stage import Inputs, Workspace
+    from tests.pipelines.builders import artifact, map_in_turn, workspace
+
+    Workspace.map = map_in_turn  # type: ignore[method-assign]
     inputs = dict.fromkeys(retrieval.LEFT_OUT, artifact(folder / "none", "near_duplicates"))
-    inputs |= {"clusters": clustered, "scenes": artifact(folder / "cut", "scenes/yt1b-0000")}
-    config = retrieval.RetrievalConfig(weights={"ssv2": 1.0}, budget=1_000_000)
-    retrieval.run(config, Inputs(inputs), workspace(folder / "r", "yt1b-0000"))
+    inputs |= {**given(folder, "cut", "scenes"), **given(folder, "raw", "raw_videos")}
+    inputs["clusters"] = artifact(folder / "c" / "payload", "clusters")
+    for path in sorted((folder / "r").iterdir()):
+        name = f"curated_scenes/{path.name}"
+        inputs[name] = artifact(path / "payload", name)
+    config = curation_report.CurationReportConfig()
+    curation_report.run(config, Inputs(inputs), workspace(folder / "report"))
+
+
+def duplicates(folder: Path) -> None:
+    """Find the videos that are there twice."""
+    from pipelines.curation import duplicates
+    from pipelines.stage import Inputs
+    from tests.pipelines.builders import workspace
+
+    inputs = Inputs(given(folder, "raw", "raw_videos"))
+    told = duplicates.run(duplicates.DuplicatesConfig(), inputs, workspace(folder / "d"))
+    print(f"({told['left_out']:,} copies left out)")
 
 
 def videomix22m(folder: Path) -> None:
@@ -168,8 +293,9 @@ def memory(kind: str) -> float:
 
 SETTLED: list[float] = []
 STAGES: dict[str, Callable[[Path], None]] = {
-    "clusters": clusters, "curated_scenes": curated_scenes, "videomix22m": videomix22m,
-    "loader": loader,
+    "clusters": clusters, "near_duplicates": near_duplicates, "leakage_guard": leakage_guard,
+    "curated_scenes": curated_scenes, "curation_report": curation_report, "duplicates": duplicates,
+    "videomix22m": videomix22m, "loader": loader,
 }  # fmt: skip
 
 

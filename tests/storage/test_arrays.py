@@ -8,7 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from storage.arrays import array_shape, read_blocks, write_blocks
+from storage.arrays import (
+    array_shape,
+    pick_rows,
+    read_blocks,
+    read_rows,
+    write_blocks,
+    write_rows,
+)
 
 ROWS = np.arange(70, dtype=np.float32).reshape(10, 7)
 
@@ -43,3 +50,20 @@ def test_refusals(tmp_path: Path) -> None:
 def _saved(folder: Path, rows: np.ndarray) -> Path:
     np.save(folder / "saved.npy", rows)
     return folder / "saved.npy"
+
+
+def test_rows_in_any_order_are_where_they_belong(tmp_path: Path) -> None:
+    array = np.random.default_rng(0).standard_normal((50, 3)).astype(np.float32)
+    order = np.random.default_rng(1).permutation(50)
+    order[20:30] = np.sort(order[20:30])
+    path = tmp_path / "rows.npy"
+    pieces = [
+        (order[first : first + 15], array[order[first : first + 15]]) for first in (0, 15, 30, 45)
+    ]
+    write_rows(path, iter(pieces), array.shape, np.float32)
+    np.save(tmp_path / "whole.npy", array)
+    assert path.read_bytes() == (tmp_path / "whole.npy").read_bytes()
+    assert (read_rows(path, 7, 11) == array[7:18]).all()
+    assert (pick_rows(path, np.array([9, 2, 9])) == array[[9, 2, 9]]).all()
+    with pytest.raises(ValueError, match="cut short within rows 45 to 51"):
+        read_rows(path, 45, 6)

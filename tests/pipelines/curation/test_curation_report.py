@@ -41,7 +41,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifact]:
         clustered, _ = curate(root)
     given = {"clusters": clustered}
     for first, name in enumerate(LEFT_OUT):
-        rows = {part: some(clustered, part, slice(first, None, 20)) for part in PARTS}
+        rows = ((part, some(clustered, part, slice(first, None, 20))) for part in PARTS)
         write_dropped(root / name, rows, clustered)
         given[name] = artifact(root / name, name)
     for number, name in enumerate(PARTS):

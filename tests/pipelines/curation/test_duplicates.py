@@ -82,13 +82,15 @@ def parts(tmp_path: Path) -> dict[str, Artifact]:
     }
 
 
-def test_equal_files_are_found_over_buckets_and_sources(parts: dict[str, Artifact]) -> None:
-    found = equal_files(parts)
+def test_equal_files_are_found_over_buckets_and_sources(
+    parts: dict[str, Artifact], tmp_path: Path
+) -> None:
+    found = equal_files(parts, tmp_path)
     assert {video[-1]: sorted(c.name for c in copies) for video, copies in found.items()} == {
         "1": ["kinetics/k.mp4", "yt1b-00/a.mp4", "yt1b-01/ü\n.mp4"],
         "3": ["yt1b-00/b.mp4", "yt1b-01/c.mp4"],
     }
-    assert equal_files({}) == {}
+    assert equal_files({}, tmp_path) == {}
 
 
 def test_who_was_left_out_for_whom_is_written_down(
@@ -146,7 +148,7 @@ def test_from_files_to_the_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     ]
     [reason] = [row["reason"] for row in made["yt1b-00"].table("quarantine.parquet")]
     assert reason == f"same bytes as {here[1]:02d}.mp4"
-    [copies] = equal_files(made).values()
+    [copies] = equal_files(made, tmp_path).values()
     names = {copy.name: kept.name for copy, kept in left_out(copies)}
     kept = f"yt1b-00/{here[1]:02d}.mp4"
     assert names == {"ssv2/00.mp4": kept, f"yt1b-01/{there:02d}.mp4": kept}
