@@ -153,8 +153,9 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
     advice = "; restore the file, or run its asset, which makes it anew"
     try:
         document = json.loads(data)
-        _check_format(document.pop("format", 1), where)
+        _check_format(document.get("format", 1), where)
         seal = document.pop("seal")
+        fits = seal == digest_json(document)
         files = tuple(FileEntry(**entry) for entry in document.pop("files"))
         parents = {name: (p[0], p[1]) for name, p in document.pop("parents").items()}
         manifest = Manifest(files=files, parents=parents, **document)
@@ -162,7 +163,6 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
             check_path(name)
         if odd := [d for pair in parents.values() for d in pair if not _DIGEST.fullmatch(d)]:
             raise ValueError(f"{odd[0]!r} is no digest of a parent")
-        fits = seal == digest_json(asdict(manifest))
         foreign = _odd_parents(manifest)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         reason = f"{type(error).__name__}: {error}"

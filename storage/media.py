@@ -11,6 +11,7 @@ import contextlib
 import functools
 import json
 import os
+import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -193,7 +194,8 @@ class Folder:
         for folder, folders, files in os.walk(self.root, onerror=self._refuse):
             here = Path(folder)
             links = [name for name in folders if (here / name).is_symlink()]
-            found += [(here / name).relative_to(self.root).as_posix() for name in (*files, *links)]
+            above = "" if here == self.root else f"{here.relative_to(self.root).as_posix()}/"
+            found += [f"{above}{name}" for name in (*files, *links)]
         return Listing(shown(found, self.location), {})
 
     def _refuse(self, error: OSError) -> None:
@@ -239,13 +241,13 @@ class Folder:
             before = json.loads(book.read_bytes())
         known: dict[str, list[Any]] = {}
         result: dict[str, str] = {}
+        folders: dict[str, str] = once(f"{self.location}\0folders", dict)
         for path in paths:
             try:
-                file = self._inside(path)
-                state = file.stat()
+                file, state = self._seen(path, folders)
                 mark = [state.st_size, state.st_mtime_ns]
                 same = before.get(path, [])[:2] == mark
-                known[path] = before[path] if same else [*mark, digest_file(file)]
+                known[path] = before[path] if same else [*mark, digest_file(Path(file))]
                 result[path] = known[path][2]
             except (MediaError, OSError) as error:
                 # Unreadable: becomes a quarantined row, and another recipe once it is readable.
@@ -255,6 +257,22 @@ class Folder:
             with contextlib.suppress(OSError):
                 write_file(book, json.dumps(known, sort_keys=True).encode())
         return result
+
+    def _seen(self, path: str, folders: dict[str, str]) -> tuple[str, os.stat_result]:
+        """Where a file lies and its state, of one of many: each folder (`folders` knows those that
+        were met) is resolved once, and what is no plain file in it is looked at as `_inside` does.
+
+        Raises as that does.
+        """
+        parent, _, name = path.rpartition("/")
+        with contextlib.suppress(PathError, OSError):
+            if parent not in folders:
+                folders[parent] = str(inside(self.root, parent))
+            file = f"{folders[parent]}/{name}"
+            if is_text(path) and stat.S_ISREG((state := os.lstat(file)).st_mode):
+                return file, state
+        target = self._inside(path)
+        return str(target), target.stat()
 
     def _inside(self, path: str) -> Path:
         name = legible(path)
