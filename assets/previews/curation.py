@@ -125,15 +125,17 @@ def _clusters_shown(report: Artifact, inputs: Inputs) -> Mapping[str, bytes]:
     for name, wanted in (("kept clusters", True), ("dropped clusters", False)):
         here = [row for row in rows if table["kept"][row["cluster"]] == wanted]
         frames = [_frame_of(inputs, row) for row in here]
-        captions = [
-            f"{table['scenes'][row['cluster']]} scenes, {table['draws'][row['cluster']]} draws\n"
-            + textwrap.shorten(table["why"][row["cluster"]], 34, placeholder=" …")
-            for row in here
-        ]
+        captions = [_of_cluster(table, row["cluster"]) for row in here]
         title = f"{name}: the scene next to the centroid of {len(here)} of them"
         if here:
             sheets[name] = figures.contact_sheet(frames, captions, title)
     return sheets
+
+
+def _of_cluster(table: Mapping[str, np.ndarray], cluster: int) -> str:
+    why = table["why"][cluster].removeprefix("target video: ")
+    told = f"{table['scenes'][cluster]} scenes, {table['draws'][cluster]}x: {why}"
+    return textwrap.shorten(told, 36, placeholder=" …")
 
 
 def _most_drawn(report: Artifact, inputs: Inputs) -> bytes:

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.curation.pool_tally import Tally, ranked, tally
+from pipelines.curation.pool_tally import FATES, FILES, Tally, ranked, tally
 from pipelines.curation.retrieval import CURATED, LEFT_OUT, RetrievalConfig, mixed, weighed
 from pipelines.curation.scenes import COLUMNS as SCENES
 from pipelines.curation.sensitivity import SENSITIVITY, told, variants
@@ -187,8 +187,8 @@ def _report(
         "most_draws": asked.most_draws,
         "draws": int(clusters["draws"].sum()),
         **{
-            kind: {name: sum(part[kind][name] for part in parts) for name in parts[0][kind]}
-            for kind in ("files", "scenes")
+            kind: {name: sum(part[kind][name] for part in parts) for name in names}
+            for kind, names in (("files", FILES), ("scenes", FATES))
         },
         "targets": {
             target: {
@@ -211,7 +211,7 @@ def _write(
     parts: Sequence[Mapping[str, Any]],
     config: CurationReportConfig,
 ) -> None:
-    (out.payload / "report.json").write_text(json.dumps(report, indent=2, sort_keys=True) + "\n")
+    (out.payload / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     with TableWriter(out.payload / "clusters.parquet", _schema(clusters)) as table:
         table.write(clusters)
     write_table(out.payload / "sensitivity.parquet", rows, SENSITIVITY)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.curation.retrieval import Floats
+from pipelines.curation.retrieval import LEFT_OUT, Floats
 from pipelines.curation.sensitivity import moved, redrawn
 from storage.artifacts import Artifact
 from storage.digests import unit_interval
@@ -22,6 +22,9 @@ from storage.tables import TableWriter
 from storage.work import KeptFile, Work
 
 Columns = Mapping[str, NDArray[Any]]
+FILES = ("listed", "quarantined", "broken while cut")
+FATES = ("not embedded", *LEFT_OUT, "cluster without a target", "not drawn by chance", "drawn")
+"""What became of a scene, in the order in which that is decided."""
 
 
 @dataclass(frozen=True)
