@@ -39,8 +39,9 @@ KMEANS_WIDTH, KMEANS_CLUSTERS = 384, 4096
 
 
 def names(partition: int) -> list[str]:
-    """Scene ids of a partition, as long as real ones."""
-    return [f"{partition:08x}{row:024x}" for row in range(PARTITION)]
+    """Ids of a partition, as long as real ones, that begin as differently."""
+    numbers = ((partition << 32 | row) * 0x9E3779B97F4A7C15 % 2**64 for row in range(PARTITION))
+    return [f"{number:016x}{row:016x}" for row, number in enumerate(numbers)]
 
 
 def parts(rows: int) -> list[str]:
