@@ -44,7 +44,11 @@ def take_down(deployed: Deployment, video: str, reason: str, out: TextIO) -> Non
     for source, path in banned.places:
         print(f"  {source}: {path}", file=out)
     stale = concerned(deployed.graph, deployed.profile, store, banned)
-    held = {h.artifact.key: h.how for h in holdings(deployed.graph, store, banned.sha256)} if stale else {}
+    held = (
+        {h.artifact.key: h.how for h in holdings(deployed.graph, store, banned.sha256)}
+        if stale
+        else {}
+    )
     if keyid := record(store, banned, stale, held):
         print(f"signed and logged with key {keyid[:SHOWN]}", file=out)
     if not stale:
