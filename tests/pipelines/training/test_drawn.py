@@ -161,7 +161,7 @@ def test_samples_are_listed_by_source_scene_and_file(trained: Trained) -> None:
 
 def test_who_saw_a_video_tells_how_often_at_each_checkpoint(trained: Trained) -> None:
     [drawn] = behind(trained.store, trained.encoder)
-    held = {h.artifact.key: h.how for h in holdings(trained.store, "1.mp4")}
+    held = {h.artifact.key: h.how for h in holdings(GRAPH, trained.store, "1.mp4")}
     early, late = (int(drawn.counts[step][4:].sum()) for step in (2, 4))
     by_step = f"its checkpoints: {early} by step 2, {late} by step 4"
     assert held[trained.encoder.key] == (
