@@ -77,10 +77,14 @@ class Signatures:
 
     def sign(self, manifest: Manifest) -> Envelope:
         """Lay a signed statement of its provenance beside a manifest; the same one every time."""
-        key = self._publish()
-        envelope = sealed(built(manifest, key.public.keyid), key)
-        self.place.write(signature_key(manifest, key.public.keyid), envelope.to_json())
+        envelope = self.provenance(manifest)
+        self.place.write(signature_key(manifest, envelope.keyid), envelope.to_json())
         return envelope
+
+    def provenance(self, manifest: Manifest) -> Envelope:
+        """The deployment's signed statement of how an artifact was made, filed nowhere."""
+        key = self._publish()
+        return sealed(built(manifest, key.public.keyid), key)
 
     def withdraw(self, manifest: Manifest) -> None:
         """Take back the statement of a manifest that was not filed: another maker was first."""

@@ -1,5 +1,5 @@
 """The command line `vjepa2`: run, compare, status, ledger, lineage, who-saw, takedown, cost,
-verify, keys, clean, ui, settings.
+verify, keys, export, clean, ui, settings.
 
 Whatever a person can cure ends in one line on stderr and exit code 2, whether the command or a
 stage found it; a check that is not passed is one line and exit code 1. Whatever else a stage breaks
@@ -48,6 +48,7 @@ examples:
   vjepa2 who-saw a/b.mp4              which artifacts a video is in, how often it was drawn
   vjepa2 takedown a/b.mp4 --reason "withdrawn"    never use it again; what has to be made anew
   vjepa2 ledger yt1b --failed         each file that was set aside, not to be had, or is gone
+  vjepa2 export planner_bundle out    its files, with card, bill of materials and signature
   vjepa2 cost --videos 1000           hours, bytes, core-days and GPU-days, from runs made here
   vjepa2 verify                       read every byte again; check digests, signatures and log
   vjepa2 clean --remove               remove what nothing refers to; without it, only show it
@@ -186,6 +187,13 @@ def _add_checks(command: Callable[..., argparse.ArgumentParser]) -> None:
     check.add_argument(
         "--sign", action="store_true", help="sign what nobody signed, if every byte fits"
     )
+    handed = command(
+        "export",
+        "Copy an artifact's files with a model card, an ML-BOM, signed provenance and signature.",
+        "The papers are those of Hugging Face, CycloneDX, in-toto (SLSA) and OpenSSF.",
+    )
+    handed.add_argument("of", metavar="asset|digest|file", help="e.g. planner_bundle, 3fa9c1")
+    handed.add_argument("folder", type=Path, help="a folder that is not there yet")
     keys = command("keys", "List the keys that signed something in the store; trust one or not.")
     keys.add_argument("--trust", metavar="id|file", help="believe from now on what it signed")
     keys.add_argument("--distrust", metavar="id", help="believe it no more")

@@ -29,7 +29,7 @@ def carry_out(asked: argparse.Namespace) -> int:
     command = {
         "run": _run, "status": _status, "lineage": _lineage, "verify": _verify, "ui": _ui,
         "settings": _settings, "clean": _clean, "who-saw": _who_saw, "takedown": _takedown,
-        "cost": _cost, "compare": _compare, "keys": _keys, "ledger": _ledger,
+        "cost": _cost, "compare": _compare, "keys": _keys, "ledger": _ledger, "export": _export,
     }[asked.command]  # fmt: skip
     try:
         return command(asked, deployment(asked.profile, asked.settings, asked.store))
@@ -131,6 +131,13 @@ def _lineage(asked: argparse.Namespace, deployed: Deployment) -> int:
               out=sys.stdout)  # fmt: skip
         return 0
     lineage(store, deployed.graph, asked.of, asked.draws, sys.stdout)
+    return 0
+
+
+def _export(asked: argparse.Namespace, deployed: Deployment) -> int:
+    from assets.cli.export import export
+
+    export(deployed, asked.of, asked.folder, sys.stdout)
     return 0
 
 

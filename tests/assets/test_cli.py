@@ -72,6 +72,7 @@ def test_help_teaches():
         "takedown",
         "verify",
         "keys",
+        "export",
         "clean",
         "ui",
         "settings",
