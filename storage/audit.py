@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from storage.digests import digest_bytes, digest_file
-from storage.ledger import Head, head
-from storage.ledger import parse as parse_entry
 from storage.manifests import (
     ArtifactError,
     FileEntry,
@@ -22,6 +20,8 @@ from storage.manifests import (
     object_key,
     parse_manifest,
 )
+from storage.merkle_log import Head, head
+from storage.merkle_log import parse as parse_entry
 from storage.payloads import LocalPayload
 from storage.signatures import Signatures, Verdict
 from storage.verified import Verified
@@ -121,7 +121,7 @@ def verify_log(signatures: Signatures) -> LogReport:
     Raises:
         ArtifactError: an entry was removed.
     """
-    entries = signatures.ledger.entries()
+    entries = signatures.merkle_log.entries()
     problems, logged, takedowns = [], defaultdict[str, set[str]](set), []
     for number, data in enumerate(entries):
         try:

@@ -19,8 +19,8 @@ from typing import Any
 from storage.digests import digest_bytes
 from storage.envelopes import Envelope, EnvelopeError, parse, sealed
 from storage.keys import SHOWN, Keyring, PublicKey, SigningError, SigningKey, public_key
-from storage.ledger import Entry, Ledger
 from storage.manifests import Manifest
+from storage.merkle_log import Entry, MerkleLog
 from storage.places import Place
 from storage.provenance import built
 
@@ -61,7 +61,7 @@ class Signatures:
 
     def __init__(self, place: Place, keyring: Keyring, unsigned: str = "tell") -> None:
         self.place, self.keyring, self.unsigned = place, keyring, unsigned
-        self.ledger = Ledger(place)
+        self.merkle_log = MerkleLog(place)
 
     @cached_property
     def _trusted(self) -> Mapping[str, PublicKey]:
@@ -93,7 +93,7 @@ class Signatures:
     def log(self, manifest: Manifest, envelope: Envelope) -> int:
         """Note in the log that a manifest was signed; returns the entry's number."""
         told = digest_bytes(manifest.to_json())
-        return self.ledger.append(
+        return self.merkle_log.append(
             Entry("manifest", manifest.key, told, envelope.digest, envelope.keyid)
         )
 
@@ -104,7 +104,9 @@ class Signatures:
         [(_, digest)] = envelope.subjects
         where = f"{FOLDER}takedowns/{digest}/{envelope.digest}.{envelope.keyid}.json"
         if self.place.create(where, envelope.to_json()):
-            self.ledger.append(Entry("takedown", digest, digest, envelope.digest, envelope.keyid))
+            self.merkle_log.append(
+                Entry("takedown", digest, digest, envelope.digest, envelope.keyid)
+            )
         return envelope
 
     def _publish(self) -> SigningKey:

@@ -12,7 +12,7 @@ from assets.deployment import Deployment
 from storage.artifacts import ArtifactStore
 from storage.audit import LogReport, verify_log
 from storage.keys import SHOWN, Keyring, PublicKey, SigningError, public_key
-from storage.ledger import proven
+from storage.merkle_log import proven
 from storage.signatures import Signatures, Verdict
 from storage.takedowns import takedowns
 
@@ -82,7 +82,7 @@ def _log(signatures: Signatures, deployed: Deployment, root: str | None, out: Te
     if len(report.gone) > TOLD:
         print(f"… and {len(report.gone) - TOLD} more manifests", file=out)
     if root is not None:
-        before = proven(signatures.ledger.entries(), root)
+        before = proven(signatures.merkle_log.entries(), root)
         added = report.head.size - before
         print(f"the log extends the one of that root: {before} entries, {added} since", file=out)
     print(

@@ -24,12 +24,12 @@ from in_toto_attestation.v1.statement import Statement
 from securesystemslib.dsse import Envelope as PeerEnvelope
 from securesystemslib.signer import SSlibKey
 
-from storage import ledger
+from storage import merkle_log
 from storage.artifacts import ArtifactError, ArtifactStore, Manifest
 from storage.audit import verify_log
 from storage.digests import digest_bytes, digest_json
 from storage.keys import Keyring, SigningError, public_key
-from storage.ledger import Entry, Ledger
+from storage.merkle_log import Entry, MerkleLog
 from storage.places import open_place
 from storage.signatures import Signatures, signature_key
 from tests.storage.test_artifacts import ROOT, answer, location, resealed
@@ -194,7 +194,7 @@ def test_the_first_record_stands_and_the_second_signs_nothing(
 
 
 def _append(location: str, who: int, number: int) -> None:
-    book = Ledger(open_place(location))
+    book = MerkleLog(open_place(location))
     for n in range(number):
         book.append(Entry("manifest", f"{who}-{n}", "0" * 64, "1" * 64, "2" * 64))
 
@@ -207,8 +207,8 @@ def test_processes_that_append_at_once_lose_nothing(location: str) -> None:
     for writer in writers:
         writer.join()
     assert [writer.exitcode for writer in writers] == [0, 0, 0]
-    entries = Ledger(open_place(location)).entries()
-    names = [ledger.parse(data, n).name for n, data in enumerate(entries)]
+    entries = MerkleLog(open_place(location)).entries()
+    names = [merkle_log.parse(data, n).name for n, data in enumerate(entries)]
     assert sorted(names) == sorted(f"{who}-{n}" for who in range(3) for n in range(12))
     for who in range(3):
         own = [int(name.split("-")[1]) for name in names if name.startswith(f"{who}-")]
@@ -217,18 +217,18 @@ def test_processes_that_append_at_once_lose_nothing(location: str) -> None:
 
 def test_a_root_that_was_kept_proves_that_nothing_was_taken_back(store: ArtifactStore) -> None:
     first = answer(store, {"f": b"1"})
-    book = signatures_of(store).ledger
-    kept = ledger.head(book.entries())
+    book = signatures_of(store).merkle_log
+    kept = merkle_log.head(book.entries())
     assert kept.size == 1
     answer(store, {"f": b"2"}, seed=1)
     answer(store, {"f": b"3"}, seed=2)
-    assert ledger.proven(book.entries(), kept.root) == 1
-    assert ledger.proven(book.entries(), ledger.head(book.entries()).root) == 3
+    assert merkle_log.proven(book.entries(), kept.root) == 1
+    assert merkle_log.proven(book.entries(), merkle_log.head(book.entries()).root) == 3
     line = r"^the log does not extend the one of root [0-9a-f]{16}…: an entry before it was changed"
     changed = json.loads(store.place.read("log/000000000000.json")) | {"digest": "0" * 64}
     store.place.write("log/000000000000.json", json.dumps(changed).encode())
     with pytest.raises(ArtifactError, match=line):
-        ledger.proven(book.entries(), kept.root)
+        merkle_log.proven(book.entries(), kept.root)
     assert problems(store) == ["log entry 0 was written by another hand"]
     store.place.remove("log/000000000001.json")
     with pytest.raises(ArtifactError, match=r"lacks entry 1: somebody removed it"):
@@ -244,7 +244,7 @@ def test_a_manifest_that_is_gone_since_it_was_logged_is_named(store: ArtifactSto
 
 def test_whoever_may_write_adds_nothing_that_is_believed(store: ArtifactStore) -> None:
     manifest = answer(store)
-    signatures_of(store).ledger.append(
+    signatures_of(store).merkle_log.append(
         Entry("manifest", manifest.key, "0" * 64, "1" * 64, "f" * 64)
     )
     assert problems(store) == []

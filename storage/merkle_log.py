@@ -48,7 +48,7 @@ class Head:
     root: str
 
 
-class Ledger:
+class MerkleLog:
     """The log of one place."""
 
     def __init__(self, place: Place) -> None:
