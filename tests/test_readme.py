@@ -72,7 +72,7 @@ def stand_ins(home: Path, my_videos: Path, tmp_path: Path) -> dict[str, str]:
         "lineage.html": str(tmp_path / "lineage.html"),
         "encoder-to-publish": str(tmp_path / "encoder-to-publish"),
         "encoder.decay_steps=200": "encoder.decay_steps=4",
-        "cooled_encoder.from_step=650": "cooled_encoder.from_step=4",
+        "cooled_encoder.from_step=550": "cooled_encoder.from_step=4",
     }
 
 

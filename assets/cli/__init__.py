@@ -25,6 +25,10 @@ From raw video and robot recordings to a planner that drives an arm: one graph o
   encoder > cooled_encoder > frame_features > world_model
   cooled_encoder > probe_report;  world_model > planning_report > planner_bundle
 
+Benchmarks of the encoder, or of released_weights, made only when they are named:
+  benchmark_videos > benchmark_features > benchmark_report
+  kitchen_films > anticipation_report;  video_qa_report
+
 Studies, made only when they are named:
   mask_study, feature_study, learning_curve
   control_encoder > control_cooled_encoder > control_frame_features > control_world_model
@@ -44,7 +48,7 @@ examples:
   vjepa2 status                       what is fresh, stale or missing, and why
   vjepa2 status --set curated_scenes.weights.coin=0.2     what a change would make stale
   vjepa2 lineage planner_bundle       everything that an artifact was made from and went into
-  vjepa2 lineage step-001300/encoder.safetensors     which config, code and data made this file
+  vjepa2 lineage step-001100/encoder.safetensors     which config, code and data made this file
   vjepa2 who-saw a/b.mp4              which artifacts a video is in, how often it was drawn
   vjepa2 takedown a/b.mp4 --reason "withdrawn"    never use it again; what has to be made anew
   vjepa2 ledger yt1b --failed         each file that was set aside, not to be had, or is gone

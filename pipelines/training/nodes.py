@@ -108,17 +108,17 @@ DEMO_ENCODER = PretrainConfig(
     centre="time",
     batch=32,
     gradient_shards=2,
-    warmup_steps=130,
+    warmup_steps=110,
     constant_steps=0,
-    decay_steps=1170,
+    decay_steps=990,
     lr_start=0.0,
     lr=1.5e-3,
     lr_end=1.5e-4,
     ema=0.99,
     ema_end=0.998,
     max_gradient_norm=5.0,
-    checkpoint_every=325,
-    diagnose_every=65,
+    checkpoint_every=275,
+    diagnose_every=55,
 )
 # Higher resolution, as in the paper, on the way to the robot's frames; a sixteenth of the steps.
 # The target follows within a quarter of them: at the main phase's momentum it would hardly move.
@@ -179,7 +179,7 @@ def nodes() -> tuple[Node, ...]:
             stage=pretrain.ENCODER, group="training", description=ENCODER,
             reads=(whole("videomix22m"), CLIPS), gates=(LOSS_FINITE, FEATURES_NOT_COLLAPSED),
             scales={"demo": DEMO_ENCODER, "laptop": LAPTOP_ENCODER},
-            seconds=172.0, summary=loss_line, costs="by_step",
+            seconds=150.0, summary=loss_line, costs="by_step",
         ),
         Node(
             stage=pretrain.COOLED_ENCODER, group="training", description=COOLED_ENCODER,
