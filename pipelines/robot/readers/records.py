@@ -66,7 +66,7 @@ def parse_example(data: bytes) -> dict[str, Value]:
     for _, features in _fields(data):
         for _, entry in _fields(features):
             parts = dict(_fields(entry))
-            found[bytes(parts[1]).decode()] = _value(parts.get(2, b""))
+            found[bytes(_message(parts[1])).decode()] = _value(parts.get(2, b""))
     return found
 
 
@@ -74,10 +74,10 @@ def _value(feature: Any) -> Value:
     for kind, listed in _fields(feature):
         values = [value for _, value in _fields(listed)]
         if kind == 1:
-            return [bytes(value) for value in values]
+            return [bytes(_message(value)) for value in values]
         if kind == 2:  # packed floats, or one after another
             return np.concatenate(
-                [np.frombuffer(value, "<f4") for value in values] or [np.empty(0)]
+                [np.frombuffer(_message(value), "<f4") for value in values] or [np.empty(0)]
             )
         if kind == 3:
             numbers = [n for v in values for n in ([v] if isinstance(v, int) else _packed(v))]
@@ -94,8 +94,9 @@ def _packed(data: Any) -> Iterator[int]:
 
 def _fields(data: Any) -> Iterator[tuple[int, Any]]:
     """(number, bytes or int) of each field of a message."""
-    view, at = memoryview(data), 0
+    view, at = memoryview(_message(data)), 0
     while at < len(view):
+        start = at
         key, at = _varint(view, at)
         number, wire = key >> 3, key & 7
         if wire == 0:
@@ -109,9 +110,16 @@ def _fields(data: Any) -> Iterator[tuple[int, Any]]:
             value, at = view[at : at + size], at + size
         else:
             raise ValueError(f"a field of wire type {wire}")
-        if at > len(view):
+        if not start < at <= len(view):  # a length may be negative
             raise ValueError("a field that is longer than its message")
         yield number, value
+
+
+def _message(value: Any) -> Any:
+    """Bytes, and no number in their place, of which `bytes` would make as many zeros."""
+    if isinstance(value, int):
+        raise ValueError("a number where bytes belong")
+    return value
 
 
 def _varint(data: Any, at: int) -> tuple[int, int]:
@@ -123,4 +131,5 @@ def _varint(data: Any, at: int) -> tuple[int, int]:
         number |= (byte & 0x7F) << shift
         at, shift = at + 1, shift + 7
         if byte < 0x80:
+            number &= (1 << 64) - 1
             return (number - (1 << 64) if number >> 63 else number), at

@@ -136,6 +136,10 @@ def test_the_camera_is_the_one_that_is_asked_for(rlds):
         (lambda data: data[:200] + b"?" + data[201:], "record 0 is damaged: its checksum differs"),
         (lambda data: data + b"tail", "record 2 is cut short"),
         (lambda data: record(b"\xff" * 30), "record 0 is no tf.train.Example"),
+        # A length of -11 leads back to where its field begins; 2^40 stands where bytes belong.
+        (lambda data: record(b"\x0a\xf5" + b"\xff" * 8 + b"\x01"), "no tf.train.Example: a field"),
+        (lambda data: record(b"\x08\x01"), "no tf.train.Example: a number"),
+        (lambda data: record(b"\x0a\x09\x0a\x07\x08" + b"\x80" * 5 + b"\x20"), "ple: a number"),
         (lambda data: record(episode(width=14)), "14 numbers a state: 7 are read"),
         (lambda data: record(episode(value=float("nan"))), "a state that is not finite"),
         (lambda data: record(example(steps__observation__state=np.zeros(7))), "has no steps/obs"),
