@@ -14,6 +14,7 @@ import hashlib
 import os
 import secrets
 import signal
+import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from pipelines import compute
 from pipelines.execution import ExecutionConfig
 from pipelines.planner.bundle import check_digests
 from pipelines.planner.service import Guard, PlannerApp
+from storage.errors import UserError
 
 from ray import serve  # isort: skip  (after compute: it says how Ray is to be imported)
 
@@ -39,25 +41,29 @@ def leave_token(path: Path) -> str:
 
 
 def start(bundle: Path, port: int, token_digest: str) -> None:
-    """Serve a bundle at a port of the loopback interface; returns when it answers.
-
-    Raises BundleError before anything is started when the bundle is not whole.
-    """
-    check_digests(bundle)
+    """Serve a whole bundle at a port of the loopback interface; returns when it answers."""
     compute.start(ExecutionConfig(workers=1))
     serve.start(http_options={"host": "127.0.0.1", "port": port})
     app = serve.ingress(lambda: Guard(PlannerApp(bundle.resolve()), token_digest))()
-    served = serve.deployment(app, name="planner", num_replicas=1, max_ongoing_requests=4)
+    # Who waits has been asked for no token yet, and Ray's proxy holds what was sent: few may.
+    served = serve.deployment(
+        app, name="planner", num_replicas=1, max_ongoing_requests=4, max_queued_requests=4
+    )
     serve.run(served.bind(), name="planner", route_prefix="/")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until interrupted."""
+    """Serve until interrupted; a bundle that is not whole is refused before anything is begun."""
     parser = argparse.ArgumentParser(prog="pipelines.serving", description=__doc__.split("\n")[0])
     parser.add_argument("bundle", type=Path, help="the folder of a planner_bundle")
     parser.add_argument("--port", type=int, default=8100)
     parser.add_argument("--token-file", type=Path, default=Path("planner.token"))
     asked = parser.parse_args(arguments)
+    try:
+        check_digests(asked.bundle)
+    except UserError as refused:
+        print(refused, file=sys.stderr)
+        return 2
     done = threading.Event()
     for sort in (signal.SIGTERM, signal.SIGINT):
         signal.signal(sort, lambda *_: done.set())

@@ -1,8 +1,9 @@
 """A planner over HTTP, as ASGI applications without a framework.
 
-`Guard` stands before everything, in the process that holds the connection: it compares the token
-and the length that a request claims before a byte of its body is read. `PlannerApp` answers. Both
-know nothing of who serves them (`pipelines.serving` does it with Ray Serve).
+`Guard` stands before everything: it compares the token and the length that a request claims before
+it asks for a byte of its body. `PlannerApp` answers. Both know nothing of who serves them
+(`pipelines.serving` does it with Ray Serve, whose proxy holds the connection in another process and
+takes in what is sent until there is an answer).
 """
 
 from __future__ import annotations

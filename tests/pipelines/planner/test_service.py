@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 from pipelines.planner.bundle import BundleError, load_planner
-from pipelines.planner.client import PlannerClient
+from pipelines.planner.client import PlannerClient, _refusal
 from pipelines.planner.requests import (
     MAX_BYTES,
     Question,
@@ -159,12 +159,30 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def test_a_damaged_bundle_is_not_served(bundle, tmp_path):
+def test_a_damaged_bundle_is_not_served(bundle, tmp_path, capsys):
     data = bytearray((bundle / "encoder.safetensors").read_bytes())
     data[-1] ^= 1
     (bundle / "encoder.safetensors").write_bytes(data)
     with pytest.raises(BundleError, match=r"encoder\.safetensors is not what was exported"):
         PlannerApp(bundle)
+    from pipelines.serving import main
+
+    assert main([str(bundle), "--token-file", str(tmp_path / "token")]) == 2
+    assert "is not what was exported" in capsys.readouterr().err
+    assert not (tmp_path / "token").exists()  # that of who serves already is left alone
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        (b'{"error": "no token"}', "no token"),
+        (b"Request dropped due to backpressure\nmore", "Request dropped due to backpressure"),
+        (b"[]", "[]"),
+        (b"", "no reason is given"),
+    ],
+)
+def test_a_refusal_is_one_line_whoever_refuses(told, said):
+    assert _refusal(told) == said
 
 
 @pytest.mark.heavy(small="test_the_answer_is_the_planners")
