@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import NamedTuple
 
 import dagster as dg
@@ -50,10 +51,15 @@ class Told:
             if state.state != "fresh" and state.asset not in told and newest[state.asset].passed:
                 told.add(state.asset)
                 new.append(state)
-        for state in sorted(new, key=lambda state: state.state != "fresh")[:MOST]:
-            self.reasons[state.asset, state.partition] = _reason(state)
+        yield from islice(self._told(instance, new), MOST)
+
+    def _told(
+        self, instance: dg.DagsterInstance, new: Iterable[State]
+    ) -> Iterator[dg.AssetCheckEvaluation]:
+        for state in sorted(new, key=lambda state: state.state != "fresh"):
             event = evaluation(instance, state.asset, state.partition, freshness(state))
             if event.target_materialization_data:  # the page knows of it
+                self.reasons[state.asset, state.partition] = _reason(state)
                 yield event
 
     def _is_new(self, state: State, shown: Mapping[Key, Shown]) -> bool:

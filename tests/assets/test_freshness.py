@@ -113,6 +113,16 @@ def test_nothing_is_told_twice_and_another_reason_is_news(house, page, monkeypat
     assert page.agrees() and set(page.shows().values()) == {"fresh"}
 
 
+def test_what_the_page_does_not_know_keeps_no_verdict_from_it(house, page, monkeypatch):
+    monkeypatch.setattr(freshness, "MOST", 1)
+    house.run()
+    house.instance = dg.DagsterInstance.ephemeral()  # records that were begun anew
+    page.launch("counts", {"upto": 3}, "a")
+    page.launch("counts", {}, "b")
+    assert page.look() == 1, "counts/c and sums/b are fresh, and nothing can be filed of them"
+    assert page.newest("counts") == "a"
+
+
 def test_one_click_makes_exactly_what_is_stale(house, page):
     house.run("sums")
     page.launch("counts", {"upto": 3}, "a")
