@@ -154,7 +154,7 @@ def described(
     modes: Mapping[str, Answers], truth: NDArray[np.int64],
 ) -> dict[str, Any]:  # fmt: skip
     """The contents of report.json."""
-    [(name, heads)] = config.heads.items()
+    [name] = config.heads
     benchmark, videos = BENCHMARKS[name], inputs["benchmark_videos"]
     classes = videos.json("classes.json")
     absent = [row for row in videos.table("missing.parquet") if row["split"] == SIDES[1]]
@@ -177,7 +177,7 @@ def described(
         "differs": benchmark.differs,
         "modes": {
             mode: {
-                readout: _readout(found, truth, len(absent), len(classes), heads.head.batch, config)
+                readout: _readout(found, truth, len(absent), len(classes), config)
                 for readout, found in answers.items()
             }
             for mode, answers in modes.items()
@@ -188,9 +188,10 @@ def described(
 
 def _readout(
     found: Mapping[str, Mapping[str, Any]], truth: NDArray[np.int64], missing: int, classes: int,
-    batch: int, config: BenchmarkReportConfig,
+    config: BenchmarkReportConfig,
 ) -> dict[str, Any]:  # fmt: skip
     """One readout: every variant, the gain over encoders never trained, and confusion."""
+    [(name, heads)] = config.heads.items()
     right = {variant: np.array(told["predicted"]) == truth for variant, told in found.items()}
     drawn = [row for variant, row in right.items() if variant.startswith(RANDOM)]
     counts = confusion(truth, np.array(found[PRETRAINED]["predicted"]), classes)
@@ -199,7 +200,9 @@ def _readout(
             **{part: value for part, value in told.items() if part != "predicted"},
             "accuracy": Rate(int(right[variant].sum()), len(truth)).as_json(),
             "missing_as_wrong": Rate(int(right[variant].sum()), len(truth) + missing).as_json(),
-            "by_batches": accuracy_by_batches(right[variant], batch, drop_last=True),
+            "by_batches": accuracy_by_batches(
+                right[variant], heads.head.batch, drop_last=not BENCHMARKS[name].images
+            ),
         }
         for variant, told in found.items()
     }
@@ -229,6 +232,6 @@ def headline(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 STAGE = Stage(
-    "benchmark_report", version=1, config=BenchmarkReportConfig, run=run, narrow=report_of,
+    "benchmark_report", version=2, config=BenchmarkReportConfig, run=run, narrow=report_of,
     observe=observe, on_device=True,
 )  # fmt: skip

@@ -19,7 +19,9 @@ from pipelines.evaluation.benchmarks.judging import (
     per_class_recall,
     published_size,
 )
-from pipelines.evaluation.benchmarks.protocol import HeadsConfig
+from pipelines.evaluation.benchmarks.protocol import BenchmarkReportConfig, HeadsConfig
+from pipelines.evaluation.benchmarks.report import _readout
+from pipelines.evaluation.features import PRETRAINED
 from pipelines.evaluation.probing import HeadConfig
 
 HEADS = HeadsConfig(
@@ -49,6 +51,11 @@ def test_accuracy_over_batches_is_no_accuracy_over_films() -> None:
     assert accuracy_by_batches(right, 4) == 0.5 and right.mean() == pytest.approx(2 / 3)
     assert accuracy_by_batches(right, 4, drop_last=True) == 1.0
     assert accuracy_by_batches(right, 8, drop_last=True) == pytest.approx(2 / 3)
+    found = {PRETRAINED: {"predicted": (~right).astype(int).tolist()}}
+    for name, counted in (("ssv2", 1.0), ("in1k", 0.5)):  # of films alone a part of a batch is lost
+        config = BenchmarkReportConfig(heads={name: HeadsConfig(head=HeadConfig(batch=4))})
+        told = _readout(found, np.zeros(6, np.int64), 0, 2, config)["variants"][PRETRAINED]
+        assert told["by_batches"] == counted and told["accuracy"]["rate"] == pytest.approx(2 / 3)
 
 
 def test_choice_is_by_what_was_held_out_and_the_released_figure_is_optimistic() -> None:
