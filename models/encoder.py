@@ -132,7 +132,7 @@ class Encoder(nn.Module):
     """Vision transformer over tubelets; parameter names as in the official checkpoints."""
 
     activation_checkpointing: Checkpointing = "off"
-    """Whether each block is computed again in the backward pass: less memory, the same numbers."""
+    """What of each block is computed again in the backward pass: less memory, the same numbers."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()

@@ -65,7 +65,7 @@ class Predictor(nn.Module):
     """Transformer over context and mask tokens; parameter names as in the official checkpoints."""
 
     activation_checkpointing: Checkpointing = "off"
-    """Whether each block is computed again in the backward pass: less memory, the same numbers."""
+    """What of each block is computed again in the backward pass: less memory, the same numbers."""
 
     def __init__(self, config: PredictorConfig) -> None:
         super().__init__()

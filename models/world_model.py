@@ -111,7 +111,7 @@ class WorldModel(nn.Module):
     state_std: Tensor
 
     activation_checkpointing: Checkpointing = "off"
-    """Whether each block is computed again in the backward pass: less memory, the same numbers."""
+    """What of each block is computed again in the backward pass: less memory, the same numbers."""
 
     def __init__(self, config: WorldModelConfig) -> None:
         super().__init__()

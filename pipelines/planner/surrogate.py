@@ -182,7 +182,7 @@ def _first_round(
 
 
 def _round(asked: _Asked, radius: float, count: int, random: torch.Generator) -> None:
-    """Ask at the model's minimum, then around the better of it and what was best before."""
+    """Ask at the model's minimum, and around it."""
     centre = asked.minimum(2 * radius, random)
     around = (2 * torch.rand(count - 1, len(centre), generator=random) - 1) * radius
     asked.ask(torch.cat([centre[None], centre + around]))

@@ -40,9 +40,8 @@ class Asked:
     """Names of the actions of validation whose film there is."""
 
     @classmethod
-    def of(cls, rows: Mapping[str, Sequence[Mapping[str, Any]]], films: Artifact) -> Asked:
+    def of(cls, rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> Asked:
         """From rows of segments.parquet by side."""
-        del films
         train = rows["train"]
         pairs = sorted({(row["verb"], row["noun"]) for row in train})
         return cls(

@@ -55,7 +55,7 @@ def run(config: AnticipationConfig, inputs: Inputs, out: Workspace) -> dict[str,
             for side in SIDES}  # fmt: skip
     if empty := [side for side in SIDES if not rows[side]]:
         raise InputError(f"{films.manifest.name} has no action of {empty[0]}; it needs both sides")
-    asked = Asked.of(rows, films)
+    asked = Asked.of(rows)
     groups = _groups(config, films, weights, rows, out)
     seen = out.map(encode_group, groups, noun="groups of actions")
     tasks = {
