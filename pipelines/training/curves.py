@@ -29,8 +29,8 @@ class Curves(Protocol):
         """Note the numbers of a step, counted from 1."""
         ...
 
-    def close(self) -> None:
-        """Have everything where it belongs."""
+    def close(self, finished: bool) -> None:
+        """Have everything where it belongs, and say whether the training came to its end."""
         ...
 
 
@@ -73,7 +73,7 @@ class _TensorBoard:
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
 
-    def close(self) -> None:
+    def close(self, finished: bool) -> None:  # noqa: ARG002 (event files know no end)
         self._writer.close()
 
 
@@ -96,6 +96,7 @@ class _MlFlow:
             place, tags={_RECIPE: recipe}, run_name=f"{noun}-{recipe[:12]}"
         )  # fmt: skip
         self._run = run.info.run_id
+        self._client.update_run(self._run, status="RUNNING")
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         now = int(time.time() * 1000)
@@ -103,9 +104,9 @@ class _MlFlow:
         if time.monotonic() - self._sent >= _SEND_EVERY:
             self._send()
 
-    def close(self) -> None:
+    def close(self, finished: bool) -> None:
         self._send()
-        self._client.set_terminated(self._run)
+        self._client.set_terminated(self._run, "FINISHED" if finished else "FAILED")
 
     def _send(self) -> None:
         for first in range(0, len(self._waiting), 1000):  # as many as a request may hold
@@ -124,9 +125,9 @@ class _Safe:
         if curves := self._curves:
             self._try(lambda: curves.write(step, values))
 
-    def close(self) -> None:
+    def close(self, finished: bool) -> None:
         if curves := self._curves:
-            self._try(curves.close)
+            self._try(lambda: curves.close(finished))
 
     def _try(self, call: Any) -> None:
         try:

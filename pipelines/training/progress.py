@@ -150,7 +150,7 @@ class StepTeller:
     """What the main worker says of each step: to `progress.json`, and wherever curves go."""
 
     def __init__(self, task: Task, settings: LoopSettings, run: Run, done: int) -> None:
-        self._task = task
+        self._task, self._steps, self._done = task, settings.steps, done
         self._writer = ProgressWriter(run, settings.noun, settings.steps, settings.samples_per_step)
         self._curves = open_curves(
             settings.tensorboard, settings.mlflow, settings.noun, run.recipe, done
@@ -166,11 +166,12 @@ class StepTeller:
         values |= {f"drawn/{source}": float(count) for source, count in drawn.items()}
         for curves in self._curves:
             curves.write(done, values)
+        self._done = done
 
     def close(self) -> None:
         """Have all curves where they belong."""
         for curves in self._curves:
-            curves.close()
+            curves.close(finished=self._done == self._steps)
 
 
 def read_progress(folder: Path) -> Progress | None:

@@ -70,6 +70,10 @@ def test_both_have_the_curves_of_the_log_also_after_a_resume(
 
     with pytest.raises(KeyboardInterrupt):  # after step 5, and the checkpoint after step 4
         train(Killed, asked, run, Workers(), CPU)
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("vjepa2")
+    [broken] = client.search_runs([experiment.experiment_id])
+    assert broken.info.status == "FAILED", "it did not come to its end"
     train(SourcedTask, asked, run, Workers(), CPU)
     rows = logged(run)
     assert sorted(rows) == [1, 2, 3, 4, 5, 6]
@@ -83,8 +87,6 @@ def test_both_have_the_curves_of_the_log_also_after_a_resume(
     assert board.Scalars("drawn/coin")[-1].value == 2 * 4 * 2  # two steps of four shards
     assert {"samples_per_second", "waiting_for_data"} <= set(board.Tags()["scalars"])
 
-    client = MlflowClient(tracking_uri=uri)
-    experiment = client.get_experiment_by_name("vjepa2")
     [found] = client.search_runs([experiment.experiment_id])
     assert found.info.run_name == "toy-abc123" and found.info.status == "FINISHED"
     history = client.get_metric_history(found.info.run_id, "loss")
