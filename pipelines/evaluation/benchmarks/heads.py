@@ -72,11 +72,14 @@ def aggregated(logits: Tensor, views: int) -> dict[str, Tensor]:
 
 def learn(
     config: HeadsConfig, classes: int, grid: tuple[int, int, int], fit: Side,
-    asked: dict[str, Side], device: str,
+    asked: dict[str, Side], device: str, segments: int = 1,
 ) -> Learned:  # fmt: skip
-    """Train all heads of the grid side by side and ask them after every epoch."""
+    """Train all heads of the grid side by side and ask them after every epoch.
+
+    `grid` is that of all segments of a film, one after another in time.
+    """
     head = config.head
-    prepare, width = _preparation(head, grid, fit)
+    prepare, width = _preparation(head, grid, segments, fit)
     probes = [seeded_probe(head, width, classes, device) for _ in config.grid]
     optimizers = [
         torch.optim.AdamW(probe.parameters(), lr=lr, weight_decay=decay, betas=(0.9, 0.999))
@@ -135,7 +138,7 @@ def _order(films: int, epoch: int, head: HeadConfig) -> list[list[int]]:
 
 
 def _preparation(
-    head: HeadConfig, grid: tuple[int, int, int], fit: Side
+    head: HeadConfig, grid: tuple[int, int, int], segments: int, fit: Side
 ) -> tuple[Callable[[Tensor], Tensor], int]:
     """What is done to tokens before a head sees them, and their width."""
     first = fit.tokens(fit.films[:1], 0)
@@ -152,7 +155,9 @@ def _preparation(
     places = torch.zeros(())
     if head.positions:
         layers = first.shape[1] // math.prod(grid)
-        places = grid_positions(grid, first.shape[2]).repeat(layers, 1)
+        # Of each segment the tokens of all layers follow each other.
+        whole = grid_positions(grid, first.shape[2]).unflatten(0, (segments, -1))
+        places = whole.repeat(1, layers, 1).flatten(0, 1)
 
     def prepare(tokens: Tensor) -> Tensor:
         prepared: Tensor = (tokens - shift) / scale + places

@@ -71,8 +71,9 @@ def learn_heads(task: HeadsTask) -> dict[str, Any]:
         tuple(range(len(test))), tuple(test.tolist()), shown[SIDES[1]], task.protocol.views
     )
     found = learn(
-        task.heads, task.classes, _grid(task), fit, {"held_out": held, "asked": asked}, task.device
-    )
+        task.heads, task.classes, _grid(task), fit, {"held_out": held, "asked": asked}, task.device,
+        task.protocol.segments,
+    )  # fmt: skip
     held_answers = found.answers["held_out"][task.mode]
     epoch, head = chosen(held_answers, train[apart])
     lr, decay = task.heads.grid[head]

@@ -11,7 +11,13 @@ import pytest
 import torch
 
 from models.encoder import PUBLISHED
-from pipelines.evaluation.benchmarks.heads import Side, aggregated, learn, official_rate
+from pipelines.evaluation.benchmarks.heads import (
+    Side,
+    _preparation,
+    aggregated,
+    learn,
+    official_rate,
+)
 from pipelines.evaluation.benchmarks.judging import (
     accuracy_by_batches,
     chosen,
@@ -22,7 +28,7 @@ from pipelines.evaluation.benchmarks.judging import (
 from pipelines.evaluation.benchmarks.protocol import BenchmarkReportConfig, HeadsConfig
 from pipelines.evaluation.benchmarks.report import _readout
 from pipelines.evaluation.features import PRETRAINED
-from pipelines.evaluation.probing import HeadConfig
+from pipelines.evaluation.probing import HeadConfig, grid_positions
 
 HEADS = HeadsConfig(
     head=HeadConfig(depth=2, heads=2, epochs=3, batch=8, initial="fan_in", standardise=True),
@@ -110,6 +116,15 @@ def test_heads_side_by_side_are_the_heads_apart(sides: tuple[Side, Side]) -> Non
     right = learned.answers["asked"]["official"][-1] == np.array(asked.labels)
     assert right.mean() > 0.9, "three classes that lie far apart are learned"
     assert learned.losses[-1].max() < learned.losses[0].min()
+
+
+def test_tokens_of_every_layer_and_segment_stand_where_their_patch_is() -> None:
+    """Two segments of one time step, three layers, two patches: segment, layer, patch in turn."""
+    some = Side((0,), (0,), lambda films, epoch: torch.zeros(1, 2 * 3 * 2, 12))
+    prepare, _ = _preparation(HeadConfig(positions=True), (2, 1, 2), 2, some)
+    found = prepare(torch.zeros(1, 12, 12)).reshape(2, 3, 2, 12)
+    where = grid_positions((2, 1, 2), 12).reshape(2, 2, 12)
+    assert (found == where[:, None]).all() and not torch.equal(where[0], where[1])
 
 
 def test_a_batch_is_read_once_for_all_heads(sides: tuple[Side, Side]) -> None:
