@@ -31,8 +31,10 @@ def ours() -> dict[str, str]:
 
 
 def is_walk(run: dg.DagsterRun) -> bool:
-    """Whether a run is a step of `vjepa2 run`, or of a job that does the same."""
-    return _PROCESS in run.tags
+    """Whether a run is a step of `vjepa2 run`, or of a job that does the same: then it is this
+    process that carries it out. The page gives whatever it executes again the tags it had before.
+    """
+    return ours().items() <= run.tags.items()
 
 
 def waits_for(instance: dg.DagsterInstance) -> str:
@@ -62,7 +64,11 @@ def fail_orphaned_runs(instance: dg.DagsterInstance) -> list[str]:
     """
     host = socket.gethostname()
     unfinished = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED], tags={_HOST: host})
-    dead = [run for run in instance.get_runs(unfinished) if not _alive(int(run.tags[_PROCESS]))]
+    dead = [
+        run for run in instance.get_runs(unfinished)
+        # What was executed again, from the page, only has the tags of the run before.
+        if not run.parent_run_id and not _alive(int(run.tags[_PROCESS]))
+    ]  # fmt: skip
     for run in dead:
         process = run.tags[_PROCESS]
         instance.report_run_failed(run, f"process {process} on {host} ended before its run did")

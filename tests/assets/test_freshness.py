@@ -10,6 +10,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import dagster as dg
 import pytest
 
@@ -94,6 +96,13 @@ def test_the_page_and_status_agree_after_a_value_from_the_launchpad(house, page,
     assert shown["sums/a"] == "stale: upstream counts/a is stale"
     assert shown["total"] == "stale: upstream sums/a is stale"
     assert {shown[key] for key in ("counts/b", "counts/c", "sums/b")} == {"fresh"}
+
+
+def test_what_the_page_executes_again_is_no_walk(house, page):
+    house.run()
+    tags = {"vjepa2/host": socket.gethostname(), "vjepa2/process": "1"}  # of the run before
+    page.launch("counts", {"upto": 3}, "a", tags)
+    assert page.shows()["counts/a"] == "stale: config.upto: 3 -> 5"
 
 
 def test_nothing_is_told_twice_and_another_reason_is_news(house, page, monkeypatch):

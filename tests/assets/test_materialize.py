@@ -180,7 +180,12 @@ def test_a_killed_command_line_leaves_no_run_that_seems_to_go_on(house):
         house.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags=each)
         for each in (tags, ours, elsewhere)
     ]
+    again = house.instance.create_run_for_job(  # from the page, with the tags that it had
+        job, status=dg.DagsterRunStatus.STARTED, tags=tags,
+        parent_run_id=started[1].run_id, root_run_id=started[1].run_id,
+    )  # fmt: skip
     assert fail_orphaned_runs(house.instance) == [started[0].run_id]
+    assert house.instance.get_run_by_id(again.run_id).status == dg.DagsterRunStatus.STARTED
     states = [house.instance.get_run_by_id(run.run_id).status for run in started]
     assert states == [
         dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTED,
