@@ -44,6 +44,12 @@ DRAWINGS: dict[str, Callable[[], bytes]] = {
     "score_bars": lambda: scores.score_bars(
         {"pretrained": (0.5, 0.4, 0.6), "random": (0.3, 0.2, 0.4)}, 0.125, "accuracy", "probe"
     ),
+    "benchmark_bars": lambda: scores.benchmark_bars(
+        {"linear\npretrained": (0.5, 0.4, 0.6), "linear\nrandom": (0.3, 0.2, 0.4)},
+        0.125,
+        ("ViT-g", 0.75),
+        "ssv2",
+    ),
     "label_curves": lambda: scores.label_curves(
         {
             ("linear", "pretrained"): [(240, 0.4, 0.3, 0.5), (1000, 0.6, 0.5, 0.7)],
