@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import http.client
 import ipaddress
+import logging
 import socket
 import ssl
 import threading
@@ -34,6 +35,8 @@ __all__ = ["Answer", "DownloadError", "FetchConfig", "Talk", "checked", "talking
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MOST_HOSTS = 4  # addresses of one name that are tried
+# It warns of odd headers with the whole address, query included.
+logging.getLogger("urllib3.connection").addFilter(lambda _: False)
 
 
 @settings
@@ -116,7 +119,10 @@ class Talk:
             if answer.status not in _REDIRECTS or not leads_to:
                 return answer
             self.close()
-            address = urljoin(address, leads_to)
+            try:
+                address = urljoin(address, leads_to)
+            except ValueError:
+                raise DownloadError("is redirected to what is no address") from None
         raise DownloadError(f"is redirected more than {self._config.redirects} times")
 
     def cut(self) -> None:
@@ -176,6 +182,8 @@ class Talk:
         )
         self._connection.connect()
         self._socket = self._connection.sock
+        if time.monotonic() >= self._ends:  # the watch went off while there was nothing to cut
+            raise TimeoutError
         return self._connection
 
 

@@ -100,8 +100,6 @@ def _tried(
         start, total = _extent(answer, done)
         if total is not None and total > config.most_mb << 20:
             raise DownloadError(f"has {total} bytes: {_too_large(config)}")
-        if start == 0:
-            _note(part, answer)
         _write(part, answer, start, config, stop)
     return _finished(part, start, total, sha256)
 
@@ -121,17 +119,21 @@ def _judge(answer: Answer) -> None:
 
 def _extent(answer: Answer, done: int) -> tuple[int, int | None]:
     """(where the bytes of an answer begin, how many the whole file has, if that is said)."""
-    length = answer.headers.get("Content-Length", "")
-    promised = int(length) if length.isascii() and length.isdigit() else None
+    promised = _number(answer.headers.get("Content-Length", ""))
     if answer.status == 200:
         return 0, promised
     unit, _, told = answer.headers.get("Content-Range", "").partition(" ")
     span, _, whole = told.partition("/")
     if unit != "bytes" or not span.startswith(f"{done}-"):
         raise DownloadError("sends another part than was asked for")
-    if whole.isascii() and whole.isdigit():
-        return done, int(whole)
+    if (told_whole := _number(whole)) is not None:
+        return done, told_whole
     return done, None if promised is None else done + promised
+
+
+def _number(text: str) -> int | None:
+    """A number of bytes; None for what is none, or longer than any (int refuses 4300 digits)."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
 
 
 def _begun(part: Path, sha256: str | None) -> tuple[int, dict[str, str]]:
@@ -163,6 +165,8 @@ def _write(
     size = start
     try:
         with open(part, "ab" if start else "wb") as stream:
+            if not start:  # after what was there is gone: a kill never leaves it under this note
+                _note(part, answer)
             for block in _blocks(answer):
                 size += len(block)
                 if size > config.most_mb << 20:

@@ -24,7 +24,8 @@ def is_public(address: Address) -> bool:
     """Whether an address belongs to the public internet, as does what is written into it."""
     if (inner := _inner(address)) is not None:
         return is_public(inner)
-    return address.is_global and not (address.is_multicast or address.is_reserved)
+    inside = isinstance(address, ipaddress.IPv6Address) and address.is_site_local
+    return address.is_global and not (inside or address.is_multicast or address.is_reserved)
 
 
 def within(address: Address, networks: Sequence[str]) -> bool:

@@ -13,11 +13,12 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
-from pipelines import answers
+from pipelines import answers, downloads
 from pipelines.answers import DownloadError, FetchConfig
 from pipelines.downloads import Download, download, gone
 from pipelines.networks import is_public, within
@@ -102,6 +103,25 @@ def test_after_a_kill_it_goes_on_too_but_not_with_other_bytes(host: Host, tmp_pa
     assert fetched(host, "/kill", tmp_path) == new and host.ranges == [f"bytes={half}-"]
 
 
+def test_a_kill_leaves_no_bytes_under_the_note_of_others(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "part").write_bytes(b"of another file")
+    host.acts["/note"] = file(DATA)
+
+    def killed(part: Path, *_: object) -> None:
+        real(part, *_)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    real = downloads._note
+    with monkeypatch.context() as patch:
+        patch.setattr(downloads, "_note", killed)
+        with pytest.raises(KeyboardInterrupt):
+            fetched(host, "/note", tmp_path)
+    assert (tmp_path / "part.json").exists()
+    assert fetched(host, "/note", tmp_path) == DATA
+
+
 def test_half_again_and_again_is_no_file(host: Host, tmp_path: Path) -> None:
     host.acts["/short"] = part_of(DATA[:1000], len(DATA))
     error = refused(host, "/short", tmp_path)
@@ -155,6 +175,33 @@ def test_who_trickles_is_left(host: Host, tmp_path: Path, where: str) -> None:
     assert time.monotonic() - began < 2
 
 
+def test_a_name_that_is_looked_up_for_too_long_leaves_no_time_to_trickle(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = socket.getaddrinfo
+
+    def late(*values: object, **named: object) -> object:
+        time.sleep(0.7)
+        return real(*values, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", late)
+    host.acts["/late"] = hang(host, trickle=b"H")
+    began = time.monotonic()
+    assert "takes more than 0.5 s" in str(refused(host, "/late", tmp_path, BRIEF))
+    assert time.monotonic() - began < 2
+
+
+def test_a_length_of_more_digits_than_any_is_no_promise(host: Host, tmp_path: Path) -> None:
+    def act(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("Content-Length", "9" * 5000)  # int() refuses so many
+        request.end_headers()
+        request.wfile.write(DATA)
+
+    host.acts["/length"] = act
+    assert fetched(host, "/length", tmp_path) == DATA
+
+
 def test_redirects_are_followed_but_not_into_private_networks(host: Host, tmp_path: Path) -> None:
     host.acts["/a"], host.acts["/to a"] = file(DATA), status(302, "/a")
     host.acts["/from"] = status(301, "/a")
@@ -170,6 +217,8 @@ def test_redirects_are_followed_but_not_into_private_networks(host: Host, tmp_pa
             )
         host.acts["/file"] = status(302, "file:///etc/passwd")
         assert "is redirected to what is of file:" in str(refused(host, "/file", tmp_path))
+        host.acts["/odd"] = status(302, "http://[x")
+        assert str(refused(host, "/odd", tmp_path)) == "is redirected to what is no address"
         host.acts["/round"] = status(302, "/round")
         assert str(refused(host, "/round", tmp_path)) == "is redirected more than 5 times"
         assert inner.asked == {}
@@ -205,7 +254,7 @@ def test_a_name_that_changes_its_mind_is_connected_to_where_it_was_judged(
     [
         "127.0.0.1", "10.1.2.3", "192.168.0.1", "172.16.5.5", "169.254.169.254", "100.64.0.1",
         "::1", "0.0.0.0", "fe80::1", "fd00::1", "224.0.0.1", "240.0.0.1", "::ffff:127.0.0.1",
-        "ff02::1", "64:ff9b::a00:1", "2002:7f00:1::", "255.255.255.255",
+        "ff02::1", "fec0::1", "64:ff9b::a00:1", "2002:7f00:1::", "255.255.255.255",
     ],
 )  # fmt: skip
 def test_private_addresses_are_known(address: str) -> None:
@@ -251,9 +300,18 @@ def test_nobody_at_the_door_is_tried_again(tmp_path: Path) -> None:
         download(f"http://127.0.0.1:{port}/a", tmp_path / "part", QUICK, threading.Event())
 
 
-def test_a_query_may_be_a_secret(host: Host, tmp_path: Path) -> None:
+def test_a_query_may_be_a_secret(
+    host: Host, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     host.acts["/x"] = status(403)
     assert "token" not in str(refused(host, "/x?token=secret", tmp_path))
+
+    def act(request: BaseHTTPRequestHandler) -> None:
+        request.wfile.write(b"HTTP/1.0 403 Forbidden\r\nno header\r\n\r\n")
+
+    host.acts["/y"] = act
+    refused(host, "/y?token=secret", tmp_path)
+    assert "secret" not in caplog.text
 
 
 def test_what_is_pressed_though_nobody_asked_is_refused(host: Host, tmp_path: Path) -> None:
