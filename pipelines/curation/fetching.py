@@ -59,7 +59,7 @@ class Fetcher:
     cache: Path
     """A folder of this machine for what is on its way."""
     unwanted: Collection[str] = ()
-    """SHA-256 of what was taken down: it is not fetched."""
+    """SHA-256 of what was taken down: it is not kept, nor fetched where that is known before."""
 
     def fetch(self, noun: str, partition: str, wanted: Mapping[str, Wanted]) -> None:
         """Fetch what a partition lacks, and write down what became of each.
@@ -137,7 +137,7 @@ class Fetcher:
         results, kept = Results(self.store), Fetched(f"{FETCHED}{self.store}")
         question = {"item": "fetch", "version": 1, "asked": item.asked}
         before = results.recall(question)
-        if before and kept.has(before["sha256"]):
+        if before and (before["sha256"] in self.unwanted or kept.has(before["sha256"])):
             got = Download(before["sha256"], before["size"])
         else:
             try:
@@ -160,11 +160,15 @@ class Fetcher:
                     lock.unlink(missing_ok=True)
         except HeldError:  # another process fetches it, too
             with aside_of(part) as aside:
-                return self._at(aside, item, kept, stop)
+                try:
+                    return self._at(aside, item, kept, stop)
+                finally:
+                    aside.with_suffix(".json").unlink(missing_ok=True)
 
     def _at(self, part: Path, item: Wanted, kept: Fetched, stop: threading.Event) -> Download:
         got = download(item.address, part, self.config, stop, item.sha256)
-        kept.keep(got.sha256, part)
+        if got.sha256 not in self.unwanted:  # taken down, and here under another address
+            kept.keep(got.sha256, part)
         for path in (part, part.with_suffix(".json")):
             path.unlink(missing_ok=True)
         return got

@@ -253,6 +253,18 @@ def test_what_was_taken_down_is_not_needed_any_more(host: Host, tmp_path: Path) 
     assert reasons(made) == {f"{at}/0.mp4": "taken down: withdrawn"} and len(labels(made)) == 1
 
 
+def test_what_was_taken_down_is_not_kept_under_another_address(host: Host, tmp_path: Path) -> None:
+    house = House(tmp_path, listed(tmp_path, f"{host.at}/0.mp4\n{host.at}/1.mp4\n", "list.txt"))
+    digest = digest_bytes(CLIPS[0])
+    add(str(house.execution.takedowns), Takedown(digest, "withdrawn", "2026-01-01"))
+    made, at = house.made(), host.at.removeprefix("http://")
+    assert reasons(made) == {f"{at}/0.mp4": "taken down: withdrawn"} and len(labels(made)) == 1
+    assert not (tmp_path / f"store/fetched/{digest[:2]}/{digest}").exists()
+    host.asked.clear()
+    house.made()
+    assert not host.asked
+
+
 def test_bytes_that_are_lost_from_the_store_are_fetched_again(host: Host, tmp_path: Path) -> None:
     house = House(tmp_path, listed(tmp_path, f"{host.at}/0.mp4\n", "list.txt"))
     made = house.made()
