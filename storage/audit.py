@@ -20,7 +20,7 @@ from storage.manifests import (
     object_key,
     parse_manifest,
 )
-from storage.merkle_log import Head, head
+from storage.merkle_log import Entry, Head, head
 from storage.merkle_log import parse as parse_entry
 from storage.payloads import LocalPayload
 from storage.signatures import Signatures, Verdict
@@ -122,7 +122,7 @@ def verify_log(signatures: Signatures) -> LogReport:
         ArtifactError: an entry was removed.
     """
     entries = signatures.merkle_log.entries()
-    problems, logged, takedowns = [], defaultdict[str, set[str]](set), []
+    problems, logged, takedowns = [], defaultdict[str, list[Entry]](list), []
     for number, data in enumerate(entries):
         try:
             entry = parse_entry(data, number)
@@ -132,19 +132,19 @@ def verify_log(signatures: Signatures) -> LogReport:
         if not signatures.trusts(entry.keyid):
             continue
         if entry.kind == "manifest":
-            logged[entry.name].add(entry.digest)
+            logged[entry.name].append(entry)
         elif record := signatures.takedown(entry):
             takedowns.append({**record.statement["predicate"], "sha256": entry.digest})
         else:
             problems.append(f"log entry {number}: the signed record of this takedown is gone")
     gone = []
-    for key, digests in sorted(logged.items()):
+    for key, said in sorted(logged.items()):
         try:
-            found = signatures.place.read(key)
+            found = digest_bytes(signatures.place.read(key))
         except KeyError:
             gone.append(key)
             continue
-        if digest_bytes(found) not in digests:
+        if not any(e.digest == found and signatures.stands_for(e) for e in said):
             problems.append(f"manifest {key} is not the one that was signed and logged")
     return LogReport(head(entries), tuple(problems), tuple(gone), tuple(takedowns))
 

@@ -177,6 +177,18 @@ class Signatures:
     def takedown(self, entry: Entry) -> Envelope | None:
         """The signed record of a takedown that was logged; None where it is gone or forged."""
         where = f"{FOLDER}takedowns/{entry.digest}/{entry.statement}.{entry.keyid}.json"
+        return self._logged(entry, where)
+
+    def stands_for(self, entry: Entry) -> bool:
+        """Whether the statement about a manifest that was logged lies there, signed with its key.
+
+        The entry alone proves nothing: everybody who may write to a store can write a key's id.
+        """
+        folder = entry.name.removeprefix("manifests/").removesuffix(".json")
+        found = self._logged(entry, f"{FOLDER}{folder}/{entry.digest}.{entry.keyid}.json")
+        return found is not None and (entry.name, entry.digest) in found.subjects
+
+    def _logged(self, entry: Entry, where: str) -> Envelope | None:
         found, key = self._read(where), self.key(entry.keyid)
         valid = found and key and found.digest == entry.statement and found.signed_by(key)
         return found if valid else None

@@ -250,6 +250,23 @@ def test_whoever_may_write_adds_nothing_that_is_believed(store: ArtifactStore) -
     assert problems(store) == []
 
 
+def test_an_entry_with_our_keys_id_that_we_did_not_sign_stands_for_nothing(
+    store: ArtifactStore,
+) -> None:
+    """Whoever may write to the store replaces a manifest, its signature and its line in the log."""
+    manifest = answer(store)
+    own = signatures_of(store).own
+    forged = dataclasses.replace(manifest, record={"metrics": {"n": 2}})
+    store.place.write(manifest.key, forged.to_json())
+    store.place.remove(signature_key(manifest, own))
+    told = f"manifest {manifest.key} is not the one that was signed and logged"
+    assert told in problems(store)
+    signatures_of(store).merkle_log.append(
+        Entry("manifest", manifest.key, digest_bytes(forged.to_json()), "1" * 64, own)
+    )
+    assert told in problems(store)
+
+
 # ------------------------------------------------------------------ what goes wrong
 
 
