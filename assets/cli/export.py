@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import TextIO
 
@@ -13,7 +14,7 @@ from pipelines.lineage import Unread
 from pipelines.training.drawn import rows
 from storage.artifacts import ArtifactError, ArtifactStore, Manifest
 from storage.manifests import list_files
-from storage.places import link_or_copy, write_file
+from storage.places import write_file
 
 BILL, PROVENANCE = "bom.cdx.json", "provenance.intoto.json"
 
@@ -22,7 +23,8 @@ def export(deployed: Deployment, of: str, folder: Path, out: TextIO) -> None:
     """Copy an artifact's files to a folder that is not there yet, with a model card, a CycloneDX
     ML-BOM, a signed in-toto statement and an OpenSSF model signature.
 
-    Raises ArtifactError when the name does not say which artifact, or the folder cannot be made.
+    Raises ArtifactError when the name does not say which artifact, the folder cannot be made,
+    or the deployment refuses the artifact for who wrote it.
     """
     store = deployed.open_store()
     unread: Unread = []
@@ -31,6 +33,8 @@ def export(deployed: Deployment, of: str, folder: Path, out: TextIO) -> None:
         told = ", ".join(f"{m.name} {m.content[:12]}" for m in list(named.values())[:4])
         raise ArtifactError(f"{of} names {len(named)} artifacts: {told}; give one of them")
     [manifest] = named.values()
+    if (doubt := store.doubt(manifest)).refused:  # our signature would vouch for it
+        raise ArtifactError(f"{manifest.name}: {doubt.told}")
     try:
         folder.mkdir(parents=True)
         _fill(store, manifest, folder, unread)
@@ -50,7 +54,7 @@ def _fill(store: ArtifactStore, manifest: Manifest, folder: Path, unread: Unread
     for path in manifest.by_path:
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        link_or_copy(artifact.file(path), target)
+        shutil.copyfile(artifact.file(path), target)  # no link: others may write into theirs
     trained_on: dict[str, int] = {}
     for drawn in trainings(manifest, store, None, unread):
         table = rows(store, drawn)

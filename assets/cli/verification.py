@@ -67,7 +67,9 @@ def _signers(tally: Counter[Verdict]) -> Iterator[str]:
         "unsigned": "signed by nobody (`vjepa2 verify --sign` signs what fits)",
         "forged": "NOT those that were signed with key {}",
     }
-    for verdict, number in sorted(tally.items(), key=lambda p: (list(words).index(p[0].kind), p)):
+    order = list(words)
+    for verdict in sorted(tally, key=lambda v: (order.index(v.kind), v.keyid)):
+        number = tally[verdict]
         yield f"{number} manifests {words[verdict.kind].format(verdict.keyid[:SHOWN])}"
 
 

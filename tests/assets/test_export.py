@@ -16,6 +16,7 @@ from model_signing import verifying
 from storage.digests import digest_file
 from storage.envelopes import parse
 from tests.assets.test_cli import ask, refused
+from tests.assets.test_vouching import forge
 
 __all__ = ["ask"]
 PAPERS = {"README.md", "bom.cdx.json", "provenance.intoto.json", "model.sig", "signing-key.pem"}
@@ -39,6 +40,23 @@ def test_the_files_are_those_that_were_sealed(house, handed: Path) -> None:
     found = {path.relative_to(handed).as_posix() for path in handed.rglob("*") if path.is_file()}
     assert found == PAPERS | total.by_path.keys()
     assert all(digest_file(handed / e.path) == e.digest for e in total.files)
+
+
+def test_whoever_writes_into_what_was_handed_on_changes_nothing_in_the_store(
+    house, handed: Path
+) -> None:
+    total = house.store.ref("total")
+    for entry in total.files:
+        (handed / entry.path).write_bytes(b"theirs")
+    assert not [problem for _, problem in house.store.verify() if problem]
+
+
+def test_what_was_forged_is_not_handed_on(ask, house, tmp_path: Path) -> None:
+    house.run("sums/a")
+    forge(house, "counts", "a")
+    told = refused(ask("export", "counts/a", str(tmp_path / "out")))
+    assert "counts/a: its manifest is not the one that was signed with key" in told
+    assert not (tmp_path / "out").exists()
 
 
 def test_model_signing_accepts_it_and_finds_what_was_changed(handed: Path) -> None:

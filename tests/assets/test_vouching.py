@@ -6,11 +6,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from collections import Counter
 
 import pytest
 
+from assets.cli.verification import _signers
 from storage.digests import digest_bytes
 from storage.envelopes import parse
+from storage.signatures import Verdict
 from tests.assets.test_cli import ask, refused
 
 __all__ = ["ask"]
@@ -38,6 +41,11 @@ def test_verify_tells_who_signed_and_proves_a_root(ask, house) -> None:
     assert code == 2 and "the log does not extend the one of root" in err
     assert err.count("\n") == 1
     assert "a root is 64 digits" in refused(ask("verify", "--root", "abc"))
+
+
+def test_signers_are_told_in_order_however_many_of_a_kind() -> None:
+    tally = Counter({Verdict("foreign", "b" * 64): 2, Verdict("foreign", "a" * 64): 1})
+    assert [line.split()[0] for line in _signers(tally)] == ["1", "2"]
 
 
 def forge(house, asset: str, partition: str) -> None:
