@@ -196,7 +196,8 @@ def _report(
                 "videos": int(clusters[f"n_{target}"].sum()),
                 "clusters": int((clusters[f"n_{target}"] > 0).sum()),
                 "scenes": int(left[clusters[f"n_{target}"] > 0].sum()),
-                "draws": float(clusters["draws"] @ clusters[f"share_{target}"]),
+                # No dot product: BLAS sums in another order for another number of threads.
+                "draws": float((clusters["draws"] * clusters[f"share_{target}"]).sum()),
             }
             for target, weight in asked.weights.items()
         },

@@ -136,11 +136,12 @@ def capped(expected: Floats, sizes: Counts, most: float) -> Floats:
     What is cut off goes to the scenes of the other clusters by their shares, so that the sum over
     all scenes (`sizes` [K]) stays, until every scene that is drawn at all is drawn `most` times.
     """
-    total, held = float(expected @ sizes), expected
+    # No dot products: BLAS sums in another order for another number of threads.
+    total, held = float((expected * sizes).sum()), expected
     full = np.zeros(len(expected), np.bool_)
     while (over := ~full & (held > most)).any():
         full |= over
-        others = float(expected[~full] @ sizes[~full])
+        others = float((expected[~full] * sizes[~full]).sum())
         rest = total - most * float(sizes[full].sum())
         held = np.where(full, most, expected * (rest / others if others else 0.0))
     return held
