@@ -159,7 +159,7 @@ class Uncut:
         asked = plain(self.config)
         for name in ("sources", "min_seconds", "limits"):  # asked of shots, or of no video
             del asked[name]
-        return {"item": "shots", "config": asked, **self.looking}
+        return {**self.looking, "item": "shots", "stage": STAGE.version, "config": asked}
 
     @property
     def looking(self) -> dict[str, Any]:
