@@ -10,7 +10,7 @@ from storage.confined import in_tables
 from storage.ledgers import FOUND, PRESENCE, PROBE, Event, Ledger, Row, Rows, State
 from storage.media import FETCHED
 
-_AWAY = "is no longer in its source"
+AWAY = "is no longer in its source"
 
 Seen = Mapping[str, tuple[State, str, str]]
 """Item -> what it is, why, and the SHA-256 of its bytes."""
@@ -51,9 +51,9 @@ def _news(seen: Seen, rows: Rows, fetched: bool) -> Iterator[Event]:
         if before is None or (before.state, before.reason, before.of) != (state, reason, sha256):
             yield Event(item, PROBE, state, reason=reason, of=sha256)
         presence = row.events.get(PRESENCE)
-        if presence and presence.state == "gone" and (not fetched or presence.reason == _AWAY):
+        if presence and presence.state == "gone" and (not fetched or presence.reason == AWAY):
             yield Event(item, PRESENCE, "there")
     for item in rows.keys() - seen.keys():
         presence = rows[item].events.get(PRESENCE)
         if presence is None or presence.state != "gone":
-            yield Event(item, PRESENCE, "gone", reason=_AWAY)
+            yield Event(item, PRESENCE, "gone", reason=AWAY)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from pipelines.answers import DownloadError, FetchConfig
 from pipelines.curation.addresses import Wanted
+from pipelines.curation.bookkeeping import AWAY
 from pipelines.curation.fetched_sources import wanted
 from pipelines.curation.ingest import located
 from pipelines.downloads import gone
@@ -49,7 +50,7 @@ def swept(profile: Profile, partition: str, ledger: Ledger) -> Sweep:
         else:
             there = open_media(source.media).listing()
             names = {in_tables(path) for path in there.paths}
-            answers = {p: "" if p in names else "is no longer in its source" for p in rows}
+            answers = {p: "" if p in names else AWAY for p in rows}
     news = list(_news(answers, rows))
     ledger.add(partition, news)
     return Sweep(
