@@ -83,7 +83,7 @@ def test_the_page_has_the_toys(tmp_path) -> None:
     assert node.group_name == "toys"
     assert SOURCE in page.get(dg.AssetKey("raw_videos")).partitions_def.get_partition_keys()
     checks = {key.name for key in page.asset_check_keys if key.asset_key == dg.AssetKey(ASSET)}
-    assert checks == {"enough_clips", "deterministic"}
+    assert checks == {"enough_clips", "deterministic", "fresh"}
 
 
 @pytest.mark.parametrize("asset", ["clusters", "videomix22m", "encoder", "cooled_encoder"])

@@ -41,6 +41,7 @@ def sweep(deployed: Deployment, source: str | None, out: TextIO) -> None:
     book = _book(deployed)
     for name, partitions in _partitions(deployed, source).items():
         if _is_generated(deployed, name):
+            print(f"{name}: {_nothing(deployed, name)}", file=out)
             continue
         found = sum((swept(deployed.profile, p, book) for p in partitions), Sweep())
         print(
@@ -54,8 +55,8 @@ def retry(deployed: Deployment, source: str | None, out: TextIO) -> None:
     """Have what could not be fetched tried again, and print how many items that are."""
     book = _book(deployed)
     for name, partitions in _partitions(deployed, source).items():
-        if number := sum(asked_again(partition, book) for partition in partitions):
-            print(f"{name}: {number} to be tried again by `vjepa2 run raw_videos`", file=out)
+        number = sum(asked_again(partition, book) for partition in partitions)
+        print(f"{name}: {number} to be tried again by `vjepa2 run raw_videos`", file=out)
 
 
 def _book(deployed: Deployment) -> Ledger:
