@@ -134,7 +134,7 @@ def test_a_stage_spreads_its_items_on_a_head_with_a_token(head, tmp_path: Path) 
     assert sorted(Path(head[1]["DIARY"]).read_text().split()) == sorted(ITEMS)
 
 
-@pytest.mark.heavy("test_a_stage_spreads_its_items_on_a_head_with_a_token")
+@pytest.mark.heavy(small="test_a_stage_spreads_its_items_on_a_head_with_a_token")
 def test_the_graph_is_walked_on_a_head_with_a_token(head, tmp_path: Path) -> None:
     told = walked(
         head, "tests.pipelines.spread", str(tmp_path / "store"), str(tmp_path / "cache"), "1"
