@@ -39,10 +39,11 @@ def ledger(deployed: Deployment, source: str | None, *, failed: bool, out: TextI
 def sweep(deployed: Deployment, source: str | None, out: TextIO) -> None:
     """Ask for each item whether it is still where it was, and print how many are gone."""
     book = _book(deployed)
-    for name, partitions in _partitions(deployed, source).items():
-        if _is_generated(deployed, name):
-            print(f"{name}: {_nothing(deployed, name)}", file=out)
-            continue
+    sources = _partitions(deployed, source)
+    kept = {name: of for name, of in sources.items() if not _is_generated(deployed, name)}
+    if not kept:
+        print(f"nothing to ask for: {', '.join(sources)} generated", file=out)
+    for name, partitions in kept.items():
         found = sum((swept(deployed.profile, p, book) for p in partitions), Sweep())
         print(
             f"{name}: {found.asked} asked for, {found.gone} newly gone, {found.back} back, "
