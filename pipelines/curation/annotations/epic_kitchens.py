@@ -9,7 +9,7 @@ train file where that is missing; it needs `EPIC_100_video_info.csv` for the rat
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pipelines.curation.annotations.documents import Document, seconds, whole_number
 from pipelines.curation.annotations.notes import Note, Notes
@@ -83,11 +83,10 @@ def read_segments(
         _add(row["video_id"], note, document, place, notes)
 
 
-def read_frames(
-    document: Document, rates: Mapping[str, float], verbs: Sequence[str], nouns: Sequence[str],
-    notes: Notes,
-) -> None:  # fmt: skip
-    """One line a segment, in frames counted from 0; its name is that of the video and its line."""
+def frame_lines(
+    document: Document, rates: Mapping[str, float], sizes: tuple[int, int]
+) -> Iterator[tuple[str, str, str, int, int, int, int]]:
+    """(place, name, video, first frame, last frame, verb, noun) of each line of a frame list."""
     for place, line in document.lines():
         fields = line.split()
         if len(fields) != 5:
@@ -99,12 +98,22 @@ def read_frames(
         first, last, verb, noun = (
             whole_number(text, of, document, place, name)
             for text, of, name in zip(
-                fields[1:], (None, None, len(verbs), len(nouns)),
+                fields[1:], (None, None, *sizes),
                 ("first frame", "last frame", "verb", "noun"), strict=True,
             )
         )  # fmt: skip
+        yield place, f"{video}_{place.replace(' ', '_')}", video, first, last, verb, noun
+
+
+def read_frames(
+    document: Document, rates: Mapping[str, float], verbs: Sequence[str], nouns: Sequence[str],
+    notes: Notes,
+) -> None:  # fmt: skip
+    """One line a segment, in frames counted from 0; its name is that of the video and its line."""
+    for place, name, video, first, last, verb, noun in frame_lines(
+        document, rates, (len(verbs), len(nouns))
+    ):
         span = (round(first / rates[video], 6), round(last / rates[video], 6))
-        name = f"{video}_{place.replace(' ', '_')}"
         _add(
             video, _note(name, span, "train", (verb, noun), (verbs, nouns)), document, place, notes
         )

@@ -16,6 +16,7 @@ from pipelines.curation.annotations.epic_kitchens import (
     NOUNS,
     VERBS,
     class_names,
+    frame_lines,
     frame_rates,
 )
 from pipelines.curation.labels import HELD_OUT
@@ -127,21 +128,7 @@ def _rows(document: Document, split: str, sizes: tuple[int, int]) -> Iterator[Se
 def _frame_list(
     document: Document, rates: dict[str, float], sizes: tuple[int, int]
 ) -> Iterator[Segment]:
-    for place, line in document.lines():
-        fields = line.split()
-        if len(fields) != 5:
-            told = f"has {len(fields)} fields; give folder first last verb noun"
-            raise document.wrong(told, place)
-        video = fields[0].rpartition("/")[2]
-        if video not in rates:
-            raise document.wrong(f"EPIC_100_video_info.csv has no rate of {video}", place)
-        first, last, verb, noun = (
-            whole_number(text, of, document, place, name)
-            for text, of, name in zip(
-                fields[1:], (None, None, *sizes), ("first", "last", "verb", "noun"), strict=True
-            )
-        )
-        name = f"{video}_{place.replace(' ', '_')}"
+    for _, name, video, first, last, verb, noun in frame_lines(document, rates, sizes):
         yield Segment(
             name, video.partition("_")[0], video, first / rates[video], last / rates[video],
             first, last, verb, noun, "train",
