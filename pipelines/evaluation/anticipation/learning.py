@@ -22,10 +22,9 @@ from torch import Tensor
 from models.attentive_probe import AnticipationProbe
 from pipelines.evaluation.anticipation.metrics import class_mean_recall, focal_loss, hits
 from pipelines.evaluation.anticipation.protocol import AnticipationConfig
-from pipelines.evaluation.benchmarks.heads import official_rate
+from pipelines.evaluation.benchmarks.heads import epoch_order, official_rate
 from pipelines.evaluation.features import Features
 from pipelines.evaluation.probing import grid_positions, seeded
-from storage.digests import digest_json
 from storage.work import KeptFile, Work
 
 KINDS = ("verb", "noun", "action")
@@ -118,12 +117,10 @@ def _epoch(
     optimizers: Sequence[torch.optim.Optimizer],
 ) -> list[float]:  # fmt: skip
     head, views = task.config.head, task.config.train_views
-    word = int(digest_json([head.seed, epoch])[:15], 16)
-    order = torch.randperm(len(fit), generator=torch.Generator().manual_seed(word)).tolist()
     warmup, steps = round(head.warmup * head.epochs * batches), head.epochs * batches
     total = [0.0] * len(probes)
-    for number in range(batches):
-        rows = fit[order[number * head.batch : (number + 1) * head.batch]]
+    for number, batch in enumerate(epoch_order(len(fit), epoch, head)):
+        rows = fit[batch]
         tokens = prepare(features[(rows * views + (rows + epoch) % views).tolist()])
         tokens = tokens.to(task.device)
         truth = {kind: torch.tensor(labels[kind][rows], device=task.device) for kind in KINDS}

@@ -92,7 +92,7 @@ def learn(
     said: dict[str, list[dict[str, NDArray[np.int64]]]] = {name: [] for name in asked}
     for epoch in range(head.epochs):
         total = np.zeros(len(probes))
-        for number, batch in enumerate(_order(len(fit.films), epoch, head)):
+        for number, batch in enumerate(epoch_order(len(fit.films), epoch, head)):
             tokens = prepare(fit.tokens([fit.films[i] for i in batch], epoch)).to(device)
             step = epoch * batches + number + 1
             for place, (probe, optimizer) in enumerate(zip(probes, optimizers, strict=True)):
@@ -130,8 +130,8 @@ def ask(
     return {rule: np.concatenate(parts, axis=1) for rule, parts in found.items()}
 
 
-def _order(films: int, epoch: int, head: HeadConfig) -> list[list[int]]:
-    """Batches of places in the training films."""
+def epoch_order(films: int, epoch: int, head: HeadConfig) -> list[list[int]]:
+    """Batches of places in what is trained on, in an order that the head's seed and epoch make."""
     word = int(digest_json([head.seed, epoch])[:15], 16)
     order = torch.randperm(films, generator=torch.Generator().manual_seed(word)).tolist()
     return [order[n : n + head.batch] for n in range(0, films, head.batch)]
