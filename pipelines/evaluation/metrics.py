@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.digests import unit_interval
+from storage.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,9 @@ def held_out(labels: Mapping[str, str], share: float, seed: int) -> set[str]:
 
     Which items of a class it takes depends on (seed, key) alone. A class of one item stays whole
     in the rest.
+
+    Raises:
+        InputError: no class has two items, so that nothing would be left to choose by.
     """
     by_class: dict[str, list[str]] = {}
     for key, label in labels.items():
@@ -118,6 +122,11 @@ def held_out(labels: Mapping[str, str], share: float, seed: int) -> set[str]:
         keys.sort(key=lambda key: (unit_interval(seed, key), key))
         count = min(len(keys) - 1, max(1, round(share * len(keys))))
         taken.update(keys[:count])
+    if not taken:
+        raise InputError(
+            f"nothing to choose a head by: of {len(by_class)} classes to train on none has two "
+            "items, one of which could be held out; give more films"
+        )
     return taken
 
 

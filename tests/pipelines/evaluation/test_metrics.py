@@ -16,6 +16,7 @@ from pipelines.evaluation.metrics import (
     paired_gain,
     wilson,
 )
+from storage.errors import InputError
 
 
 @pytest.mark.parametrize(
@@ -67,6 +68,11 @@ def test_confusion_rows_are_truth():
         [0, 0, 0, 0],
     ]
     assert math.isclose(mean_class_recall(confusion(truth, guess, 4)), (0.5 + 1 + 0) / 3)
+
+
+def test_where_nothing_can_be_held_out_it_is_said():
+    with pytest.raises(InputError, match="of 2 classes to train on none has two items"):
+        held_out({"a": "up", "b": "down"}, 0.2, seed=1)
 
 
 def test_held_out_is_stratified_and_stable():
